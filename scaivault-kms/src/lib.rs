@@ -1,0 +1,38 @@
+//! Root keys, wherever they live.
+//!
+//! A [`KeyProvider`] wraps and unwraps 32-byte keys under a root key that it never gives out, and
+//! refers to (or creates) [`SigningKey`]s whose private half stays inside. This crate holds the trait,
+//! its types, and the software provider [`local::LocalProvider`].
+//!
+//! It does **not** know X.509, SQL, tenants, policy or HTTP, and it never creates a root key unless told
+//! to by an explicit call: a provider that is unavailable is not a provider without a key.
+//!
+//! ```
+//! # async fn demo() -> Result<(), scaivault_kms::KmsError> {
+//! use scaivault_kms::{Context, KeyProvider, SecretKey, local::{KeyFile, LocalProvider}};
+//!
+//! let provider = LocalProvider::new(KeyFile::generate()?);
+//! let context = Context::new().with("partner", "ptn_acme").with("version", "1");
+//! let key = SecretKey::generate()?;
+//! let wrapped = provider.wrap(&key, &context).await?;
+//! assert!(provider.unwrap(&wrapped, &context).await?.ct_eq(&key));
+//! // Another context does not open it.
+//! assert!(provider.unwrap(&wrapped, &Context::new()).await.is_err());
+//! # Ok(()) }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(demo()).unwrap();
+//! ```
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+pub mod local;
+mod provider;
+mod secret;
+mod signing;
+mod wrapped;
+
+pub use error::KmsError;
+pub use provider::{Description, Health, KeyProvider};
+pub use secret::{Secret, SecretKey};
+pub use signing::{KeyRef, KeySpec, SignatureScheme, SigningKey};
+pub use wrapped::{Context, WrappedKey};

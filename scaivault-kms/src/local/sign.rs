@@ -1,0 +1,181 @@
+use async_trait::async_trait;
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
+    },
+};
+
+use super::PROVIDER;
+use crate::{KeySpec, KmsError, Secret, SignatureScheme, SigningKey};
+
+/// A signing key held in this process, from PKCS #8. The caller keeps it sealed at rest.
+pub struct SoftwareKey {
+    spec: KeySpec,
+    public: Vec<u8>,
+    pair: Pair,
+}
+
+enum Pair {
+    Ec(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl SoftwareKey {
+    /// A fresh key and its PKCS #8 encoding (RFC 5958), which is the only way to have it again.
+    ///
+    /// # Errors
+    /// [`KmsError::Device`] if key generation fails.
+    pub fn generate(spec: KeySpec) -> Result<(Self, Secret), KmsError> {
+        let pkcs8 = match spec {
+            KeySpec::EcP256 => ec_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING)?,
+            KeySpec::EcP384 => ec_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING)?,
+            KeySpec::Rsa2048 => rsa_pkcs8(KeySize::Rsa2048)?,
+            KeySpec::Rsa3072 => rsa_pkcs8(KeySize::Rsa3072)?,
+            KeySpec::Rsa4096 => rsa_pkcs8(KeySize::Rsa4096)?,
+        };
+        Ok((Self::from_pkcs8(spec, &pkcs8)?, pkcs8))
+    }
+
+    /// Reads a key that [`generate`](Self::generate) made, or any PKCS #8 key of that kind.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] if it is not a valid private key of kind `spec`.
+    pub fn from_pkcs8(spec: KeySpec, pkcs8: &Secret) -> Result<Self, KmsError> {
+        let invalid = || KmsError::Invalid {
+            provider: PROVIDER,
+            message: format!("not a PKCS #8 private key of kind {}", spec.as_str()),
+        };
+        let ec = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.expose()).map_err(|_| invalid());
+        let pair = match spec {
+            KeySpec::EcP256 => Pair::Ec(ec(&ECDSA_P256_SHA256_ASN1_SIGNING)?),
+            KeySpec::EcP384 => Pair::Ec(ec(&ECDSA_P384_SHA384_ASN1_SIGNING)?),
+            KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
+                let pair = RsaKeyPair::from_pkcs8(pkcs8.expose()).map_err(|_| invalid())?;
+                if pair.public_modulus_len() * 8 != rsa_bits(spec) {
+                    return Err(invalid());
+                }
+                Pair::Rsa(pair)
+            }
+        };
+        let public = match &pair {
+            Pair::Ec(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
+            Pair::Rsa(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
+        };
+        Ok(Self { spec, public: public.map_err(|_| device("encoding the public key failed"))?, pair })
+    }
+}
+
+impl std::fmt::Debug for SoftwareKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SoftwareKey").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SigningKey for SoftwareKey {
+    fn spec(&self) -> KeySpec {
+        self.spec
+    }
+
+    fn public_key_der(&self) -> &[u8] {
+        &self.public
+    }
+
+    async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError> {
+        let random = SystemRandom::new();
+        match (&self.pair, self.spec, scheme) {
+            (Pair::Ec(pair), KeySpec::EcP256, SignatureScheme::EcdsaSha256)
+            | (Pair::Ec(pair), KeySpec::EcP384, SignatureScheme::EcdsaSha384) => {
+                let signature = pair.sign(&random, message).map_err(|_| device("signing failed"))?;
+                Ok(signature.as_ref().to_vec())
+            }
+            (Pair::Rsa(pair), _, scheme) => {
+                let padding: &'static dyn aws_lc_rs::signature::RsaEncoding = match scheme {
+                    SignatureScheme::RsaPkcs1Sha256 => &RSA_PKCS1_SHA256,
+                    SignatureScheme::RsaPkcs1Sha384 => &RSA_PKCS1_SHA384,
+                    SignatureScheme::RsaPssSha256 => &RSA_PSS_SHA256,
+                    _ => return Err(mismatch(self.spec, scheme)),
+                };
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(padding, &random, message, &mut signature).map_err(|_| device("signing failed"))?;
+                Ok(signature)
+            }
+            _ => Err(mismatch(self.spec, scheme)),
+        }
+    }
+}
+
+fn ec_pkcs8(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Secret, KmsError> {
+    let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| device("key generation failed"))?;
+    let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
+    Ok(Secret::new(der.as_ref().to_vec()))
+}
+
+fn rsa_pkcs8(size: KeySize) -> Result<Secret, KmsError> {
+    let pair = RsaKeyPair::generate(size).map_err(|_| device("key generation failed"))?;
+    let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| device("encoding the key failed"))?;
+    Ok(Secret::new(der.as_ref().to_vec()))
+}
+
+fn rsa_bits(spec: KeySpec) -> usize {
+    match spec {
+        KeySpec::Rsa2048 => 2048,
+        KeySpec::Rsa3072 => 3072,
+        KeySpec::Rsa4096 => 4096,
+        KeySpec::EcP256 | KeySpec::EcP384 => 0,
+    }
+}
+
+fn device(message: &str) -> KmsError {
+    KmsError::Device { provider: PROVIDER, message: message.to_owned(), source: None }
+}
+
+fn mismatch(spec: KeySpec, scheme: SignatureScheme) -> KmsError {
+    KmsError::Unsupported {
+        provider: PROVIDER,
+        message: format!("{scheme:?} with a key of kind {}", spec.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+        VerificationAlgorithm,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_kind_signs_so_that_another_reader_of_its_public_key_agrees() {
+        for spec in [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048, KeySpec::Rsa3072] {
+            let (key, pkcs8) = SoftwareKey::generate(spec).unwrap();
+            let again = SoftwareKey::from_pkcs8(spec, &pkcs8).unwrap();
+            assert_eq!(key.public_key_der(), again.public_key_der());
+            let verifier: &'static dyn VerificationAlgorithm = match spec {
+                KeySpec::EcP256 => &ECDSA_P256_SHA256_ASN1,
+                KeySpec::EcP384 => &ECDSA_P384_SHA384_ASN1,
+                _ => &RSA_PKCS1_2048_8192_SHA256,
+            };
+            let signature = again.sign(spec.default_scheme(), b"message").await.unwrap();
+            let public = ParsedPublicKey::new(verifier, key.public_key_der()).unwrap();
+            public.verify_sig(b"message", &signature).unwrap();
+            assert!(public.verify_sig(b"massage", &signature).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_kind_or_scheme_is_refused_without_its_bytes() {
+        let (key, pkcs8) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+        assert!(matches!(SoftwareKey::from_pkcs8(KeySpec::EcP384, &pkcs8), Err(KmsError::Invalid { .. })));
+        assert!(matches!(SoftwareKey::from_pkcs8(KeySpec::Rsa2048, &pkcs8), Err(KmsError::Invalid { .. })));
+        let (_, rsa) = SoftwareKey::generate(KeySpec::Rsa2048).unwrap();
+        assert!(matches!(SoftwareKey::from_pkcs8(KeySpec::Rsa3072, &rsa), Err(KmsError::Invalid { .. })));
+        let error = key.sign(SignatureScheme::RsaPkcs1Sha256, b"m").await.unwrap_err();
+        assert!(matches!(error, KmsError::Unsupported { .. }));
+    }
+}

@@ -1,0 +1,95 @@
+use std::{fmt::Debug, str::FromStr};
+
+use async_trait::async_trait;
+
+use crate::KmsError;
+
+/// A private key that signs and is never shown.
+#[async_trait]
+pub trait SigningKey: Debug + Send + Sync {
+    /// What kind of key it is.
+    fn spec(&self) -> KeySpec;
+
+    /// The public half as a DER `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
+    fn public_key_der(&self) -> &[u8];
+
+    /// Signs `message` (the provider hashes it). ECDSA signatures come as DER `Ecdsa-Sig-Value`.
+    ///
+    /// # Errors
+    /// [`KmsError::Unsupported`] if the key cannot sign by `scheme`; otherwise what the provider ran into.
+    async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError>;
+}
+
+/// Refers to a signing key inside a provider, in the provider's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRef(pub String);
+
+/// The kinds of signing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeySpec {
+    /// ECDSA on NIST P-256.
+    EcP256,
+    /// ECDSA on NIST P-384.
+    EcP384,
+    /// RSA with a 2048-bit modulus.
+    Rsa2048,
+    /// RSA with a 3072-bit modulus.
+    Rsa3072,
+    /// RSA with a 4096-bit modulus.
+    Rsa4096,
+}
+
+impl KeySpec {
+    /// Every kind there is.
+    pub const ALL: &[Self] = &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
+
+    /// The stable name, as it is stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EcP256 => "ec-p256",
+            Self::EcP384 => "ec-p384",
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+        }
+    }
+
+    /// The scheme that such a key signs certificates with: the hash as strong as the key.
+    #[must_use]
+    pub fn default_scheme(self) -> SignatureScheme {
+        match self {
+            Self::EcP256 => SignatureScheme::EcdsaSha256,
+            Self::EcP384 => SignatureScheme::EcdsaSha384,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => SignatureScheme::RsaPkcs1Sha256,
+        }
+    }
+}
+
+impl FromStr for KeySpec {
+    type Err = KmsError;
+
+    fn from_str(text: &str) -> Result<Self, KmsError> {
+        Self::ALL.iter().copied().find(|spec| spec.as_str() == text).ok_or_else(|| KmsError::Unsupported {
+            provider: "signing",
+            message: format!("key kind {text:?}"),
+        })
+    }
+}
+
+/// How a message is hashed and signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignatureScheme {
+    /// ECDSA with SHA-256 (on P-256).
+    EcdsaSha256,
+    /// ECDSA with SHA-384 (on P-384).
+    EcdsaSha384,
+    /// RSA PKCS #1 v1.5 with SHA-256.
+    RsaPkcs1Sha256,
+    /// RSA PKCS #1 v1.5 with SHA-384.
+    RsaPkcs1Sha384,
+    /// RSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes.
+    RsaPssSha256,
+}
