@@ -1,1 +1,9 @@
 //! placeholder
+mod clock;
+mod error;
+mod id;
+pub mod limits;
+
+pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use error::{Code, Details, Error, FieldErrors, Result};
+pub use id::{PartnerId, TenantId};

@@ -1,0 +1,73 @@
+//! Every bound there is, in one place.
+
+use std::time::Duration;
+
+/// Segments of a secret path.
+pub const PATH_SEGMENTS: usize = 10;
+/// Characters of a secret path, and of a path pattern.
+pub const PATH_CHARS: usize = 512;
+/// `**` segments of a path pattern.
+pub const PATTERN_DOUBLE_STARS: usize = 4;
+/// Rules of one policy.
+pub const POLICY_RULES: usize = 1000;
+/// Characters of a name (policy, CA, role).
+pub const NAME_CHARS: usize = 128;
+/// Characters of a description.
+pub const DESCRIPTION_CHARS: usize = 2048;
+/// Bytes of an opaque identifier.
+pub const ID_BYTES: usize = 128;
+/// Bytes of a secret's `data` object, as JSON.
+pub const SECRET_DATA_BYTES: usize = 1 << 20;
+/// Bytes of a secret's `metadata` object, as JSON.
+pub const SECRET_METADATA_BYTES: usize = 64 << 10;
+/// Tags of a secret.
+pub const TAGS: usize = 64;
+/// Characters of a tag.
+pub const TAG_CHARS: usize = 128;
+/// Versions kept of a secret, unless it says otherwise.
+pub const MAX_VERSIONS_DEFAULT: i64 = 10;
+/// The most versions that a secret may keep.
+pub const MAX_VERSIONS: i64 = 100;
+/// Rows of a page, unless the caller says otherwise, and the most that he gets.
+pub const PAGE_DEFAULT: u32 = 100;
+/// See [`PAGE_DEFAULT`].
+pub const PAGE_MAX: u32 = 1000;
+/// Rows that one page of a list may look at to find those that the caller may see.
+pub const LIST_SCAN: usize = 10_000;
+/// Bytes of a bearer token.
+pub const TOKEN_BYTES: usize = 16 << 10;
+/// Bytes of a key set that an issuer serves.
+pub const JWKS_BYTES: usize = 256 << 10;
+/// Groups, scopes and roles taken from one token.
+pub const CLAIM_ENTRIES: usize = 1024;
+/// Clock difference allowed between the issuer of a token and us.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// How old a key set may be before it is fetched again.
+pub const JWKS_TTL: Duration = Duration::from_secs(300);
+/// How often an unknown key id may cause a fetch.
+pub const JWKS_FORCED_REFRESH: Duration = Duration::from_secs(30);
+/// How long the last good key set is used while its issuer does not answer.
+pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
+/// How old a compiled policy set or role may be before its epoch is looked at again: the bound on how
+/// long a change made on another replica may go unnoticed.
+pub const EPOCH_CHECK: Duration = Duration::from_secs(1);
+/// How long unwrapped keys stay in memory, unless configured.
+pub const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
+/// How long a deleted secret can be restored, unless configured.
+pub const SOFT_DELETE_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often a secret's `last_accessed_at` is written at most.
+pub const LAST_ACCESSED_EVERY: Duration = Duration::from_secs(60);
+/// How often a revocation list is rebuilt.
+pub const CRL_EVERY: Duration = Duration::from_secs(3600);
+/// How long a revocation list is valid: it survives a day and a half of missed rebuilds.
+pub const CRL_VALIDITY: Duration = Duration::from_secs(72 * 3600);
+/// How long an OCSP answer is valid.
+pub const OCSP_VALIDITY: Duration = Duration::from_secs(3600);
+/// Audit records that are written by one statement.
+pub const AUDIT_BATCH: usize = 64;
+/// Audit records that may wait for the database before callers are told to come back.
+pub const AUDIT_QUEUE: usize = 4096;
+/// The longest life of a CA, in days.
+pub const CA_VALIDITY_DAYS: u32 = 36_500;
+/// Characters of a user agent that the audit trail keeps.
+pub const USER_AGENT_CHARS: usize = 256;
