@@ -212,8 +212,13 @@ impl FieldErrors {
 
     fn into_error(self) -> Error {
         let message = match self.0.iter().next() {
-            Some((field, reasons)) if self.0.len() == 1 && reasons.len() == 1 => format!("{field}: {}", reasons[0]),
-            _ => format!("These fields are not valid: {}.", self.0.keys().cloned().collect::<Vec<_>>().join(", ")),
+            Some((field, reasons)) if self.0.len() == 1 && reasons.len() == 1 => {
+                format!("{field}: {}", reasons[0])
+            }
+            _ => format!(
+                "These fields are not valid: {}.",
+                self.0.keys().cloned().collect::<Vec<_>>().join(", ")
+            ),
         };
         Error::new(Code::ValidationError, message).with(|d| d.fields = self.0)
     }
@@ -242,7 +247,11 @@ impl From<KmsError> for Error {
                 Self::unavailable("The key service is not available.", wait, error)
             }
             KmsError::Denied { .. } | KmsError::Disabled { .. } | KmsError::NotFound { .. } => {
-                Self::unavailable("The root key cannot be used; an operator has to look.", Duration::from_secs(60), error)
+                Self::unavailable(
+                    "The root key cannot be used; an operator has to look.",
+                    Duration::from_secs(60),
+                    error,
+                )
             }
             other => Self::internal(other),
         }

@@ -3,6 +3,7 @@ mod clock;
 mod error;
 mod id;
 pub mod limits;
+mod storage;
 
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use error::{Code, Details, Error, FieldErrors, Result};
