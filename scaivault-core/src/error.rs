@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap, error::Error as StdError, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, error::Error as StdError, sync::Arc, time::Duration};
 
 use scaivault_kms::KmsError;
 use scaivault_pki::{PkiError, Refused};
@@ -17,6 +17,8 @@ pub struct Error {
     code: Code,
     message: Cow<'static, str>,
     details: Box<Details>,
+    /// Whether the audit trail has it.
+    recorded: bool,
     #[source]
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -140,7 +142,7 @@ codes! {
 impl Error {
     /// An error with nothing but a code and a message.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), details: Box::default(), source: None }
+        Self { code, message: message.into(), details: Box::default(), recorded: false, source: None }
     }
 
     /// One wrong field.
@@ -166,11 +168,31 @@ impl Error {
         error
     }
 
+    /// The same error for each of several callers that waited for one result.
+    pub(crate) fn shared(error: Arc<Self>) -> Self {
+        Self {
+            code: error.code,
+            message: error.message.clone(),
+            details: error.details.clone(),
+            recorded: false,
+            source: Some(Box::new(error)),
+        }
+    }
+
     /// Adds particulars.
     #[must_use]
     pub fn with(mut self, set: impl FnOnce(&mut Details)) -> Self {
         set(&mut self.details);
         self
+    }
+
+    pub(crate) fn recorded(mut self) -> Self {
+        self.recorded = true;
+        self
+    }
+
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recorded
     }
 
     /// What to act on.

@@ -1,5 +1,6 @@
 //! placeholder
 mod clock;
+mod envelope;
 mod error;
 mod id;
 pub mod limits;

@@ -14,3 +14,22 @@ pub(crate) fn is_transient(error: &dyn DatabaseError) -> bool {
         None => false,
     }
 }
+
+/// Appended to a `SELECT` in a transaction that goes on to write the row. SQLite has one writer at a time
+/// and no such clause.
+pub(super) const LITE_LOCK_ROWS: &str = "";
+/// See [`LITE_LOCK_ROWS`].
+#[cfg(feature = "postgres")]
+pub(super) const PG_LOCK_ROWS: &str = " FOR UPDATE";
+
+/// The schema in SQLite's words: its names for the types, and no collation, since it compares bytewise.
+pub(super) fn lite_schema(postgres: &str) -> String {
+    let names = [
+        ("TEXT COLLATE \"C\"", "TEXT"),
+        ("TIMESTAMPTZ", "INTEGER"),
+        ("BIGINT", "INTEGER"),
+        ("BYTEA", "BLOB"),
+        ("JSONB", "TEXT"),
+    ];
+    names.iter().fold(postgres.to_owned(), |text, (from, to)| text.replace(from, to))
+}

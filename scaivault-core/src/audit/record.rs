@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::Action;
+use crate::{Code, Ctx, Result, TenantId, id, pipeline::On};
+
+/// A record on its way into the trail.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) timestamp: OffsetDateTime,
+    pub(crate) action: Action,
+    pub(crate) identity_type: &'static str,
+    pub(crate) identity_id: String,
+    pub(crate) acting_tenant: TenantId,
+    pub(crate) resource_type: Option<&'static str>,
+    pub(crate) resource_id: Option<String>,
+    pub(crate) path: Option<String>,
+    pub(crate) source_ip: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) error: Option<Code>,
+    pub(crate) duration: Duration,
+    pub(crate) request_id: String,
+    pub(crate) extra: Map<String, Value>,
+}
+
+impl Record {
+    /// A record of an act of `ctx` that took `duration` and succeeded; a refusal sets `error`.
+    pub(crate) fn new(
+        ctx: &Ctx,
+        action: Action,
+        on: &On,
+        (timestamp, duration): (OffsetDateTime, Duration),
+        random: &dyn crate::Random,
+    ) -> Result<Self> {
+        let caller = ctx.caller();
+        let (resource_type, resource_id, path) = match on {
+            On::Path { path, .. } => (Some("secret"), None, Some(path.clone())),
+            On::Virtual { path, kind, .. } => (Some(*kind), None, Some(path.clone())),
+            On::Listing { prefix } => (Some("secret"), None, prefix.clone()),
+            On::Object { kind, id } => (Some(*kind), id.clone(), None),
+            On::Nothing => (None, None, None),
+        };
+        Ok(Self {
+            id: id::new("log_", timestamp, random)?,
+            tenant: ctx.tenant().clone(),
+            timestamp,
+            action,
+            identity_type: caller.identity_type().as_str(),
+            identity_id: caller.identity_id().to_owned(),
+            acting_tenant: caller.tenant_id().clone(),
+            resource_type,
+            resource_id,
+            path,
+            source_ip: ctx.source_ip().map(|ip| ip.to_string()),
+            user_agent: ctx.user_agent().map(str::to_owned),
+            error: None,
+            duration,
+            request_id: ctx.request_id().to_owned(),
+            extra: Map::new(),
+        })
+    }
+}

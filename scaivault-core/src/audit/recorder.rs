@@ -1,0 +1,119 @@
+use std::{sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Record, store};
+use crate::{
+    Code, Error, Result, TenantId,
+    events::{self, Event},
+    limits,
+    storage::{Db, query},
+};
+
+/// Writes the records of reads and refusals: whatever arrives while one group is being written makes up
+/// the next group, so that a record costs a share of a flush and not a flush.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<Pending>,
+}
+
+/// A record, and what is written with it.
+#[derive(Debug)]
+pub(crate) struct Note {
+    pub(crate) record: Record,
+    pub(crate) event: Option<Event>,
+    pub(crate) touch: Option<Touch>,
+}
+
+/// A secret whose `last_accessed_at` is to move forward.
+#[derive(Clone, Debug)]
+pub(crate) struct Touch {
+    pub(crate) tenant: TenantId,
+    pub(crate) secret_id: String,
+    pub(crate) at: OffsetDateTime,
+}
+
+#[derive(Debug)]
+struct Pending {
+    note: Note,
+    done: oneshot::Sender<Result<(), Arc<Error>>>,
+}
+
+impl Recorder {
+    /// Starts the task that writes. It ends when the recorder is dropped and everything is written.
+    pub(crate) fn start(db: Db) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, waiting) = mpsc::channel(limits::AUDIT_QUEUE);
+        (Self { queue }, tokio::spawn(write_groups(db, waiting)))
+    }
+
+    /// Comes back when the record is durable.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if it could not be written, or too many wait already.
+    pub(crate) async fn record(&self, note: Note) -> Result<()> {
+        let (done, written) = oneshot::channel();
+        let busy = |_| {
+            let wait = Duration::from_secs(1);
+            Error::unavailable("The audit trail cannot keep up.", wait, "the audit queue is full or closed")
+        };
+        self.queue.try_send(Pending { note, done }).map_err(busy)?;
+        let written = written.await.map_err(|_| Error::internal("the audit writer stopped"))?;
+        written.map_err(|error| {
+            tracing::error!(error = %error, source = ?std::error::Error::source(&error), "audit records could not be written");
+            let wait = error.details().retry_after.unwrap_or(Duration::from_secs(1));
+            Error::unavailable("The audit trail cannot be written.", wait, error)
+        })
+    }
+}
+
+async fn write_groups(db: Db, mut waiting: mpsc::Receiver<Pending>) {
+    let mut group = Vec::with_capacity(limits::AUDIT_BATCH);
+    while waiting.recv_many(&mut group, limits::AUDIT_BATCH).await > 0 {
+        let (notes, done): (Vec<_>, Vec<_>) = group.drain(..).map(|p| (p.note, p.done)).unzip();
+        let result = write(&db, &notes).await.map_err(Arc::new);
+        for waiter in done {
+            // A caller that went away has nothing to be told.
+            let _ = waiter.send(result.clone());
+        }
+    }
+}
+
+async fn write(db: &Db, notes: &[Note]) -> Result<()> {
+    let records: Vec<Record> = notes.iter().map(|n| n.record.clone()).collect();
+    let mut inserts = store::insert(&records);
+    let more = notes.iter().any(|n| n.event.is_some() || n.touch.is_some());
+    if let (1, false) = (inserts.len(), more) {
+        if let Some(insert) = inserts.pop() {
+            db.execute(insert).await?;
+        }
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    for insert in inserts {
+        tx.execute(insert).await?;
+    }
+    for event in notes.iter().filter_map(|n| n.event.as_ref()) {
+        tx.execute(events::store::insert(event)).await?;
+    }
+    for touch in last_touches(notes) {
+        tx.execute(query(sql::TOUCH).bind(touch.at).bind(&touch.tenant).bind(&touch.secret_id)).await?;
+    }
+    tx.commit().await
+}
+
+/// One touch a secret, in the order of their keys, so that two replicas never lock the same rows crosswise.
+fn last_touches(notes: &[Note]) -> Vec<&Touch> {
+    let mut touches: Vec<&Touch> = notes.iter().filter_map(|n| n.touch.as_ref()).collect();
+    touches.sort_by(|a, b| (&a.tenant, &a.secret_id, b.at).cmp(&(&b.tenant, &b.secret_id, a.at)));
+    touches.dedup_by(|a, b| a.secret_id == b.secret_id && a.tenant == b.tenant);
+    touches
+}
+
+pub(crate) mod sql {
+    pub(crate) const TOUCH: &str = "\
+        UPDATE secret SET last_accessed_at = $1 WHERE tenant_id = $2 AND id = $3 \
+        AND (last_accessed_at IS NULL OR last_accessed_at < $1)";
+    pub(crate) const ALL: &[&str] = &[TOUCH];
+}
+

@@ -1,0 +1,81 @@
+use std::net::IpAddr;
+
+use time::OffsetDateTime;
+
+use crate::{TenantId, identity::Caller, limits};
+
+/// Who asks, for which tenant, in which request, and when. Made by [`Vault::ctx`](crate::Vault::ctx);
+/// every verb takes one.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    caller: Caller,
+    tenant: TenantId,
+    request_id: String,
+    source_ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    now: OffsetDateTime,
+}
+
+impl Ctx {
+    pub(crate) fn new(caller: Caller, request_id: String, now: OffsetDateTime) -> Self {
+        let tenant = caller.tenant_id().clone();
+        Self { caller, tenant, request_id, source_ip: None, user_agent: None, now }
+    }
+
+    /// Uses the request id of the protocol that the request came by; it is in the audit record and events.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = id.into();
+        self
+    }
+
+    /// Names the address that the request came from.
+    #[must_use]
+    pub fn with_source_ip(mut self, ip: IpAddr) -> Self {
+        self.source_ip = Some(ip.to_canonical());
+        self
+    }
+
+    /// Names the program that made the request; cut to 256 characters, control characters dropped.
+    #[must_use]
+    pub fn with_user_agent(mut self, agent: &str) -> Self {
+        self.user_agent = Some(agent.chars().filter(|c| !c.is_control()).take(limits::USER_AGENT_CHARS).collect());
+        self
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The tenant that is acted on.
+    #[must_use]
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The request's name.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Where the request came from, if it is known.
+    #[must_use]
+    pub fn source_ip(&self) -> Option<IpAddr> {
+        self.source_ip
+    }
+
+    /// The program that made the request, if it said so.
+    #[must_use]
+    pub fn user_agent(&self) -> Option<&str> {
+        self.user_agent.as_deref()
+    }
+
+    /// When the request began.
+    #[must_use]
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+}

@@ -1,0 +1,267 @@
+//! The one walk that every verb takes: authorize, work, commit or record, answer.
+//!
+//! A verb is a call of [`Door::perform`] with an [`Act`] (what is to be done to what) and the work. The
+//! work is handed a [`Permit`], and only `perform` makes permits. A permit is the only way to the database,
+//! the keys and the identifiers, and it is consumed by the only two things that make an [`Outcome`]:
+//! [`Permit::answer`], after which `perform` records the read, and [`Write::commit`], which writes the
+//! change, its audit record and its events in one transaction. So a verb that skips authorization has
+//! nothing to work with, and one that skips the audit has nothing to return.
+
+mod act;
+mod ctx;
+mod permit;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+pub use self::ctx::Ctx;
+pub(crate) use self::{
+    act::{Act, On},
+    permit::{Outcome, Permit, PublicPermit, Write},
+};
+use crate::{
+    Clock, Code, Error, PartnerId, Random, Result, TenantId,
+    audit::{Action, Note, Record, Recorder},
+    envelope::Keyring,
+    events::{Event, EventType},
+    id,
+    identity::{IdentityType, Role, Scope},
+    policy::{Decision, PolicyCache},
+    storage::Db,
+    tenancy::Tenants,
+};
+
+/// Holds everything that a verb may reach only through a permit.
+#[derive(Debug)]
+pub(crate) struct Door {
+    db: Db,
+    keyring: Keyring,
+    policies: PolicyCache,
+    tenants: Tenants,
+    recorder: Recorder,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: DoorSettings,
+}
+
+/// What an operator may choose about the door.
+#[derive(Clone, Debug)]
+pub(crate) struct DoorSettings {
+    /// Whether a tenant admin may act on every path of his own tenant without a policy.
+    pub(crate) tenant_admin_bypass: bool,
+}
+
+/// Why something was allowed, as it goes into the audit record.
+#[derive(Clone, Debug)]
+enum Grant {
+    /// The scope of the token is enough.
+    Scope,
+    /// A job of the vault itself.
+    System,
+    /// The caller administers the tenant.
+    TenantAdmin,
+    /// A rule of a policy.
+    Rule { policy_id: String, rule_index: usize },
+}
+
+impl Door {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the vault's builder")]
+    pub(crate) fn new(
+        db: Db,
+        keyring: Keyring,
+        policies: PolicyCache,
+        tenants: Tenants,
+        recorder: Recorder,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        settings: DoorSettings,
+    ) -> Self {
+        Self { db, keyring, policies, tenants, recorder, clock, random, settings }
+    }
+
+    /// Walks one verb. See the module's documentation.
+    pub(crate) async fn perform<'a, T, F, W>(&'a self, ctx: &'a Ctx, act: Act, work: F) -> Result<T>
+    where
+        F: FnOnce(Permit<'a>) -> W + Send,
+        W: Future<Output = Result<Outcome<T>>> + Send,
+        T: Send,
+    {
+        let started = Instant::now();
+        let act = Arc::new(act);
+        let result = match self.authorize(ctx, &act, started).await {
+            Ok(permit) => work(permit).await,
+            Err(refusal) => Err(refusal),
+        };
+        match result {
+            Ok(Outcome::Committed(value)) => Ok(value),
+            Ok(Outcome::Answered(value, note)) => {
+                self.recorder.record(*note).await?;
+                Ok(value)
+            }
+            Err(error) => Err(self.refuse(ctx, &act, error, started.elapsed()).await),
+        }
+    }
+
+    /// Hands out what the public may read without a token: revocation lists and OCSP answers.
+    pub(crate) fn public(&self) -> PublicPermit<'_> {
+        PublicPermit::new(self)
+    }
+
+    /// Records an error that a caller with an identity got, unless it is recorded already; gives back the
+    /// error to answer with.
+    pub(crate) async fn refuse(&self, ctx: &Ctx, act: &Act, error: Error, took: Duration) -> Error {
+        if error.is_recorded() {
+            return error;
+        }
+        match self.refusal(ctx, act, &error, took) {
+            Ok(note) => match self.recorder.record(note).await {
+                Ok(()) => error.recorded(),
+                // No answer leaves without its record; what went wrong first stays in the log.
+                Err(unrecorded) => {
+                    tracing::warn!(code = error.code().as_str(), "a refusal could not be recorded");
+                    unrecorded
+                }
+            },
+            Err(broken) => broken,
+        }
+    }
+
+    async fn authorize<'a>(&'a self, ctx: &'a Ctx, act: &Arc<Act>, started: Instant) -> Result<Permit<'a>> {
+        let caller = ctx.caller();
+        if ctx.tenant() != caller.tenant_id() {
+            return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
+        }
+        let system = caller.identity_type() == IdentityType::System;
+        if !system {
+            self.check_scope(ctx, act.scopes)?;
+        }
+        let partner = self.tenants.partner(ctx).await?;
+        let admin = self.settings.tenant_admin_bypass && caller.roles().contains(&Role::TenantAdmin);
+        let mut policies = None;
+        let grant = match &act.on {
+            _ if system => Grant::System,
+            On::Path { .. } | On::Virtual { .. } | On::Listing { .. } if admin => Grant::TenantAdmin,
+            On::Path { path, permission } | On::Virtual { path, permission, .. } => {
+                let policies = policies.insert(self.policies.current(ctx.tenant()).await?);
+                match policies.decide(caller, path, *permission, ctx.now()) {
+                    Decision::Allow { policy_id, rule_index } => Grant::Rule { policy_id, rule_index },
+                    Decision::Deny => {
+                        let message = "No policy allows this.";
+                        return Err(Error::new(Code::AccessDenied, message).with(|d| d.path = Some(path.clone())));
+                    }
+                }
+            }
+            On::Listing { .. } => {
+                policies = Some(self.policies.current(ctx.tenant()).await?);
+                Grant::Scope
+            }
+            On::Object { .. } | On::Nothing => Grant::Scope,
+        };
+        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(), policies, started))
+    }
+
+    fn check_scope(&self, ctx: &Ctx, any_of: &'static [Scope]) -> Result<()> {
+        let held = ctx.caller().scopes();
+        if any_of.iter().any(|scope| held.contains(*scope)) || any_of.is_empty() {
+            return Ok(());
+        }
+        let needed: Vec<&str> = any_of.iter().map(|s| s.as_str()).collect();
+        let message = format!("The token needs the scope {}.", needed.join(" or "));
+        let first = any_of.first().map(|s| s.as_str());
+        Err(Error::new(Code::InsufficientScope, message).with(|d| d.required_scope = first))
+    }
+
+    fn refusal(&self, ctx: &Ctx, act: &Act, error: &Error, took: Duration) -> Result<Note> {
+        let now = self.clock.now();
+        let mut record = Record::new(ctx, act.action, &act.on, (now, took), self.random.as_ref())?;
+        record.error = Some(error.code());
+        let event = match (error.code(), &act.on) {
+            (Code::AccessDenied, On::Path { path, permission } | On::Virtual { path, permission, .. }) => {
+                let data = json!({
+                    "permission": permission.as_str(),
+                    "reason": error.code().as_str(),
+                    "failed_condition": null,
+                    "source_ip": ctx.source_ip().map(|ip| ip.to_string()),
+                });
+                Some(self.event(ctx, EventType::PolicyViolation, Some(path.clone()), data)?)
+            }
+            _ => None,
+        };
+        Ok(Note { record, event, touch: None })
+    }
+
+    fn event(&self, ctx: &Ctx, event_type: EventType, path: Option<String>, data: serde_json::Value) -> Result<Event> {
+        let now = self.clock.now();
+        Ok(Event {
+            id: id::new("evt_", now, self.random.as_ref())?,
+            tenant: ctx.tenant().clone(),
+            event_type,
+            path,
+            identity_id: ctx.caller().identity_id().to_owned(),
+            request_id: ctx.request_id().to_owned(),
+            data,
+            created_at: now,
+        })
+    }
+
+    /// Readiness: the database answers and the root key works.
+    pub(crate) async fn check_database(&self) -> Result<()> {
+        self.db.fetch_optional::<(i64,)>(crate::storage::query("SELECT count(*) FROM tenant WHERE tenant_id = ''")).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn check_encryption(&self) -> Result<()> {
+        self.keyring.health().await
+    }
+
+    /// What a job needs to find work over all tenants; the work itself is done under a permit.
+    pub(crate) fn job_db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(crate) fn now(&self) -> time::OffsetDateTime {
+        self.clock.now()
+    }
+
+    pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
+        id::new(prefix, self.clock.now(), self.random.as_ref())
+    }
+
+    async fn partner_of(&self, tenant: &TenantId) -> Result<PartnerId> {
+        let partner = self.tenants.partner_of(tenant).await?;
+        partner.ok_or_else(|| Error::internal("a row of a tenant that does not exist"))
+    }
+}
+
+impl Grant {
+    fn note(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut extra = serde_json::Map::new();
+        match self {
+            Self::Scope => {}
+            Self::System => drop(extra.insert("granted_by".into(), json!("system"))),
+            Self::TenantAdmin => drop(extra.insert("granted_by".into(), json!("role:tenant_admin"))),
+            Self::Rule { policy_id, rule_index } => {
+                extra.insert("policy_id".into(), json!(policy_id));
+                extra.insert("rule_index".into(), json!(rule_index));
+            }
+        }
+        extra
+    }
+}
+
+/// The record that `perform` writes for an act that succeeded.
+fn success(
+    door: &Door,
+    ctx: &Ctx,
+    (action, on): (Action, &On),
+    took: Duration,
+    extra: serde_json::Map<String, serde_json::Value>,
+) -> Result<Record> {
+    let mut record = Record::new(ctx, action, on, (door.clock.now(), took), door.random.as_ref())?;
+    record.extra = extra;
+    Ok(record)
+}

@@ -1,0 +1,101 @@
+use serde::Serialize;
+
+use super::{
+    SecretItem, Secrets,
+    path::check_characters,
+    store::{Scan, SecretRow},
+    types::ListFilter,
+};
+use crate::{
+    Result,
+    audit::Action,
+    identity::Scope,
+    limits,
+    pipeline::{Act, On, Outcome, Permit},
+    policy::Permission,
+    wire::{self, Page},
+};
+
+/// What a cursor is bound to besides its tenant.
+#[derive(Serialize)]
+struct Bound<'f> {
+    caller: &'f str,
+    prefix: &'f Option<String>,
+    tag: &'f Option<String>,
+    secret_type: Option<&'static str>,
+    include_deleted: bool,
+}
+
+pub(super) async fn list(secrets: &Secrets<'_>, filter: ListFilter) -> Result<Page<SecretItem>> {
+    let on = On::Listing { prefix: filter.prefix.clone() };
+    let act = Act { action: Action::List, scopes: &[Scope::SecretsList], on };
+    let retention = secrets.vault.settings.soft_delete_retention;
+    let deleted_after = filter.include_deleted.then(|| secrets.ctx.now() - retention);
+    let work = |permit| async move { page(permit, &filter, deleted_after).await };
+    secrets.vault.door.perform(secrets.ctx, act, work).await
+}
+
+async fn page(
+    permit: Permit<'_>,
+    filter: &ListFilter,
+    deleted_after: Option<time::OffsetDateTime>,
+) -> Result<Outcome<Page<SecretItem>>> {
+    check_characters(filter.prefix.as_deref().unwrap_or_default())?;
+    let bound = Bound {
+        caller: permit.ctx().caller().identity_id(),
+        prefix: &filter.prefix,
+        tag: &filter.tag,
+        secret_type: filter.secret_type.map(super::SecretType::as_str),
+        include_deleted: filter.include_deleted,
+    };
+    let keys = permit.keys().await?;
+    let mut after: Option<String> = match &filter.cursor {
+        Some(cursor) => Some(wire::open_cursor(&keys, "secrets", &bound, cursor)?),
+        None => None,
+    };
+    let wanted = wire::page_size(filter.limit);
+    let mut items = Vec::new();
+    let mut looked_at = 0;
+    let more = loop {
+        // One row more than wanted tells whether there is another page.
+        let limit = wanted + 1 - items.len();
+        let scan = Scan {
+            tenant: permit.tenant(),
+            prefix: filter.prefix.as_deref(),
+            tag: filter.tag.as_deref(),
+            secret_type: bound.secret_type,
+            deleted_after,
+            after: after.as_deref(),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        };
+        let rows: Vec<SecretRow> = permit.fetch_all(scan.query()).await?;
+        let (count, mut next) = (rows.len(), None);
+        looked_at += count;
+        for row in rows {
+            if permit.may(&row.path, Permission::List) {
+                if items.len() == wanted {
+                    break;
+                }
+                next = Some(row.path.clone());
+                items.push(row.into_item()?);
+            } else {
+                next = Some(row.path);
+            }
+        }
+        after = next.or(after);
+        if items.len() == wanted && count == limit {
+            break true;
+        }
+        if count < limit {
+            break false;
+        }
+        if looked_at >= limits::LIST_SCAN {
+            break true;
+        }
+    };
+    let cursor = match (more, after) {
+        (true, Some(after)) => Some(wire::seal_cursor(&keys, "secrets", &bound, &after)?),
+        _ => None,
+    };
+    permit.answer(Page { items, cursor })
+}
