@@ -1,0 +1,371 @@
+//! Certificate authorities: what one is allowed to issue, and how new ones come to be.
+
+use std::time::Duration;
+
+use scaivault_kms::{KeySpec, SigningKey};
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
+
+use crate::{
+    Issued, PkiError, Refused, Serial, Subject,
+    error::Violations,
+    issue::finish,
+    key::PublicKey,
+    tbs::{Draft, Usage},
+    time::{begin, from_x509, last_second, whole_second},
+};
+
+/// The longest certificate that is read.
+const MAX_CERTIFICATE: usize = 64 * 1024;
+/// The longest URL that is written into a certificate.
+const MAX_URL: usize = 1024;
+/// The longest life of a CA: a hundred years.
+const MAX_DAYS: u32 = 36_525;
+
+/// Where what a CA issues can be checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IssuerUrls {
+    /// The revocation list in DER (RFC 5280, 4.2.1.13).
+    pub crl_url: Option<String>,
+    /// The OCSP responder (RFC 5280, 4.2.2.1).
+    pub ocsp_url: Option<String>,
+}
+
+/// A CA as an issuer, read from its certificate. Its name and key are kept byte for byte, since that is
+/// what chains are built by.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    der: Vec<u8>,
+    name: Vec<u8>,
+    public_key: PublicKey,
+    spec: KeySpec,
+    key_id: Vec<u8>,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    max_path_length: Option<u32>,
+    signs_crls: bool,
+    urls: IssuerUrls,
+}
+
+impl Issuer {
+    /// Reads a CA certificate, one made here or another's.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if it is not one X.509 v3 certificate in DER of at most 64 KiB with a subject,
+    /// the CA flag and, if it states key usages, `keyCertSign`; if its key is of a kind that does not sign here;
+    /// if a URL is not plain `http://` or `https://` in ASCII.
+    pub fn from_certificate(der: &[u8], urls: IssuerUrls) -> Result<Self, PkiError> {
+        let bad = |message: &str| PkiError::invalid("certificate", message);
+        if der.len() > MAX_CERTIFICATE {
+            return Err(bad("must have at most 64 KiB"));
+        }
+        check_url("crl_url", urls.crl_url.as_deref())?;
+        check_url("ocsp_url", urls.ocsp_url.as_deref())?;
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| bad("is not an X.509 certificate"))?;
+        if !rest.is_empty() {
+            return Err(bad("has octets after its end"));
+        }
+        let tbs = &certificate.tbs_certificate;
+        if tbs.version != X509Version::V3 {
+            return Err(bad("is not of version 3"));
+        }
+        let constraints = tbs.basic_constraints().map_err(|_| bad("has malformed basic constraints"))?;
+        let Some(constraints) = constraints.filter(|found| found.value.ca) else {
+            return Err(bad("is not that of a CA"));
+        };
+        let usage = tbs.key_usage().map_err(|_| bad("has malformed key usages"))?;
+        if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
+            return Err(bad("is not for signing certificates"));
+        }
+        if tbs.subject.iter_rdn().next().is_none() {
+            return Err(bad("has an empty subject"));
+        }
+        let public_key = PublicKey::parse("certificate", tbs.subject_pki.raw)?;
+        let spec = public_key.kind.spec();
+        let spec =
+            spec.ok_or_else(|| bad("has a key that does not sign here; P-256, P-384 or RSA is needed"))?;
+        Ok(Self {
+            der: der.to_vec(),
+            name: tbs.subject.as_raw().to_vec(),
+            key_id: subject_key_id(&certificate).map_or_else(|| public_key.key_id().to_vec(), <[u8]>::to_vec),
+            public_key,
+            spec,
+            not_before: from_x509(tbs.validity.not_before),
+            not_after: from_x509(tbs.validity.not_after),
+            max_path_length: constraints.value.path_len_constraint,
+            signs_crls: usage.is_none_or(|usage| usage.value.crl_sign()),
+            urls,
+        })
+    }
+
+    /// The certificate as it was read.
+    #[must_use]
+    pub fn certificate_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The kind of its key.
+    #[must_use]
+    pub fn spec(&self) -> KeySpec {
+        self.spec
+    }
+
+    /// The first second at which it is valid.
+    #[must_use]
+    pub fn not_before(&self) -> OffsetDateTime {
+        self.not_before
+    }
+
+    /// The last second at which it is valid.
+    #[must_use]
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// How many CAs may follow below it in a chain (RFC 5280, 4.2.1.9); `None` if any number.
+    #[must_use]
+    pub fn max_path_length(&self) -> Option<u32> {
+        self.max_path_length
+    }
+
+    /// Where what it issues can be checked.
+    #[must_use]
+    pub fn urls(&self) -> &IssuerUrls {
+        &self.urls
+    }
+
+    /// Its subject, a DER `Name`, byte for byte.
+    #[must_use]
+    pub fn name_der(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Its subject key identifier; where its certificate has none, the one it would have here.
+    #[must_use]
+    pub fn key_id(&self) -> &[u8] {
+        &self.key_id
+    }
+
+    /// Whether its certificate lets it sign revocation lists.
+    pub(crate) fn signs_crls(&self) -> bool {
+        self.signs_crls
+    }
+
+    pub(crate) fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+}
+
+fn subject_key_id<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    certificate.tbs_certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+        _ => None,
+    })
+}
+
+fn check_url(field: &'static str, url: Option<&str>) -> Result<(), PkiError> {
+    let Some(url) = url else { return Ok(()) };
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    if host && url.len() <= MAX_URL && url.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(PkiError::invalid(field, "must be an http:// or https:// URL of at most 1024 ASCII characters"))
+    }
+}
+
+/// What the certificate of a new CA is going to say.
+#[derive(Clone, Debug)]
+pub struct CaPlan {
+    subject: Vec<u8>,
+    spec: KeySpec,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    max_path_length: Option<u8>,
+    /// The parent whose limits were applied, by its certificate; `None` for a root.
+    parent: Option<Vec<u8>>,
+}
+
+impl CaPlan {
+    /// Plans a self-signed CA that is valid for `days` days (1 to 36525) from `now`, five minutes back.
+    ///
+    /// # Errors
+    /// Every field that breaks a rule.
+    pub fn root(
+        subject: Subject,
+        spec: KeySpec,
+        days: u32,
+        max_path_length: Option<u8>,
+        now: OffsetDateTime,
+    ) -> Result<Self, Refused> {
+        let now = whole_second(now);
+        let mut found = Violations::default();
+        subject.check(&mut found);
+        let not_after = life(days, now, &mut found);
+        found.into_result()?;
+        let subject = name(&subject)?;
+        Ok(Self { subject, spec, not_before: begin(now, None), not_after, max_path_length, parent: None })
+    }
+
+    /// Plans a CA below `parent`. It does not outlive its parent: `days` is cut to the parent's end. Where the
+    /// parent limits the length of chains, the new CA gets one less, unless `max_path_length` asks for less yet.
+    ///
+    /// # Errors
+    /// Every field that breaks a rule; the parent's own limits are reported on `parent_ca_id`.
+    pub fn intermediate(
+        subject: Subject,
+        spec: KeySpec,
+        days: u32,
+        max_path_length: Option<u8>,
+        parent: &Issuer,
+        now: OffsetDateTime,
+    ) -> Result<Self, Refused> {
+        let now = whole_second(now);
+        let mut found = Violations::default();
+        subject.check(&mut found);
+        let not_after = life(days, now, &mut found).min(parent.not_after);
+        if now < parent.not_before || now > parent.not_after {
+            found.add("parent_ca_id", "issuer_validity", "is not valid at this time");
+        }
+        let max_path_length = path_length(max_path_length, parent.max_path_length, &mut found);
+        found.into_result()?;
+        let subject = name(&subject)?;
+        if subject == parent.name {
+            let mut found = Violations::default();
+            found.add("common_name", "distinct_from_parent", "must differ from the name of the parent");
+            found.into_result()?;
+        }
+        let not_before = begin(now, Some(parent.not_before));
+        Ok(Self { subject, spec, not_before, not_after, max_path_length, parent: Some(parent.der.clone()) })
+    }
+
+    /// The kind of key that the CA is going to have.
+    #[must_use]
+    pub fn spec(&self) -> KeySpec {
+        self.spec
+    }
+
+    /// The first second of its life.
+    #[must_use]
+    pub fn not_before(&self) -> OffsetDateTime {
+        self.not_before
+    }
+
+    /// The last second of its life.
+    #[must_use]
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// How many CAs may follow below it; `None` if any number.
+    #[must_use]
+    pub fn max_path_length(&self) -> Option<u8> {
+        self.max_path_length
+    }
+}
+
+/// The last second of a life of `days`; `now` itself if that is refused.
+fn life(days: u32, now: OffsetDateTime, found: &mut Violations) -> OffsetDateTime {
+    let lifetime = Duration::from_secs(u64::from(days) * 86_400);
+    match last_second(now, lifetime).filter(|_| days <= MAX_DAYS) {
+        Some(end) => end,
+        None => {
+            found.add(
+                "validity_days",
+                "range",
+                format!("must be 1 to {MAX_DAYS}, and end before the year 10000"),
+            );
+            now
+        }
+    }
+}
+
+fn path_length(asked: Option<u8>, parent: Option<u32>, found: &mut Violations) -> Option<u8> {
+    let Some(limit) = parent else { return asked };
+    let Some(most) = limit.checked_sub(1) else {
+        found.add("parent_ca_id", "path_length", "may not issue CA certificates (its path length is 0)");
+        return asked;
+    };
+    if asked.is_some_and(|asked| u32::from(asked) > most) {
+        found.add(
+            "max_path_length",
+            "path_length",
+            format!("must be at most {most}, one less than the parent's"),
+        );
+    }
+    asked.or(u8::try_from(most).ok())
+}
+
+fn name(subject: &Subject) -> Result<Vec<u8>, Refused> {
+    subject.to_name().map_err(|error| {
+        let mut found = Violations::default();
+        found.add("subject", "encoding", error.to_string());
+        found.into_result().err().unwrap_or(Refused { violations: vec![] })
+    })
+}
+
+/// Makes the self-signed certificate of a new CA.
+///
+/// # Errors
+/// [`PkiError::Invalid`] if `key` is not of the planned kind or the plan is not for a root;
+/// [`PkiError::Kms`] if it cannot sign.
+pub async fn issue_root(plan: CaPlan, serial: Serial, key: &dyn SigningKey) -> Result<Issued, PkiError> {
+    if plan.parent.is_some() {
+        return Err(PkiError::invalid("plan", "is for a CA below another"));
+    }
+    let public_key = planned_key("key", &plan, key.public_key_der())?;
+    finish(ca_draft(&plan, &serial, key.public_key_der(), &public_key, None), key).await
+}
+
+/// Makes the certificate of a CA whose key is `subject_key_spki` (DER `SubjectPublicKeyInfo`), signed by its parent.
+///
+/// # Errors
+/// [`PkiError::Invalid`] if the key is not of the planned kind or is the parent's own, if the plan was made
+/// for another parent, or `parent_key` is not the key of `parent`; [`PkiError::Kms`] if that cannot sign.
+pub async fn issue_intermediate(
+    plan: CaPlan,
+    serial: Serial,
+    subject_key_spki: &[u8],
+    parent: &Issuer,
+    parent_key: &dyn SigningKey,
+) -> Result<Issued, PkiError> {
+    if plan.parent.as_deref() != Some(parent.certificate_der()) {
+        return Err(PkiError::invalid("plan", "is not for a CA below this parent"));
+    }
+    let public_key = planned_key("subject_key_spki", &plan, subject_key_spki)?;
+    if public_key == parent.public_key {
+        return Err(PkiError::invalid("subject_key_spki", "is the parent's own key"));
+    }
+    finish(ca_draft(&plan, &serial, subject_key_spki, &public_key, Some(parent)), parent_key).await
+}
+
+fn planned_key(field: &'static str, plan: &CaPlan, spki: &[u8]) -> Result<PublicKey, PkiError> {
+    let key = PublicKey::parse(field, spki)?;
+    if key.kind.spec() != Some(plan.spec) {
+        return Err(PkiError::invalid(
+            field,
+            format!("is {}, but {} was planned", key.kind, plan.spec.as_str()),
+        ));
+    }
+    Ok(key)
+}
+
+fn ca_draft<'a>(
+    plan: &'a CaPlan,
+    serial: &'a Serial,
+    spki: &'a [u8],
+    public_key: &'a PublicKey,
+    authority: Option<&'a Issuer>,
+) -> Draft<'a> {
+    Draft {
+        serial,
+        subject: &plan.subject,
+        not_before: plan.not_before,
+        not_after: plan.not_after,
+        spki,
+        public_key,
+        usage: Usage::Ca { max_path_length: plan.max_path_length },
+        authority,
+    }
+}

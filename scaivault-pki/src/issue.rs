@@ -1,0 +1,106 @@
+//! From a plan and a public key to a certificate.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use scaivault_kms::SigningKey;
+use time::OffsetDateTime;
+
+use crate::{
+    Issuer, PkiError, Plan, Serial, Violation,
+    error::Refused,
+    key::PublicKey,
+    lint::LintedTbs,
+    name::leaf_name,
+    pem,
+    sign::sign,
+    tbs::{Draft, Usage},
+};
+
+/// A certificate that was made here, and what to remember of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate in DER.
+    pub der: Vec<u8>,
+    /// Its serial number.
+    pub serial: Serial,
+    /// The first second of its life.
+    pub not_before: OffsetDateTime,
+    /// The last second of its life.
+    pub not_after: OffsetDateTime,
+    /// SHA-256 of the DER.
+    pub fingerprint_sha256: [u8; 32],
+}
+
+impl Issued {
+    /// The certificate as a PEM block.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.der)
+    }
+}
+
+/// Makes the certificate of an end entity whose key is `public_key_spki` (DER `SubjectPublicKeyInfo`).
+///
+/// # Errors
+/// [`PkiError::Refused`] if the key is not of the kind that the role demands or is the issuer's own;
+/// [`PkiError::Invalid`] if it is no good key at all, if the plan was admitted under another issuer, or
+/// `issuer_key` is not the key of `issuer`; [`PkiError::Kms`] if that cannot sign.
+pub async fn issue_leaf(
+    plan: Plan,
+    serial: Serial,
+    public_key_spki: &[u8],
+    issuer: &Issuer,
+    issuer_key: &dyn SigningKey,
+) -> Result<Issued, PkiError> {
+    if !plan.is_under(issuer) {
+        return Err(PkiError::invalid("plan", "was admitted under another issuer"));
+    }
+    let public_key = PublicKey::parse("public_key", public_key_spki)?;
+    check_key(&plan, &public_key, issuer)?;
+    let subject = leaf_name(plan.common_name())?;
+    let usage = Usage::Leaf {
+        dns_names: plan.dns_names(),
+        ip_addresses: plan.ip_addresses(),
+        client: plan.client_flag(),
+        server: plan.server_flag(),
+    };
+    let draft = Draft {
+        serial: &serial,
+        subject: &subject,
+        not_before: plan.not_before(),
+        not_after: plan.not_after(),
+        spki: public_key_spki,
+        public_key: &public_key,
+        usage,
+        authority: Some(issuer),
+    };
+    finish(draft, issuer_key).await
+}
+
+fn check_key(plan: &Plan, key: &PublicKey, issuer: &Issuer) -> Result<(), Refused> {
+    let refuse = |rule, message| {
+        Err(Refused { violations: vec![Violation { field: "public_key".to_owned(), rule, message }] })
+    };
+    if key.kind.spec() != Some(plan.key()) {
+        let message = format!("is {}, but the role demands {}", key.kind, plan.key().as_str());
+        return refuse("key_type", message);
+    }
+    if key == issuer.public_key() {
+        return refuse("distinct_from_issuer", "is the key of the issuer itself".to_owned());
+    }
+    Ok(())
+}
+
+/// Encodes, lints, signs.
+pub(crate) async fn finish(draft: Draft<'_>, key: &dyn SigningKey) -> Result<Issued, PkiError> {
+    let linted = LintedTbs::certificate(draft.encode()?, &draft)?;
+    let der = sign(linted, key).await?;
+    let mut fingerprint_sha256 = [0; 32];
+    fingerprint_sha256.copy_from_slice(digest(&SHA256, &der).as_ref());
+    Ok(Issued {
+        der,
+        serial: draft.serial.clone(),
+        not_before: draft.not_before,
+        not_after: draft.not_after,
+        fingerprint_sha256,
+    })
+}

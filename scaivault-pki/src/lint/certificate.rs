@@ -1,0 +1,208 @@
+use std::{collections::HashSet, net::IpAddr};
+
+use x509_parser::{
+    certificate::TbsCertificate,
+    extensions::{DistributionPointName, GeneralName, ParsedExtension, X509Extension},
+    prelude::FromDer as _,
+    time::ASN1Time,
+    x509::X509Version,
+};
+
+use super::Findings;
+use crate::{
+    key::{KeyKind, algorithm},
+    name::DnsName,
+    tbs::{Draft, EMPTY_NAME, Usage},
+    time::from_x509,
+};
+
+/// Reads `bytes` as a `TBSCertificate` and compares every field with `draft`.
+pub(super) fn check(bytes: &[u8], draft: &Draft<'_>, findings: &mut Findings) {
+    let Ok((rest, tbs)) = TbsCertificate::from_der(bytes) else {
+        findings.require(false, "syntax", "cannot be read as a certificate");
+        return;
+    };
+    findings.require(rest.is_empty(), "syntax", "has octets after its end");
+    check_head(&tbs, draft, findings);
+    check_validity(&tbs, draft, findings);
+    check_plan(draft, findings);
+    check_extension_set(&tbs, draft, findings);
+    for extension in tbs.iter_extensions() {
+        check_extension(extension, draft, findings);
+    }
+}
+
+fn check_head(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &mut Findings) {
+    findings.same("version", tbs.version, X509Version::V3);
+    findings.same("serial", tbs.raw_serial(), draft.serial.as_bytes());
+    // RFC 5280, 4.1.2.2: positive, 20 octets at most. 64 random bits are the least that public CAs may use.
+    let serial = tbs.raw_serial();
+    let positive =
+        serial.first().is_some_and(|&byte| byte & 0x80 == 0) && serial.iter().any(|&byte| byte != 0);
+    findings.require(positive && serial.len() <= 20, "serial", "must be positive and of at most 20 octets");
+    findings.require(serial.len() >= 8, "serial", "must have at least 64 bits");
+    findings.same("issuer", tbs.issuer.as_raw(), draft.issuer());
+    findings.same("subject", tbs.subject.as_raw(), draft.subject);
+    findings.same("public_key", tbs.subject_pki.raw, draft.spki);
+    findings.require(tbs.issuer_uid.is_none() && tbs.subject_uid.is_none(), "unique_id", "must be absent");
+    let expected = draft.signer_spec().and_then(algorithm).map(|(_, oid, _)| oid.to_string());
+    findings.same("algorithm", Some(tbs.signature.algorithm.to_id_string()), expected.ok());
+}
+
+fn check_validity(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &mut Findings) {
+    let (begin, end) = (tbs.validity.not_before, tbs.validity.not_after);
+    findings.same("not_before", from_x509(begin), draft.not_before);
+    findings.same("not_after", from_x509(end), draft.not_after);
+    findings.require(begin <= end, "validity", "ends before it begins");
+    for time in [begin, end] {
+        findings.require(has_due_form(time), "validity", "UTCTime through 2049, GeneralizedTime from 2050");
+    }
+    if let Some(issuer) = draft.authority {
+        let within = issuer.not_before() <= from_x509(begin) && from_x509(end) <= issuer.not_after();
+        findings.require(within, "validity", "is not within the issuer's");
+    }
+}
+
+fn has_due_form(time: ASN1Time) -> bool {
+    time.is_utctime() == (from_x509(time).year() < 2050)
+}
+
+/// What must hold of the plan itself, whatever was written.
+fn check_plan(draft: &Draft<'_>, findings: &mut Findings) {
+    let strong = !matches!(draft.public_key.kind, KeyKind::Rsa(bits) if bits < 2048);
+    findings.require(strong, "public_key", "RSA key is too short");
+    match draft.usage {
+        Usage::Ca { max_path_length } => {
+            findings.require(draft.subject != EMPTY_NAME, "subject", "a CA must have a name");
+            let limit = draft.authority.and_then(|issuer| issuer.max_path_length());
+            let within = limit.is_none_or(|limit| max_path_length.is_some_and(|own| u32::from(own) < limit));
+            findings.require(within, "basic_constraints", "path length must be less than the issuer's");
+        }
+        Usage::Leaf { dns_names, ip_addresses, client, server } => {
+            findings.require(client || server, "extended_key_usage", "must have a purpose");
+            findings.require(
+                !dns_names.is_empty() || !ip_addresses.is_empty(),
+                "subject_alt_name",
+                "must not be empty",
+            );
+            findings.require(draft.authority.is_some(), "issuer", "a leaf must not sign itself");
+        }
+    }
+}
+
+/// The extensions that there must be, each once and with its criticality, in any order.
+fn check_extension_set(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &mut Findings) {
+    let mut expected = vec![("2.5.29.19", true), ("2.5.29.15", true), ("2.5.29.14", false)];
+    if matches!(draft.usage, Usage::Leaf { .. }) {
+        expected.extend([("2.5.29.37", false), ("2.5.29.17", draft.subject == EMPTY_NAME)]);
+    }
+    if let Some(issuer) = draft.authority {
+        expected.push(("2.5.29.35", false));
+        expected.extend(issuer.urls().crl_url.as_ref().map(|_| ("2.5.29.31", false)));
+        expected.extend(issuer.urls().ocsp_url.as_ref().map(|_| ("1.3.6.1.5.5.7.1.1", false)));
+    }
+    let mut expected: Vec<_> =
+        expected.into_iter().map(|(oid, critical)| (oid.to_owned(), critical)).collect();
+    let mut read: Vec<_> = tbs.iter_extensions().map(|e| (e.oid.to_id_string(), e.critical)).collect();
+    expected.sort();
+    read.sort();
+    findings.same("extensions", read, expected);
+}
+
+fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &mut Findings) {
+    let urls = draft.authority.map(|issuer| issuer.urls());
+    match extension.parsed_extension() {
+        ParsedExtension::BasicConstraints(read) => {
+            let planned = match draft.usage {
+                Usage::Ca { max_path_length } => (true, max_path_length.map(u32::from)),
+                Usage::Leaf { .. } => (false, None),
+            };
+            findings.same("basic_constraints", (read.ca, read.path_len_constraint), planned);
+        }
+        ParsedExtension::KeyUsage(read) => findings.same("key_usage", read.flags, planned_key_usage(draft)),
+        ParsedExtension::ExtendedKeyUsage(read) => {
+            let others = read.any
+                || read.code_signing
+                || read.email_protection
+                || read.time_stamping
+                || read.ocsp_signing
+                || !read.other.is_empty();
+            findings.require(!others, "extended_key_usage", "has a purpose that was not planned");
+            if let Usage::Leaf { client, server, .. } = draft.usage {
+                findings.same("extended_key_usage", (read.client_auth, read.server_auth), (client, server));
+            }
+        }
+        ParsedExtension::SubjectAlternativeName(read) => check_names(&read.general_names, draft, findings),
+        ParsedExtension::SubjectKeyIdentifier(read) => {
+            findings.same("subject_key_identifier", read.0, draft.public_key.key_id().as_slice());
+        }
+        ParsedExtension::AuthorityKeyIdentifier(read) => {
+            let id = read.key_identifier.as_ref().map(|id| id.0);
+            findings.same("authority_key_identifier", id, draft.authority.map(|issuer| issuer.key_id()));
+            let alone = read.authority_cert_issuer.is_none() && read.authority_cert_serial.is_none();
+            findings.require(alone, "authority_key_identifier", "must have a key identifier alone");
+        }
+        ParsedExtension::CRLDistributionPoints(read) => {
+            let names: Vec<_> = read.points.iter().map(|point| point.distribution_point.as_ref()).collect();
+            let url = match names.as_slice() {
+                [Some(DistributionPointName::FullName(names))] => single_url(names),
+                _ => None,
+            };
+            findings.same("crl_distribution_points", url, urls.and_then(|urls| urls.crl_url.as_deref()));
+        }
+        ParsedExtension::AuthorityInfoAccess(read) => {
+            let url = match read.accessdescs.as_slice() {
+                [one] if one.access_method.to_id_string() == "1.3.6.1.5.5.7.48.1" => {
+                    single_url(std::slice::from_ref(&one.access_location))
+                }
+                _ => None,
+            };
+            findings.same("authority_info_access", url, urls.and_then(|urls| urls.ocsp_url.as_deref()));
+        }
+        _ => findings.require(false, "extensions", format!("{} is unknown or malformed", extension.oid)),
+    }
+}
+
+/// The bits of RFC 5280, 4.2.1.3, from the least: digitalSignature is bit 0.
+fn planned_key_usage(draft: &Draft<'_>) -> u16 {
+    match (&draft.usage, draft.public_key.kind) {
+        (Usage::Ca { .. }, _) => 1 | 1 << 5 | 1 << 6,
+        (Usage::Leaf { .. }, KeyKind::Rsa(_)) => 1 | 1 << 2,
+        (Usage::Leaf { .. }, _) => 1,
+    }
+}
+
+fn single_url<'a>(names: &[GeneralName<'a>]) -> Option<&'a str> {
+    match names {
+        [GeneralName::URI(url)] => Some(url),
+        _ => None,
+    }
+}
+
+fn check_names(names: &[GeneralName<'_>], draft: &Draft<'_>, findings: &mut Findings) {
+    let Usage::Leaf { dns_names, ip_addresses, .. } = draft.usage else { return };
+    let (mut dns, mut ips) = (Vec::new(), Vec::new());
+    for name in names {
+        match name {
+            GeneralName::DNSName(text) => dns.push(*text),
+            GeneralName::IPAddress(octets) => ips.push(read_ip(octets)),
+            other => findings.require(false, "subject_alt_name", format!("has {other:?}")),
+        }
+    }
+    findings.require(
+        dns.iter().all(|name| DnsName::parse(name).is_ok()),
+        "subject_alt_name",
+        "has no host name",
+    );
+    let unique: HashSet<_> = names.iter().map(|name| format!("{name:?}")).collect();
+    findings.require(unique.len() == names.len(), "subject_alt_name", "has a name twice");
+    findings.same("subject_alt_name", dns, dns_names.iter().map(DnsName::as_str).collect());
+    findings.same("subject_alt_name", ips, ip_addresses.iter().copied().map(Some).collect());
+}
+
+fn read_ip(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
+}

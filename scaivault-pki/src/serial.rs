@@ -1,0 +1,180 @@
+use std::{cmp::Ordering, fmt};
+
+use crate::PkiError;
+
+/// A certificate's serial number: a positive integer of at most 20 octets (RFC 5280, 4.1.2.2).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Serial(Vec<u8>);
+
+impl Serial {
+    /// The longest serial number, in octets of DER content.
+    pub const MAX_LEN: usize = 20;
+
+    /// A serial of exactly 16 octets from 16 random ones. The two top bits are fixed to `01`, so that it
+    /// is positive and of one length always; 126 bits stay random.
+    #[must_use]
+    pub fn from_random(mut random: [u8; 16]) -> Self {
+        random[0] = random[0] & 0x3f | 0x40;
+        Self(random.to_vec())
+    }
+
+    /// Reads hexadecimal digits of any case, in pairs set apart by colons or with none at all, with any
+    /// leading zeros: `1A:2B`, `1a2b`, `00:1A:2B`.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] for anything else, for zero, and for more than 20 octets.
+    pub fn parse(text: &str) -> Result<Self, PkiError> {
+        let bad = || {
+            PkiError::invalid(
+                "serial_number",
+                "must be hexadecimal digits, in pairs set apart by colons or none",
+            )
+        };
+        // Three characters an octet, and some room for leading zeros.
+        if text.len() > 4 * 3 * Self::MAX_LEN {
+            return Err(bad());
+        }
+        let mut bytes = Vec::with_capacity(Self::MAX_LEN + 1);
+        if text.contains(':') {
+            for pair in text.split(':') {
+                let &[high, low] = pair.as_bytes() else { return Err(bad()) };
+                bytes.push(octet(high, low).ok_or_else(bad)?);
+            }
+        } else {
+            let digits = text.as_bytes();
+            let (first, pairs) = digits.split_at(digits.len() % 2);
+            if let &[low] = first {
+                bytes.push(octet(b'0', low).ok_or_else(bad)?);
+            }
+            for pair in pairs.chunks_exact(2) {
+                bytes.push(octet(pair[0], pair[1]).ok_or_else(bad)?);
+            }
+        }
+        Self::from_bytes(&bytes)
+    }
+
+    /// Takes an unsigned big-endian integer; leading zeros do not matter.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] for zero and for more than 20 octets of DER content.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PkiError> {
+        let start = bytes.iter().position(|&byte| byte != 0);
+        let Some(magnitude) = start.map(|start| &bytes[start..]) else {
+            return Err(PkiError::invalid("serial_number", "must not be zero"));
+        };
+        let sign = usize::from(magnitude[0] & 0x80 != 0);
+        if magnitude.len() + sign > Self::MAX_LEN {
+            return Err(PkiError::invalid("serial_number", "must have at most 20 octets"));
+        }
+        let mut content = vec![0; sign];
+        content.extend_from_slice(magnitude);
+        Ok(Self(content))
+    }
+
+    /// The content octets of the DER INTEGER: big-endian, minimal, with a zero octet first where the
+    /// number's own top bit is set.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The number without a sign octet, as it is shown.
+    fn magnitude(&self) -> &[u8] {
+        self.0.strip_prefix(&[0]).unwrap_or(&self.0)
+    }
+}
+
+fn octet(high: u8, low: u8) -> Option<u8> {
+    let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.magnitude().iter().enumerate() {
+            write!(f, "{}{byte:02X}", if i == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Serial({self})")
+    }
+}
+
+impl Ord for Serial {
+    /// The order of the numbers.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.len().cmp(&other.0.len()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Serial {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn random_serials_are_positive_and_of_one_length() {
+        for random in [[0; 16], [0xff; 16], [0x80; 16]] {
+            let serial = Serial::from_random(random);
+            assert_eq!(serial.as_bytes().len(), 16);
+            assert_eq!(serial.as_bytes()[0] & 0xc0, 0x40);
+            assert_eq!(serial.as_bytes()[1..], random[1..]);
+        }
+    }
+
+    #[test]
+    fn one_number_has_one_serial_however_it_is_written() {
+        let serial = Serial::from_bytes(&[0x1a, 0x2b]).unwrap();
+        for text in ["1A:2B", "1a:2b", "1a2B", "00:1A:2B", "001a2b", "01a2b"] {
+            assert_eq!(Serial::parse(text).unwrap(), serial, "{text}");
+        }
+        assert_eq!(serial.to_string(), "1A:2B");
+        assert_eq!(Serial::parse("5").unwrap().as_bytes(), [5]);
+    }
+
+    #[test]
+    fn a_set_top_bit_gets_a_sign_octet_that_is_not_shown() {
+        let serial = Serial::parse("FF:00").unwrap();
+        assert_eq!(serial.as_bytes(), [0, 0xff, 0]);
+        assert_eq!(serial.to_string(), "FF:00");
+        assert!(Serial::from_bytes(&[0x7f; 20]).is_ok());
+        assert!(Serial::from_bytes(&[0x80; 20]).is_err(), "21 octets with the sign");
+        assert!(serial > Serial::from_bytes(&[0x7f, 0xff]).unwrap());
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        for text in
+            ["", "0", "00:00", ":", "1A:", ":1A", "1A::2B", "1:2", "1A-2B", "0x1A", "1A 2B", "-1", "é1", "g0"]
+        {
+            assert!(matches!(Serial::parse(text), Err(PkiError::Invalid { .. })), "{text}");
+        }
+        assert!(Serial::parse(&"1".repeat(100_000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,64}") {
+            let _ = Serial::parse(&text);
+        }
+
+        #[test]
+        fn what_is_shown_is_read_back(bytes in prop::collection::vec(any::<u8>(), 1..=20)) {
+            if let Ok(serial) = Serial::from_bytes(&bytes) {
+                prop_assert_eq!(&Serial::parse(&serial.to_string()).unwrap(), &serial);
+                prop_assert_eq!(&Serial::from_bytes(serial.as_bytes()).unwrap(), &serial);
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+use der::{Any, Encode as _, Sequence, asn1::BitString};
+use scaivault_kms::SigningKey;
+
+use crate::{
+    PkiError,
+    key::{PublicKey, algorithm},
+    lint::LintedTbs,
+    tbs::verbatim,
+};
+
+/// Signs what was linted, and puts the pieces together. Certificates, revocation lists and basic OCSP
+/// answers have the same three pieces (RFC 5280, 4.1 and 5.1; RFC 6960, 4.2.1).
+///
+/// What the key made is verified before it leaves: a faulty signature of an RSA key can give it away, and a
+/// provider that signs with another key would break every chain.
+///
+/// # Errors
+/// [`PkiError::Invalid`] if `key` is not the one that the issuer's certificate names, or its signature does not
+/// verify; [`PkiError::Kms`] if it cannot sign.
+pub(crate) async fn sign(tbs: LintedTbs, key: &dyn SigningKey) -> Result<Vec<u8>, PkiError> {
+    if PublicKey::parse("key", key.public_key_der())? != *tbs.signer() {
+        return Err(PkiError::invalid("key", "is not the key of the issuer"));
+    }
+    let (scheme, oid, identifier) = algorithm(key.spec())?;
+    let signature = key.sign(scheme, tbs.bytes()).await?;
+    if tbs.signer().verify(oid, tbs.bytes(), &signature) != Some(true) {
+        return Err(PkiError::invalid("key", "made a signature that does not verify"));
+    }
+    let signature = BitString::from_bytes(&signature).map_err(PkiError::encoding("the signature"))?;
+    Signed { tbs: verbatim("what is signed", tbs.bytes())?, algorithm: identifier, signature }
+        .to_der()
+        .map_err(PkiError::encoding("what is signed"))
+}
+
+#[derive(Sequence)]
+struct Signed {
+    tbs: Any,
+    algorithm: Any,
+    signature: BitString,
+}
