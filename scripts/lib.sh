@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what is set here is used by the scripts that source it
 # Shared by the scripts beside this file. Source it; do not run it.
 #
 #   . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
