@@ -1,7 +1,7 @@
 """Plants strings that must not spread, and looks for them. Driven by `canary-test`.
 
     canary.py plant  NEEDLES URL ADMIN_TOKEN OTHER_TOKEN     calls the server, writes the needles as JSON
-    canary.py search NEEDLES KIND=FILE...                    KIND: database, dump, stdout, stderr, peerlog, answers
+    canary.py search NEEDLES KIND=FILE...                    KIND: database, dump, peerfiles, peerlog, stdout, stderr
 
 Which needle may be where is the table `MAY_BE_IN`; everything not in it is a leak. What may be in the database
 must also be found there: otherwise the search itself would be broken.
@@ -34,8 +34,8 @@ MAY_BE_IN = {
     "leaf private key": set(),
     "root key": set(),
     "admin token": {"stdout"},
-    "metadata": {"database", "dump"},
-    "CA subject": {"database", "dump"},
+    "metadata": {"database", "dump", "peerfiles"},
+    "CA subject": {"database", "dump", "peerfiles"},
 }
 # Of what may be in a dump: never in these tables.
 NEVER_IN_TABLES = re.compile(r"audit|log", re.I)
