@@ -107,7 +107,13 @@ class Client:
         return json.loads(body)
 
 
+RUNNING = []  # the run whose server must not be left behind
+
+
 def fail(message, log=None):
+    for run in RUNNING:
+        if run.process and run.process.poll() is None:
+            run.process.kill()
     print(f"FAILED: {message}", file=sys.stderr)
     if log:
         with open(log, "rb") as file:
@@ -148,7 +154,8 @@ def put_until_killed(run, ledger, name, stop):
                 "options": {"max_versions": 100}}
         try:
             status, answer = client.call("PUT", f"/v1/secrets/{path}", body, request_id)
-        except OSError:
+        except OSError:  # killed; the next attempt is refused until the round ends
+            time.sleep(0.01)
             continue
         if status in (200, 201):
             version = json.loads(answer)["version"]
@@ -165,7 +172,8 @@ def issue_until_killed(run, ledger, _name, stop):
         request_id = ledger.next_id("issue")
         try:
             status, answer = client.call("POST", "/v1/pki/issue/crash", {"common_name": f"{request_id}.example.com", "ttl": "24h"}, request_id)
-        except OSError:
+        except OSError:  # killed; the next attempt is refused until the round ends
+            time.sleep(0.01)
             continue
         if status == 201:
             answer = json.loads(answer)
@@ -332,7 +340,9 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
     random.seed(options.seed)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` below stops the server
     run, ledger, began = Run(options, options.port), Ledger(), time.monotonic()
+    RUNNING.append(run)
     try:
         slowest = run.start()
         ca = prepare(run)

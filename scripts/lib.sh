@@ -7,6 +7,7 @@
 # stopped again when the script ends, however it ends. Nothing is ever stopped by its name.
 
 set -euo pipefail
+shopt -s inherit_errexit
 if [[ $- == *i* ]]; then
   echo "lib.sh: source this from a script, not from an interactive shell" >&2
   return 1
@@ -98,7 +99,6 @@ cleanup() {
   set +e
   for entry in "${STARTED[@]}"; do stop "${entry%%:*}"; done
   for dir in "${POSTGRES_DIRS[@]}"; do postgres_stop "$dir"; done
-  allow_service_starts
   if [[ -n $SCRATCH ]]; then
     if [[ $status -ne 0 && ${KEEP_SCRATCH:-0} == 1 ]]; then
       warn "kept for reading: $SCRATCH"
@@ -171,41 +171,31 @@ have() {
   esac
 }
 
-# need_packages NAME...: install these Debian packages; as root only, and without starting their services.
+# need_packages NAME...: install these Debian packages, as root only, and without starting their services: for the
+# time of the installation Debian's policy hook says no. A hook that was there already stays.
 need_packages() {
   (($# > 0)) || return 0
   command -v apt-get >/dev/null 2>&1 || die "missing: $*. There is no apt-get here: install them by your own means"
   ((EUID == 0)) || die "missing: $*. Run once as root: apt-get install -y --no-install-recommends $*"
   say "installing: $*"
-  forbid_service_starts
-  local log
-  log=$(mktemp "${SCRATCH:-${TMPDIR:-/tmp}}/apt.XXXXXXXX")
-  apt_get "$log" update || die "apt-get update failed" "$log"
-  apt_get "$log" install -y --no-install-recommends "$@" || die "apt-get could not install: $*" "$log"
-  rm -f -- "$log"
-  allow_service_starts
+  (
+    hook=/usr/sbin/policy-rc.d ours=
+    log=$(mktemp "${SCRATCH:-${TMPDIR:-/tmp}}/apt.XXXXXXXX")
+    trap 'rm -f -- "$log" $ours' EXIT
+    if [[ ! -e $hook ]]; then
+      ours=$hook
+      printf '#!/bin/sh\nexit 101\n' >"$hook"
+      chmod 755 "$hook"
+    fi
+    apt_get "$log" update || die "apt-get update failed" "$log"
+    apt_get "$log" install -y --no-install-recommends "$@" || die "apt-get could not install: $*" "$log"
+  )
 }
 
 apt_get() {
   local log=$1
   shift
   DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" >>"$log" 2>&1 </dev/null
-}
-
-# Installing a server package starts the server on its usual port. We want its program and no service, so
-# for the time of the installation Debian's policy hook says no; a hook that was there already stays.
-POLICY=/usr/sbin/policy-rc.d
-POLICY_OURS=0
-forbid_service_starts() {
-  [[ -e $POLICY ]] && return 0
-  printf '#!/bin/sh\nexit 101\n' >"$POLICY"
-  chmod 755 "$POLICY"
-  POLICY_OURS=1
-}
-
-allow_service_starts() {
-  if [[ $POLICY_OURS == 1 ]]; then rm -f -- "$POLICY"; fi
-  POLICY_OURS=0
 }
 
 # A Python environment with the pinned tools of scripts/requirements.txt; its programs end up in $VENV/bin.
