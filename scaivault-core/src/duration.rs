@@ -47,9 +47,16 @@ impl FromStr for DurationText {
     /// [`Code::InvalidDuration`] if it is not of that form or longer than a thousand years.
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = || {
-            Error::new(Code::InvalidDuration, "a duration is a whole number from 1 and one of s, m, h, d, w, such as 168h")
+            Error::new(
+                Code::InvalidDuration,
+                "a duration is a whole number from 1 and one of s, m, h, d, w, such as 168h",
+            )
         };
-        let (digits, unit) = text.char_indices().next_back().and_then(|(at, _)| text.split_at_checked(at)).ok_or_else(invalid)?;
+        let (digits, unit) = text
+            .char_indices()
+            .next_back()
+            .and_then(|(at, _)| text.split_at_checked(at))
+            .ok_or_else(invalid)?;
         let unit: u64 = match unit {
             "s" => 1,
             "m" => 60,
@@ -95,11 +102,29 @@ mod tests {
 
     #[test]
     fn one_number_and_one_unit() {
-        for (text, seconds) in [("15m", 900), ("720h", 2_592_000), ("7d", 604_800), ("1w", 604_800), ("1s", 1)] {
+        for (text, seconds) in
+            [("15m", 900), ("720h", 2_592_000), ("7d", 604_800), ("1w", 604_800), ("1s", 1)]
+        {
             let parsed: DurationText = text.parse().unwrap();
             assert_eq!((parsed.get().as_secs(), parsed.as_str()), (seconds, text));
         }
-        for text in ["", "h", "0h", "01h", "-1h", "+1h", "1", "1.5h", "1 h", "1h30m", "1y", "1H", "99999999999999999999s", "9999999999w", "1é"] {
+        for text in [
+            "",
+            "h",
+            "0h",
+            "01h",
+            "-1h",
+            "+1h",
+            "1",
+            "1.5h",
+            "1 h",
+            "1h30m",
+            "1y",
+            "1H",
+            "99999999999999999999s",
+            "9999999999w",
+            "1é",
+        ] {
             assert_eq!(text.parse::<DurationText>().unwrap_err().code(), Code::InvalidDuration, "{text:?}");
         }
     }

@@ -186,6 +186,12 @@ impl Error {
         self
     }
 
+    /// The same findings under a code that says more.
+    pub(crate) fn with_code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
     pub(crate) fn recorded(mut self) -> Self {
         self.recorded = true;
         self

@@ -6,7 +6,8 @@ use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, ma
 
 use crate::{Code, Error, Result, envelope::TenantKeys};
 
-const SECONDS: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+const SECONDS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 const MICROS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
@@ -30,7 +31,12 @@ pub(crate) fn micros<S: Serializer>(time: &OffsetDateTime, to: S) -> Result<S::O
 
 /// Where a page ended, sealed under a key of the tenant: it cannot be read (the last row looked at may be
 /// one that the caller must not know of), made up, or used for another list or other filters.
-pub(crate) fn seal_cursor(keys: &TenantKeys, list: &str, filter: &impl Serialize, last: &impl Serialize) -> Result<String> {
+pub(crate) fn seal_cursor(
+    keys: &TenantKeys,
+    list: &str,
+    filter: &impl Serialize,
+    last: &impl Serialize,
+) -> Result<String> {
     let last = serde_json::to_vec(last).map_err(Error::internal)?;
     Ok(URL_SAFE_NO_PAD.encode(keys.seal_token("cursor", &cursor_aad(list, filter)?, &last)?))
 }
@@ -45,7 +51,8 @@ pub(crate) fn open_cursor<T: DeserializeOwned>(
     filter: &impl Serialize,
     cursor: &str,
 ) -> Result<T> {
-    let invalid = || Error::new(Code::InvalidCursor, "cursor: not one of ours for this list and these filters");
+    let invalid =
+        || Error::new(Code::InvalidCursor, "cursor: not one of ours for this list and these filters");
     let sealed = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
     let last = keys.open_token("cursor", &cursor_aad(list, filter)?, &sealed)?.ok_or_else(invalid)?;
     serde_json::from_slice(last.expose()).map_err(|_| invalid())

@@ -1,11 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Record, store};
 use crate::{
-    Code, Error, Result, TenantId,
+    Error, Result, TenantId,
     events::{self, Event},
     limits,
     storage::{Db, query},
@@ -15,7 +16,8 @@ use crate::{
 /// the next group, so that a record costs a share of a flush and not a flush.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    queue: mpsc::Sender<Pending>,
+    /// `None` once the vault is closing.
+    queue: ArcSwapOption<mpsc::Sender<Pending>>,
 }
 
 /// A record, and what is written with it.
@@ -44,7 +46,12 @@ impl Recorder {
     /// Starts the task that writes. It ends when the recorder is dropped and everything is written.
     pub(crate) fn start(db: Db) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(limits::AUDIT_QUEUE);
-        (Self { queue }, tokio::spawn(write_groups(db, waiting)))
+        (Self { queue: ArcSwapOption::from_pointee(queue) }, tokio::spawn(write_groups(db, waiting)))
+    }
+
+    /// Takes no more records; those that wait are still written.
+    pub(crate) fn stop(&self) {
+        self.queue.store(None);
     }
 
     /// Comes back when the record is durable.
@@ -53,11 +60,13 @@ impl Recorder {
     /// [`Code::ServiceUnavailable`] if it could not be written, or too many wait already.
     pub(crate) async fn record(&self, note: Note) -> Result<()> {
         let (done, written) = oneshot::channel();
-        let busy = |_| {
+        let busy = |()| {
             let wait = Duration::from_secs(1);
             Error::unavailable("The audit trail cannot keep up.", wait, "the audit queue is full or closed")
         };
-        self.queue.try_send(Pending { note, done }).map_err(busy)?;
+        let queue = self.queue.load_full().ok_or_else(|| busy(()))?;
+        queue.try_send(Pending { note, done }).map_err(|_| busy(()))?;
+        drop(queue);
         let written = written.await.map_err(|_| Error::internal("the audit writer stopped"))?;
         written.map_err(|error| {
             tracing::error!(error = %error, source = ?std::error::Error::source(&error), "audit records could not be written");
@@ -114,6 +123,6 @@ pub(crate) mod sql {
     pub(crate) const TOUCH: &str = "\
         UPDATE secret SET last_accessed_at = $1 WHERE tenant_id = $2 AND id = $3 \
         AND (last_accessed_at IS NULL OR last_accessed_at < $1)";
+    #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[TOUCH];
 }
-

@@ -22,7 +22,8 @@ pub(super) const SELECT: &str = "SELECT tenant_id, id, timestamp, action, identi
 static INSERTS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
     let rows = |count: usize| {
         let row = |r: usize| {
-            let places: Vec<String> = (1..=COLUMN_COUNT).map(|c| format!("${}", r * COLUMN_COUNT + c)).collect();
+            let places: Vec<String> =
+                (1..=COLUMN_COUNT).map(|c| format!("${}", r * COLUMN_COUNT + c)).collect();
             format!("({})", places.join(", "))
         };
         (0..count).map(row).collect::<Vec<_>>().join(", ")

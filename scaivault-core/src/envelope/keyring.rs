@@ -222,5 +222,6 @@ pub(crate) mod sql {
     pub(crate) const INSERT_PARTNER_KEY: &str = "\
         INSERT INTO partner_key (id, partner_id, version, wrapped, created_at) \
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (partner_id, version) DO NOTHING";
+    #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[TENANT_KEYS, INSERT_TENANT_KEY, NEWEST_PARTNER_KEY, INSERT_PARTNER_KEY];
 }

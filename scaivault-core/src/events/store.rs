@@ -5,6 +5,7 @@ pub(crate) mod sql {
     pub(crate) const INSERT: &str = "\
         INSERT INTO event_outbox (tenant_id, id, event_type, path, identity_id, request_id, data, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[INSERT];
 }
 

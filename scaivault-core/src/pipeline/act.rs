@@ -25,15 +25,30 @@ pub(crate) enum On {
 }
 
 impl Act {
-    pub(crate) fn secret(action: Action, scopes: &'static [Scope], path: &SecretPath, permission: Permission) -> Self {
+    pub(crate) fn secret(
+        action: Action,
+        scopes: &'static [Scope],
+        path: &SecretPath,
+        permission: Permission,
+    ) -> Self {
         Self { action, scopes, on: On::Path { path: path.as_str().to_owned(), permission } }
     }
 
-    pub(crate) fn on_virtual(action: Action, scopes: &'static [Scope], kind: &'static str, path: String) -> Self {
+    pub(crate) fn on_virtual(
+        action: Action,
+        scopes: &'static [Scope],
+        kind: &'static str,
+        path: String,
+    ) -> Self {
         Self { action, scopes, on: On::Virtual { kind, path, permission: Permission::Read } }
     }
 
-    pub(crate) fn object(action: Action, scopes: &'static [Scope], kind: &'static str, id: Option<&str>) -> Self {
+    pub(crate) fn object(
+        action: Action,
+        scopes: &'static [Scope],
+        kind: &'static str,
+        id: Option<&str>,
+    ) -> Self {
         Self { action, scopes, on: On::Object { kind, id: id.map(str::to_owned) } }
     }
 }

@@ -39,7 +39,8 @@ impl Ctx {
     /// Names the program that made the request; cut to 256 characters, control characters dropped.
     #[must_use]
     pub fn with_user_agent(mut self, agent: &str) -> Self {
-        self.user_agent = Some(agent.chars().filter(|c| !c.is_control()).take(limits::USER_AGENT_CHARS).collect());
+        self.user_agent =
+            Some(agent.chars().filter(|c| !c.is_control()).take(limits::USER_AGENT_CHARS).collect());
         self
     }
 

@@ -140,7 +140,7 @@ impl Door {
             self.check_scope(ctx, act.scopes)?;
         }
         let partner = self.tenants.partner(ctx).await?;
-        let admin = self.settings.tenant_admin_bypass && caller.roles().contains(&Role::TenantAdmin);
+        let admin = self.settings.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
         let mut policies = None;
         let grant = match &act.on {
             _ if system => Grant::System,
@@ -148,10 +148,14 @@ impl Door {
             On::Path { path, permission } | On::Virtual { path, permission, .. } => {
                 let policies = policies.insert(self.policies.current(ctx.tenant()).await?);
                 match policies.decide(caller, path, *permission, ctx.now()) {
-                    Decision::Allow { policy_id, rule_index } => Grant::Rule { policy_id, rule_index },
+                    Decision::Allow(rule) => {
+                        Grant::Rule { policy_id: rule.policy_id.to_owned(), rule_index: rule.rule_index }
+                    }
                     Decision::Deny => {
                         let message = "No policy allows this.";
-                        return Err(Error::new(Code::AccessDenied, message).with(|d| d.path = Some(path.clone())));
+                        return Err(
+                            Error::new(Code::AccessDenied, message).with(|d| d.path = Some(path.clone()))
+                        );
                     }
                 }
             }
@@ -165,8 +169,7 @@ impl Door {
     }
 
     fn check_scope(&self, ctx: &Ctx, any_of: &'static [Scope]) -> Result<()> {
-        let held = ctx.caller().scopes();
-        if any_of.iter().any(|scope| held.contains(*scope)) || any_of.is_empty() {
+        if any_of.iter().any(|scope| ctx.caller().has_scope(*scope)) || any_of.is_empty() {
             return Ok(());
         }
         let needed: Vec<&str> = any_of.iter().map(|s| s.as_str()).collect();
@@ -194,7 +197,13 @@ impl Door {
         Ok(Note { record, event, touch: None })
     }
 
-    fn event(&self, ctx: &Ctx, event_type: EventType, path: Option<String>, data: serde_json::Value) -> Result<Event> {
+    fn event(
+        &self,
+        ctx: &Ctx,
+        event_type: EventType,
+        path: Option<String>,
+        data: serde_json::Value,
+    ) -> Result<Event> {
         let now = self.clock.now();
         Ok(Event {
             id: id::new("evt_", now, self.random.as_ref())?,
@@ -208,9 +217,18 @@ impl Door {
         })
     }
 
+    /// Takes no more records, so that the audit writer comes to its end.
+    pub(crate) fn stop_recording(&self) {
+        self.recorder.stop();
+    }
+
     /// Readiness: the database answers and the root key works.
     pub(crate) async fn check_database(&self) -> Result<()> {
-        self.db.fetch_optional::<(i64,)>(crate::storage::query("SELECT count(*) FROM tenant WHERE tenant_id = ''")).await?;
+        self.db
+            .fetch_optional::<(i64,)>(crate::storage::query(
+                "SELECT count(*) FROM tenant WHERE tenant_id = ''",
+            ))
+            .await?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::{
     audit::{self, Note, Touch},
     envelope::TenantKeys,
     events::{self, Event, EventType},
-    policy::{CompiledPolicies, Decision, Permission},
+    policy::{CompiledPolicies, Permission},
     storage::{Query, Row, Tx},
 };
 
@@ -86,8 +86,7 @@ impl<'a> Permit<'a> {
             // A tenant admin or a job: every path of the tenant.
             None => true,
             Some(policies) => {
-                let decision = policies.decide(self.ctx.caller(), path, permission, self.ctx.now());
-                matches!(decision, Decision::Allow { .. })
+                policies.decide(self.ctx.caller(), path, permission, self.ctx.now()).is_allowed()
             }
         }
     }
@@ -116,7 +115,12 @@ impl<'a> Permit<'a> {
 
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
-        Ok(Write { tx: self.door.db.begin().await?, permit: self, events: Vec::new(), policies_changed: false })
+        Ok(Write {
+            tx: self.door.db.begin().await?,
+            permit: self,
+            events: Vec::new(),
+            policies_changed: false,
+        })
     }
 
     fn record(&self) -> Result<audit::Record> {
@@ -124,7 +128,8 @@ impl<'a> Permit<'a> {
         if let (On::Object { id, .. }, Some(known)) = (&mut on, &self.resource_id) {
             *id = Some(known.clone());
         }
-        let mut record = success(self.door, self.ctx, (self.act.action, &on), self.started.elapsed(), self.extra.clone())?;
+        let mut record =
+            success(self.door, self.ctx, (self.act.action, &on), self.started.elapsed(), self.extra.clone())?;
         if record.resource_id.is_none() {
             record.resource_id.clone_from(&self.resource_id);
         }
@@ -148,10 +153,6 @@ impl<'a> Write<'a> {
 
     pub(crate) fn tenant(&self) -> &'a TenantId {
         self.permit.tenant()
-    }
-
-    pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
-        self.permit.new_id(prefix)
     }
 
     pub(crate) async fn fetch_optional<R: Row>(&mut self, query: Query<'_>) -> Result<Option<R>> {

@@ -13,7 +13,7 @@ pub use self::{
     ops::Secrets,
     path::SecretPath,
     types::{
-        Deleted, Expectation, ListFilter, Metadata, SecretData, SecretItem, SecretPatch, SecretType, SecretValue,
-        SecretVersion, SecretWrite, VersionState, WriteOptions, Written,
+        Deleted, Expectation, Expires, ListFilter, Metadata, SecretData, SecretItem, SecretPatch, SecretType,
+        SecretValue, SecretVersion, SecretWrite, VersionState, WriteOptions, Written,
     },
 };

@@ -1,12 +1,12 @@
 use serde_json::json;
 
 use super::{
+    SecretPath,
     store::{self, SecretAndVersion, SecretRow, VersionRow, sql},
     types::{
-        Deleted, Expectation, ListFilter, NOTIFY_BEFORE, SecretData, SecretItem, SecretPatch, SecretType, SecretValue,
-        SecretVersion, SecretWrite, WriteOptions, Written, recoverable_until,
+        Deleted, Expectation, ListFilter, NOTIFY_BEFORE, SecretData, SecretItem, SecretPatch, SecretType,
+        SecretValue, SecretVersion, SecretWrite, WriteOptions, Written, recoverable_until,
     },
-    SecretPath,
 };
 use crate::{
     Code, Ctx, DurationText, Error, Result, TenantId,
@@ -74,6 +74,22 @@ impl<'a> Secrets<'a> {
         self.vault.door.perform(self.ctx, act, |permit| delete(permit, path, permanent, retention)).await
     }
 
+    /// Destroys a secret that was deleted before `deleted_before`, for the job that does so.
+    pub(crate) async fn purge(&self, path: &SecretPath, deleted_before: time::OffsetDateTime) -> Result<()> {
+        let act = Act::secret(Action::SecretPurge, &[], path, Permission::Delete);
+        let work = |permit: Permit<'a>| async move {
+            let mut tx = permit.begin().await?;
+            let select = store::secret_locked(tx.tenant(), path.as_str(), tx.lock_rows());
+            let found: Option<SecretRow> = tx.fetch_optional(select).await?;
+            let row = found
+                .filter(|r| r.deleted_at().is_some_and(|at| at <= deleted_before))
+                .ok_or_else(not_found)?;
+            tx.execute(query(sql::DELETE).bind(tx.tenant()).bind(&row.id)).await?;
+            tx.commit(()).await
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
     /// Brings a deleted secret back while its retention lasts. Needs `secrets:write` and the permission
     /// `write`.
     ///
@@ -127,11 +143,16 @@ impl<'a> Secrets<'a> {
     }
 }
 
-async fn get(mut permit: Permit<'_>, path: &SecretPath, version: Option<i64>) -> Result<Outcome<SecretValue>> {
+async fn get(
+    mut permit: Permit<'_>,
+    path: &SecretPath,
+    version: Option<i64>,
+) -> Result<Outcome<SecretValue>> {
     if version.is_some_and(|v| v < 1) {
         return Err(Error::new(Code::VersionNotFound, "Versions are numbered from 1."));
     }
-    let found = permit.fetch_optional(store::secret_and_version(permit.tenant(), path.as_str(), version)).await?;
+    let found =
+        permit.fetch_optional(store::secret_and_version(permit.tenant(), path.as_str(), version)).await?;
     let mut found: SecretAndVersion = found.ok_or_else(not_found)?;
     let sealed = found.take_version();
     let secret = live(Some(found.secret))?;
@@ -139,10 +160,12 @@ async fn get(mut permit: Permit<'_>, path: &SecretPath, version: Option<i64>) ->
     if secret.expires_at().is_some_and(|at| at <= now) && !permit.may(path.as_str(), Permission::Admin) {
         return Err(not_found().with(|d| d.expired = Some(true)));
     }
-    let (version, sealed) =
-        sealed.ok_or_else(|| Error::new(Code::VersionNotFound, "There is no such version, or it has aged out."))?;
+    let (version, sealed) = sealed
+        .ok_or_else(|| Error::new(Code::VersionNotFound, "There is no such version, or it has aged out."))?;
     let keys = permit.keys().await?;
-    let data = SecretData::from_sealed(keys.open(&slot(permit.tenant(), &[&secret.id, path.as_str()], version), &sealed)?);
+    let data = SecretData::from_sealed(
+        keys.open(&slot(permit.tenant(), &[&secret.id, path.as_str()], version), &sealed)?,
+    );
     if secret.last_accessed_at().is_none_or(|at| at + limits::LAST_ACCESSED_EVERY <= now) {
         permit.touch(&secret.id);
     }
@@ -157,7 +180,8 @@ async fn put(permit: Permit<'_>, path: &SecretPath, write: SecretWrite) -> Resul
     let new_id = permit.new_id("sec_")?;
     let mut tx = permit.begin().await?;
     let (row, created) = upsert(&mut tx, &new_id, path, &write).await?;
-    let sealed = keys.seal(&slot(tx.tenant(), &[&row.id, path.as_str()], row.current_version), write.data.expose_json())?;
+    let sealed = keys
+        .seal(&slot(tx.tenant(), &[&row.id, path.as_str()], row.current_version), write.data.expose_json())?;
     let insert = query(sql::INSERT_VERSION)
         .bind(tx.tenant())
         .bind(&row.id)
@@ -183,16 +207,24 @@ async fn put(permit: Permit<'_>, path: &SecretPath, write: SecretWrite) -> Resul
 }
 
 /// Makes the secret's row, or moves the one that is there to its next version; holds its lock either way.
-async fn upsert(tx: &mut Write<'_>, new_id: &str, path: &SecretPath, write: &SecretWrite) -> Result<(SecretRow, bool)> {
+async fn upsert(
+    tx: &mut Write<'_>,
+    new_id: &str,
+    path: &SecretPath,
+    write: &SecretWrite,
+) -> Result<(SecretRow, bool)> {
     loop {
         let select = store::secret_locked(tx.tenant(), path.as_str(), tx.lock_rows());
         let found: Option<SecretRow> = tx.fetch_optional(select).await?;
         check_expectation(write.expect, found.as_ref())?;
         match found {
-            Some(row) => return Ok((update(tx, row, write).await?, false)),
+            Some(row) => return Ok((update(tx, &row, write).await?, false)),
             None if insert(tx, new_id, path, write).await? => {
                 let row = tx.fetch_optional(store::secret(tx.tenant(), path.as_str())).await?;
-                return Ok((row.ok_or_else(|| Error::internal("a row that was just inserted is not there"))?, true));
+                return Ok((
+                    row.ok_or_else(|| Error::internal("a row that was just inserted is not there"))?,
+                    true,
+                ));
             }
             // Somebody else made it in between: now there is a row to lock.
             None => {}
@@ -235,7 +267,7 @@ async fn insert(tx: &mut Write<'_>, id: &str, path: &SecretPath, write: &SecretW
     Ok(tx.execute(insert).await? == 1)
 }
 
-async fn update(tx: &mut Write<'_>, row: SecretRow, write: &SecretWrite) -> Result<SecretRow> {
+async fn update(tx: &mut Write<'_>, row: &SecretRow, write: &SecretWrite) -> Result<SecretRow> {
     // An expiry in the past would hide what is being written.
     let before = row.expires_at().filter(|at| *at > tx.ctx().now());
     let metadata = match &write.metadata {
@@ -243,11 +275,11 @@ async fn update(tx: &mut Write<'_>, row: SecretRow, write: &SecretWrite) -> Resu
         None => row.metadata()?,
     };
     let change = Change {
-        secret_type: write.secret_type.map_or(row.secret_type.as_str(), SecretType::as_str),
+        secret_type: write.secret_type.map_or(row.secret_type.as_str(), |kind| kind.as_str()),
         version: row.current_version + 1,
         expires_before: before,
     };
-    apply(tx, &row, &change, &metadata, &write.options).await
+    apply(tx, row, &change, &metadata, &write.options).await
 }
 
 /// What an update sets besides metadata and options.
@@ -321,7 +353,8 @@ fn told_of_put(tx: &mut Write<'_>, item: &SecretItem, created: bool) -> Result<(
 async fn patch(permit: Permit<'_>, path: &SecretPath, patch: SecretPatch) -> Result<Outcome<SecretItem>> {
     patch.options.check(permit.ctx().now())?;
     let mut tx = permit.begin().await?;
-    let row = live(tx.fetch_optional(store::secret_locked(tx.tenant(), path.as_str(), tx.lock_rows())).await?)?;
+    let row =
+        live(tx.fetch_optional(store::secret_locked(tx.tenant(), path.as_str(), tx.lock_rows())).await?)?;
     let (metadata, retag) = match patch.metadata {
         Some(patch) => (row.metadata()?.merged(patch)?, true),
         None => (row.metadata()?, false),
@@ -377,14 +410,19 @@ async fn delete(
     tx.commit(Deleted { path: path.clone(), permanent, version_count, recoverable_until }).await
 }
 
-async fn restore(permit: Permit<'_>, path: &SecretPath, retention: std::time::Duration) -> Result<Outcome<SecretItem>> {
+async fn restore(
+    permit: Permit<'_>,
+    path: &SecretPath,
+    retention: std::time::Duration,
+) -> Result<Outcome<SecretItem>> {
     let mut tx = permit.begin().await?;
     let found: Option<SecretRow> =
         tx.fetch_optional(store::secret_locked(tx.tenant(), path.as_str(), tx.lock_rows())).await?;
     let now = tx.ctx().now();
     let in_time = |row: &SecretRow| row.deleted_at().is_some_and(|at| recoverable_until(at, retention) > now);
     let row = found.filter(in_time).ok_or_else(not_found)?;
-    tx.execute(query(sql::SET_DELETED).bind(tx.tenant()).bind(&row.id).bind(None::<time::OffsetDateTime>)).await?;
+    tx.execute(query(sql::SET_DELETED).bind(tx.tenant()).bind(&row.id).bind(None::<time::OffsetDateTime>))
+        .await?;
     let data = json!({
         "old_version": row.current_version,
         "new_version": row.current_version,

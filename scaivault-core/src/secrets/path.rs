@@ -30,7 +30,11 @@ impl SecretPath {
             return invalid("it must not be empty, begin or end with a slash, or hold two in a row".into());
         }
         if segments.len() > limits::PATH_SEGMENTS {
-            return invalid(format!("it has {} levels, at most {} are allowed", segments.len(), limits::PATH_SEGMENTS));
+            return invalid(format!(
+                "it has {} levels, at most {} are allowed",
+                segments.len(),
+                limits::PATH_SEGMENTS
+            ));
         }
         if let Some(word) = segments.first().filter(|s| RESERVED_FIRST.contains(s)) {
             return invalid(format!("the first level {word:?} is reserved"));
@@ -82,7 +86,16 @@ mod tests {
 
     #[test]
     fn good_paths_are_kept_as_they_are() {
-        for path in ["a", "app/db", "a-b/c_d/0", "metadata/x", "versions/restore/x", "pki/x", "pki/issue", "app/batch"] {
+        for path in [
+            "a",
+            "app/db",
+            "a-b/c_d/0",
+            "metadata/x",
+            "versions/restore/x",
+            "pki/x",
+            "pki/issue",
+            "app/batch",
+        ] {
             assert_eq!(SecretPath::parse(path).unwrap().as_str(), path);
         }
         assert!(SecretPath::parse(&["x"; 10].join("/")).is_ok());
@@ -93,9 +106,48 @@ mod tests {
     #[test]
     fn sec_a1_no_path_has_a_second_spelling() {
         let spellings = [
-            "", "/", "/a", "a/", "a//b", "a/./b", "a/../b", ".", "..", "a/b.", "A/b", "a/B", "a%2fb", "a%2Fb", "%2e%2e/a", "a\\b",
-            "a\0b", "a b", " a", "a ", "a\tb", "a\nb", "ａ/b", "a／b", "á", "a\u{301}", "a\u{200b}b", "a\u{2044}b", "a;b", "a?b", "a#b",
-            "a*b", "a**", "~a", "a:b", "a@b", "a+b", "a=b", "a,b", "\u{feff}a", "ﬁ", "ı",
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "a/./b",
+            "a/../b",
+            ".",
+            "..",
+            "a/b.",
+            "A/b",
+            "a/B",
+            "a%2fb",
+            "a%2Fb",
+            "%2e%2e/a",
+            "a\\b",
+            "a\0b",
+            "a b",
+            " a",
+            "a ",
+            "a\tb",
+            "a\nb",
+            "ａ/b",
+            "a／b",
+            "á",
+            "a\u{301}",
+            "a\u{200b}b",
+            "a\u{2044}b",
+            "a;b",
+            "a?b",
+            "a#b",
+            "a*b",
+            "a**",
+            "~a",
+            "a:b",
+            "a@b",
+            "a+b",
+            "a=b",
+            "a,b",
+            "\u{feff}a",
+            "ﬁ",
+            "ı",
         ];
         for path in spellings {
             let error = SecretPath::parse(path).unwrap_err();
@@ -108,7 +160,18 @@ mod tests {
 
     #[test]
     fn reserved_words_are_refused_where_they_mean_something() {
-        for path in ["batch", "batch/x", "expiring/x", "a/metadata", "versions", "a/restore", "a/rotate", "pki/issue/x", "pki/sign/x", "dynamic/x"] {
+        for path in [
+            "batch",
+            "batch/x",
+            "expiring/x",
+            "a/metadata",
+            "versions",
+            "a/restore",
+            "a/rotate",
+            "pki/issue/x",
+            "pki/sign/x",
+            "dynamic/x",
+        ] {
             assert_eq!(SecretPath::parse(path).unwrap_err().code(), Code::InvalidPath, "{path:?}");
         }
     }

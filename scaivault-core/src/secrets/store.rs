@@ -31,9 +31,11 @@ pub(crate) mod sql {
     pub(crate) const INSERT_VERSION: &str = "\
         INSERT INTO secret_version (tenant_id, secret_id, version, ciphertext, wrapped_key, key_id, created_at, created_by) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    pub(crate) const PRUNE: &str = "DELETE FROM secret_version WHERE tenant_id = $1 AND secret_id = $2 AND version <= $3";
+    pub(crate) const PRUNE: &str =
+        "DELETE FROM secret_version WHERE tenant_id = $1 AND secret_id = $2 AND version <= $3";
     pub(crate) const DELETE_TAGS: &str = "DELETE FROM secret_tag WHERE tenant_id = $1 AND secret_id = $2";
-    pub(crate) const INSERT_TAG: &str = "INSERT INTO secret_tag (tenant_id, secret_id, tag) VALUES ($1, $2, $3)";
+    pub(crate) const INSERT_TAG: &str =
+        "INSERT INTO secret_tag (tenant_id, secret_id, tag) VALUES ($1, $2, $3)";
     pub(crate) const COUNT_VERSIONS: &str = "\
         SELECT count(*) FROM secret_version WHERE tenant_id = $1 AND secret_id = $2";
     pub(crate) const VERSIONS: &str = "\
@@ -44,9 +46,21 @@ pub(crate) mod sql {
     pub(crate) const PURGEABLE: &str = "\
         SELECT tenant_id, path FROM secret WHERE deleted_at IS NOT NULL AND deleted_at <= $1 \
         ORDER BY deleted_at LIMIT 100";
+    #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
-        SECRET, SECRET_AND_VERSION, INSERT, UPDATE, INSERT_VERSION, PRUNE, DELETE_TAGS, INSERT_TAG, COUNT_VERSIONS,
-        VERSIONS, SET_DELETED, DELETE, PURGEABLE,
+        SECRET,
+        SECRET_AND_VERSION,
+        INSERT,
+        UPDATE,
+        INSERT_VERSION,
+        PRUNE,
+        DELETE_TAGS,
+        INSERT_TAG,
+        COUNT_VERSIONS,
+        VERSIONS,
+        SET_DELETED,
+        DELETE,
+        PURGEABLE,
     ];
 }
 
@@ -68,7 +82,8 @@ pub(super) struct SecretRow {
 
 impl SecretRow {
     pub(super) fn metadata(&self) -> Result<Metadata> {
-        Metadata::new(self.metadata.0.clone()).map_err(|_| Error::internal("stored metadata breaks its own bounds"))
+        Metadata::new(self.metadata.0.clone())
+            .map_err(|_| Error::internal("stored metadata breaks its own bounds"))
     }
 
     pub(super) fn expires_at(&self) -> Option<OffsetDateTime> {

@@ -8,6 +8,7 @@ use serde::{
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use super::SecretPath;
 use crate::{Code, DurationText, Error, FieldErrors, Result, limits, wire};
 
 /// A secret's value: a JSON object. Zeroized on drop, redacted in `Debug`, shown only by name.
@@ -21,7 +22,10 @@ impl SecretData {
     /// holds nothing of them.
     pub fn from_json(bytes: Secret) -> Result<Self> {
         if bytes.len() > limits::SECRET_DATA_BYTES {
-            return Err(Error::field("data", format!("must be at most {} bytes of JSON", limits::SECRET_DATA_BYTES)));
+            return Err(Error::field(
+                "data",
+                format!("must be at most {} bytes of JSON", limits::SECRET_DATA_BYTES),
+            ));
         }
         match serde_json::from_slice::<Object>(bytes.expose()) {
             Ok(Object) => Ok(Self(bytes)),
@@ -34,7 +38,8 @@ impl SecretData {
     /// # Errors
     /// As [`from_json`](Self::from_json).
     pub fn from_value(value: &impl Serialize) -> Result<Self> {
-        let bytes = serde_json::to_vec(value).map_err(|_| Error::field("data", "cannot be written as JSON"))?;
+        let bytes =
+            serde_json::to_vec(value).map_err(|_| Error::field("data", "cannot be written as JSON"))?;
         Self::from_json(Secret::new(bytes))
     }
 
@@ -49,8 +54,9 @@ impl SecretData {
     /// # Errors
     /// [`Code::InvalidRequest`] if it does not have the shape of `T`; the message holds nothing of it.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(self.0.expose())
-            .map_err(|_| Error::new(Code::InvalidRequest, "the secret's value does not have the expected shape"))
+        serde_json::from_slice(self.0.expose()).map_err(|_| {
+            Error::new(Code::InvalidRequest, "the secret's value does not have the expected shape")
+        })
     }
 
     pub(super) fn from_sealed(bytes: Secret) -> Self {
@@ -138,16 +144,21 @@ impl Metadata {
         let text = |key: &str, wrong: &mut FieldErrors| match map.get(key) {
             None => {}
             Some(Value::String(s)) if s.chars().count() <= limits::DESCRIPTION_CHARS => {}
-            Some(_) => wrong.push(format!("metadata.{key}"), format!("must be text of at most {} characters", limits::DESCRIPTION_CHARS)),
+            Some(_) => wrong.push(
+                format!("metadata.{key}"),
+                format!("must be text of at most {} characters", limits::DESCRIPTION_CHARS),
+            ),
         };
         text("description", &mut wrong);
         text("owner", &mut wrong);
         if map.get("tags").is_some_and(|tags| !good_tags(tags)) {
-            let rule = format!("must be at most {} texts of 1 to {} characters", limits::TAGS, limits::TAG_CHARS);
+            let rule =
+                format!("must be at most {} texts of 1 to {} characters", limits::TAGS, limits::TAG_CHARS);
             wrong.push("metadata.tags", rule);
         }
         if serde_json::to_vec(&map).map_err(Error::internal)?.len() > limits::SECRET_METADATA_BYTES {
-            wrong.push("metadata", format!("must be at most {} bytes of JSON", limits::SECRET_METADATA_BYTES));
+            wrong
+                .push("metadata", format!("must be at most {} bytes of JSON", limits::SECRET_METADATA_BYTES));
         }
         wrong.finish()?;
         Ok(Self(map))
@@ -237,7 +248,13 @@ impl SecretWrite {
     /// A version with this value and nothing else said.
     #[must_use]
     pub fn new(data: SecretData) -> Self {
-        Self { data, secret_type: None, metadata: None, options: WriteOptions::default(), expect: Expectation::default() }
+        Self {
+            data,
+            secret_type: None,
+            metadata: None,
+            options: WriteOptions::default(),
+            expect: Expectation::default(),
+        }
     }
 }
 
@@ -279,7 +296,11 @@ impl WriteOptions {
     }
 
     /// The expiry after a write, given the one before.
-    pub(super) fn expiry(&self, before: Option<OffsetDateTime>, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    pub(super) fn expiry(
+        &self,
+        before: Option<OffsetDateTime>,
+        now: OffsetDateTime,
+    ) -> Option<OffsetDateTime> {
         match &self.expires {
             None => before,
             Some(None) => None,
@@ -435,11 +456,19 @@ mod tests {
     #[test]
     fn metadata_merges_as_rfc_7396_and_stays_in_bounds() {
         let map = |v: Value| v.as_object().unwrap().clone();
-        let before = Metadata::new(map(json!({"owner": "a", "tags": ["b", "a", "b"], "x": {"y": 1, "z": 2}}))).unwrap();
+        let before =
+            Metadata::new(map(json!({"owner": "a", "tags": ["b", "a", "b"], "x": {"y": 1, "z": 2}})))
+                .unwrap();
         assert_eq!(before.tags(), ["a", "b"]);
         let after = before.merged(map(json!({"owner": null, "x": {"y": null, "w": 3}, "d": [1]}))).unwrap();
         assert_eq!(*after.as_map(), map(json!({"tags": ["b", "a", "b"], "x": {"z": 2, "w": 3}, "d": [1]})));
-        for bad in [json!({"tags": "a"}), json!({"tags": [""]}), json!({"tags": [1]}), json!({"owner": 1}), json!({"x": "y".repeat(70_000)})] {
+        for bad in [
+            json!({"tags": "a"}),
+            json!({"tags": [""]}),
+            json!({"tags": [1]}),
+            json!({"owner": 1}),
+            json!({"x": "y".repeat(70_000)}),
+        ] {
             assert_eq!(Metadata::new(map(bad)).unwrap_err().code(), Code::ValidationError);
         }
     }

@@ -39,9 +39,10 @@ impl Tenants {
             }
         };
         match ctx.caller().partner_id() {
-            Some(claimed) if *claimed != partner => {
-                Err(Error::new(Code::TenantAccessDenied, "The tenant belongs to another partner than the token names."))
-            }
+            Some(claimed) if *claimed != partner => Err(Error::new(
+                Code::TenantAccessDenied,
+                "The tenant belongs to another partner than the token names.",
+            )),
             _ => Ok(partner),
         }
     }
@@ -51,7 +52,11 @@ impl Tenants {
         if let Some(partner) = self.seen.get(tenant).await {
             return Ok(Some(partner));
         }
-        self.db.fetch_optional::<(String,)>(store::partner(tenant)).await?.map(|(id,)| PartnerId::parse(id)).transpose()
+        self.db
+            .fetch_optional::<(String,)>(store::partner(tenant))
+            .await?
+            .map(|(id,)| PartnerId::parse(id))
+            .transpose()
     }
 
     async fn load(&self, tenant: &TenantId, claimed: &PartnerId) -> Result<PartnerId> {

@@ -10,6 +10,7 @@ pub(crate) mod sql {
     pub(crate) const INSERT: &str = "\
         INSERT INTO tenant (tenant_id, partner_id, policy_epoch, created_at) VALUES ($1, $2, 0, $3) \
         ON CONFLICT (tenant_id) DO NOTHING";
+    #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[PARTNER, INSERT];
 }
 

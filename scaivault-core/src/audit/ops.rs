@@ -1,0 +1,146 @@
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::{
+    Action, AuditFilter, AuditLog,
+    store::{self, Row},
+};
+use crate::{
+    Ctx, Error, Result, Scope,
+    pipeline::{Act, On, Outcome, Permit},
+    storage::{Query, QueryBuilder, Ts, prefix_end},
+    vault::Inner,
+    wire::{self, Page},
+};
+
+/// The verbs on the audit trail, for one caller. From [`Vault::audit`](crate::Vault::audit).
+#[derive(Clone, Copy, Debug)]
+pub struct Audit<'a> {
+    vault: &'a Inner,
+    ctx: &'a Ctx,
+}
+
+impl<'a> Audit<'a> {
+    pub(crate) fn new(vault: &'a Inner, ctx: &'a Ctx) -> Self {
+        Self { vault, ctx }
+    }
+
+    /// The records of the tenant that match, newest first. Needs `audit:read`. The query is itself recorded.
+    ///
+    /// # Errors
+    /// [`crate::Code::InvalidCursor`].
+    pub async fn query(&self, filter: AuditFilter) -> Result<Page<AuditLog>> {
+        let act = Act::object(Action::AuditQuery, &[Scope::AuditRead], "audit_log", None);
+        self.vault.door.perform(self.ctx, act, |permit| async move { page(permit, &filter).await }).await
+    }
+
+    /// Records that a request of this caller was refused before it reached a verb (a body or a path that
+    /// cannot be read, say), unless a verb recorded the error already. `about` is the path or identifier
+    /// as far as it is known. Gives back the error to answer with.
+    pub async fn refused(
+        &self,
+        action: Action,
+        about: Option<&str>,
+        error: Error,
+        took: std::time::Duration,
+    ) -> Error {
+        let on = match about {
+            Some(about) => {
+                On::Object { kind: "request", id: Some(about.chars().take(ABOUT_CHARS).collect()) }
+            }
+            None => On::Nothing,
+        };
+        self.vault.door.refuse(self.ctx, &Act { action, scopes: &[], on }, error, took).await
+    }
+}
+
+/// Characters kept of what a refused request was about.
+const ABOUT_CHARS: usize = 512;
+
+/// The place of the last record of a page.
+#[derive(Serialize, Deserialize)]
+struct Last {
+    /// Microseconds since 1970.
+    at: i128,
+    id: String,
+}
+
+async fn page(permit: Permit<'_>, filter: &AuditFilter) -> Result<Outcome<Page<AuditLog>>> {
+    let keys = permit.keys().await?;
+    let bound = Bound::of(filter);
+    let open = |cursor: &String| wire::open_cursor::<Last>(&keys, "audit", &bound, cursor);
+    let last = filter.cursor.as_ref().map(open).transpose()?;
+    let wanted = wire::page_size(filter.limit);
+    let select = select(permit.tenant(), filter, last.as_ref(), wanted as i64 + 1)?;
+    let mut logs: Vec<AuditLog> =
+        permit.fetch_all::<Row>(select).await?.into_iter().map(AuditLog::from).collect();
+    let more = logs.len() > wanted;
+    logs.truncate(wanted);
+    let cursor = match logs.last().filter(|_| more) {
+        Some(log) => {
+            let last = Last { at: log.timestamp.unix_timestamp_nanos() / 1000, id: log.id.clone() };
+            Some(wire::seal_cursor(&keys, "audit", &bound, &last)?)
+        }
+        None => None,
+    };
+    permit.answer(Page { items: logs, cursor })
+}
+
+fn select<'a>(
+    tenant: &'a crate::TenantId,
+    filter: &'a AuditFilter,
+    last: Option<&'a Last>,
+    limit: i64,
+) -> Result<Query<'a>> {
+    let mut q = QueryBuilder::new(store::SELECT);
+    q.arg(tenant);
+    q.and("timestamp >= ", filter.from).and("timestamp < ", filter.to);
+    q.and_in("action", filter.actions.iter().map(String::as_str));
+    q.and("identity_id = ", filter.identity_id.as_deref())
+        .and("identity_type = ", filter.identity_type.as_deref());
+    if let Some(prefix) = filter.path_prefix.as_deref() {
+        q.and("secret_path >= ", Some(prefix)).and("secret_path < ", prefix_end(prefix));
+    }
+    q.and("success = ", filter.success).and("source_ip = ", filter.source_ip.as_deref());
+    q.and("request_id = ", filter.request_id.as_deref());
+    if let Some(last) = last {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(last.at * 1000).map_err(Error::internal)?;
+        q.text(" AND (timestamp, id) < (").arg(at).text(", ").arg(&last.id).text(")");
+    }
+    q.text(" ORDER BY timestamp DESC, id DESC LIMIT ").arg(limit);
+    Ok(q.build())
+}
+
+/// What a cursor is bound to besides its tenant.
+#[derive(Serialize)]
+struct Bound<'f> {
+    from: Option<i128>,
+    to: Option<i128>,
+    actions: &'f [String],
+    text: [&'f Option<String>; 5],
+    success: Option<bool>,
+}
+
+impl<'f> Bound<'f> {
+    fn of(filter: &'f AuditFilter) -> Self {
+        let AuditFilter {
+            from,
+            to,
+            actions,
+            identity_id,
+            identity_type,
+            path_prefix,
+            success,
+            source_ip,
+            request_id,
+            ..
+        } = filter;
+        Self {
+            from: from.map(|t| Ts::from(t).get().unix_timestamp_nanos()),
+            to: to.map(|t| Ts::from(t).get().unix_timestamp_nanos()),
+            actions,
+            text: [identity_id, identity_type, path_prefix, source_ip, request_id],
+            success: *success,
+        }
+    }
+}

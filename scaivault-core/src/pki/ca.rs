@@ -1,0 +1,278 @@
+use scaivault_kms::{KeySpec, Secret, SigningKey as _, local::SoftwareKey};
+use scaivault_pki::{CaPlan, Issued, Issuer, Serial, build_crl, issue_intermediate, issue_root, pem};
+use time::OffsetDateTime;
+
+use super::{
+    Pki,
+    certificate::{Inventory, insert_certificate},
+    issuer::{self, CaIssuer, key_slot, not_found, urls},
+    store::{self, CaRow, ChainRow, sql},
+    types::{Ca, CaCertificate, CaCreate, CaType, KeyType},
+};
+use crate::{
+    Code, Error, FieldErrors, Result, Scope,
+    audit::Action,
+    limits,
+    pipeline::{Act, Outcome, Permit},
+    policy::PolicyName,
+    storage::query,
+    vault::Inner,
+    wire::{self, Page},
+};
+
+impl<'a> Pki<'a> {
+    /// Makes a CA: a key, sealed like a secret, a certificate, and an empty revocation list. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::ValidationError`] naming every field; [`Code::NameConflict`]; [`Code::CaNotFound`] for the
+    /// parent; [`Code::InvalidState`] if the parent no longer issues.
+    pub async fn create_ca(&self, write: CaCreate) -> Result<Ca> {
+        let act = Act::object(Action::PkiCaCreate, &[Scope::PkiAdmin], "pki_ca", None);
+        let vault = self.vault;
+        vault.door.perform(self.ctx, act, |permit| async move { create(vault, permit, &write).await }).await
+    }
+
+    /// The tenant's CAs in the order they were made. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidCursor`].
+    pub async fn cas(&self, limit: Option<u32>, cursor: Option<String>) -> Result<Page<Ca>> {
+        let act = Act::object(Action::PkiCaRead, &[Scope::PkiAdmin], "pki_ca", None);
+        let vault = self.vault;
+        vault
+            .door
+            .perform(self.ctx, act, |permit| async move { list(vault, permit, limit, cursor).await })
+            .await
+    }
+
+    /// One CA. Needs `pki:admin` or `pki:issue`.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`].
+    pub async fn ca(&self, id: &str) -> Result<Ca> {
+        let act = Act::object(Action::PkiCaRead, &[Scope::PkiAdmin, Scope::PkiIssue], "pki_ca", Some(id));
+        let vault = self.vault;
+        let work = |permit: Permit<'a>| async move {
+            let row: Option<CaRow> = permit.fetch_optional(store::ca(permit.tenant(), id)).await?;
+            permit.answer(row.ok_or_else(not_found)?.into_ca(vault.settings.base_url.as_deref())?)
+        };
+        vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// A CA's certificate and those above it. Any caller of the tenant may have it.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`].
+    pub async fn ca_certificate(&self, id: &str) -> Result<CaCertificate> {
+        let act = Act::object(Action::PkiCaRead, &[], "pki_ca", Some(id));
+        let work = |permit: Permit<'a>| async move {
+            let rows: Vec<ChainRow> = permit.fetch_all(issuer::chain(permit.tenant(), id)).await?;
+            let mut chain = rows.iter().map(|row| pem::encode("CERTIFICATE", &row.certificate));
+            let certificate_pem = chain.next().ok_or_else(not_found)?;
+            let chain_pem = chain.collect();
+            permit.answer(CaCertificate { certificate_pem, chain_pem })
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+}
+
+async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<Outcome<Ca>> {
+    let now = permit.ctx().now();
+    let spec = check(write)?;
+    let parent = match &write.parent_ca_id {
+        Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
+        None => None,
+    };
+    let keys = permit.keys().await?;
+    let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
+    let certificate_id = permit.new_id("cert_")?;
+    let plan = plan(write, spec, parent.as_ref().map(|p| &p.issuer), now)?;
+    let (key, pkcs8) = generate_key(spec).await?;
+    let serial = new_serial(&permit)?;
+    let issued = match &parent {
+        None => issue_root(plan, serial, &key).await?,
+        Some(parent) => {
+            let parent_key = parent.open_key(permit.tenant(), &keys)?;
+            issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await?
+        }
+    };
+    let base_url = vault.settings.base_url.as_deref();
+    let issuer = Issuer::from_certificate(&issued.der, urls(base_url, &id))?;
+    let crl = build_crl(&issuer, &key, 1, now, now + limits::CRL_VALIDITY, std::iter::empty()).await?;
+    let sealed = keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?;
+
+    let mut tx = permit.begin().await?;
+    let insert = query(sql::INSERT_CA)
+        .bind(tx.tenant())
+        .bind(&id)
+        .bind(&write.name)
+        .bind(write.name.to_ascii_lowercase())
+        .bind(&write.common_name)
+        .bind(write.ca_type.as_str())
+        .bind(write.parent_ca_id.as_deref())
+        .bind(spec.as_str())
+        .bind(&issued.der)
+        .bind(issued.serial.as_bytes())
+        .bind(&sealed.ciphertext)
+        .bind(&sealed.wrapped_key)
+        .bind(&sealed.key_id)
+        .bind(issued.not_before)
+        .bind(issued.not_after)
+        .bind(now);
+    if tx.execute(insert).await? == 0 {
+        return Err(Error::new(Code::NameConflict, "name: another CA of the tenant has this name"));
+    }
+    let inventory = Inventory {
+        id: &certificate_id,
+        // A root is listed under itself, everything else under who signed it.
+        ca_id: write.parent_ca_id.as_deref().unwrap_or(&id),
+        role: None,
+        common_name: Some(&write.common_name),
+        alt_names: &[],
+        ip_sans: &[],
+        source: "ca",
+        key: None,
+    };
+    insert_certificate(&mut tx, &inventory, &issued).await?;
+    insert_first_crl(&mut tx, &id, &crl, now).await?;
+    let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), &id)).await?;
+    let ca = row.ok_or_else(|| Error::internal("a CA vanished"))?.into_ca(base_url)?;
+    tx.resource(&id);
+    tx.note("name", write.name.clone());
+    tx.note("ca_type", write.ca_type.as_str());
+    tx.commit(ca).await
+}
+
+/// Checks what the engine does not know of; gives the kind of key.
+fn check(write: &CaCreate) -> Result<KeySpec> {
+    let mut wrong = FieldErrors::default();
+    if let Err(error) = PolicyName::parse(&write.name) {
+        wrong.push(
+            "name",
+            error.details().fields.get("name").map_or("is not valid", |reasons| reasons[0].as_str()),
+        );
+    }
+    match (write.ca_type, &write.parent_ca_id) {
+        (CaType::Root, Some(_)) => wrong.push("parent_ca_id", "a root has no parent"),
+        (CaType::Intermediate, None) => wrong.push("parent_ca_id", "an intermediate needs a parent"),
+        _ => {}
+    }
+    let spec = write.key_type.unwrap_or(KeyType::Rsa).spec(write.key_size).unwrap_or_else(|message| {
+        wrong.push("key_size", message);
+        KeySpec::EcP256
+    });
+    wrong.finish()?;
+    Ok(spec)
+}
+
+fn plan(write: &CaCreate, spec: KeySpec, parent: Option<&Issuer>, now: OffsetDateTime) -> Result<CaPlan> {
+    let subject = write.subject();
+    let plan = match parent {
+        None => {
+            CaPlan::root(subject, spec, write.validity_days.unwrap_or(ROOT_DAYS), write.max_path_length, now)
+        }
+        Some(parent) => {
+            let days = write.validity_days.unwrap_or(INTERMEDIATE_DAYS);
+            CaPlan::intermediate(subject, spec, days, write.max_path_length, parent, now)
+        }
+    };
+    Ok(plan?)
+}
+
+/// How long CAs live unless told otherwise.
+const ROOT_DAYS: u32 = 3650;
+/// See [`ROOT_DAYS`].
+const INTERMEDIATE_DAYS: u32 = 1825;
+
+async fn insert_first_crl(
+    tx: &mut crate::pipeline::Write<'_>,
+    ca_id: &str,
+    crl: &Vec<u8>,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let insert = query(sql::INSERT_CRL)
+        .bind(tx.tenant())
+        .bind(ca_id)
+        .bind(1)
+        .bind(crl)
+        .bind(now)
+        .bind(now + limits::CRL_VALIDITY)
+        .bind(now + limits::CRL_EVERY);
+    tx.execute(insert).await.map(drop)
+}
+
+async fn list(
+    vault: &Inner,
+    permit: Permit<'_>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+) -> Result<Outcome<Page<Ca>>> {
+    let keys = permit.keys().await?;
+    let open = |cursor: String| wire::open_cursor::<String>(&keys, "cas", &(), &cursor);
+    let after = cursor.map(open).transpose()?.unwrap_or_default();
+    let wanted = wire::page_size(limit);
+    let mut rows: Vec<CaRow> =
+        permit.fetch_all(store::cas(permit.tenant(), &after, wanted as i64 + 1)).await?;
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let cursor = match rows.last().filter(|_| more) {
+        Some(last) => Some(wire::seal_cursor(&keys, "cas", &(), &last.id)?),
+        None => None,
+    };
+    let base_url = vault.settings.base_url.as_deref();
+    let items = rows.into_iter().map(|row| row.into_ca(base_url)).collect::<Result<_>>()?;
+    permit.answer(Page { items, cursor })
+}
+
+/// The issuer, if it still issues.
+pub(super) async fn active_issuer(
+    vault: &Inner,
+    permit: &Permit<'_>,
+    id: &str,
+) -> Result<std::sync::Arc<CaIssuer>> {
+    let state = query(sql::CA_STATE).bind(permit.tenant()).bind(id);
+    match permit.fetch_optional::<(bool,)>(state).await? {
+        None => Err(not_found()),
+        Some((false,)) => Err(inactive()),
+        Some((true,)) => issuer(vault, permit, id).await,
+    }
+}
+
+pub(super) async fn issuer(vault: &Inner, permit: &Permit<'_>, id: &str) -> Result<std::sync::Arc<CaIssuer>> {
+    let load = permit.fetch_all(issuer::chain(permit.tenant(), id));
+    vault.issuers.get((permit.tenant(), id), vault.settings.base_url.as_deref(), load).await
+}
+
+pub(super) fn inactive() -> Error {
+    Error::new(Code::InvalidState, "The CA no longer issues: it was revoked.")
+}
+
+/// A serial number of 128 bits, nearly all of them random.
+pub(super) fn new_serial(permit: &Permit<'_>) -> Result<Serial> {
+    let mut bytes = [0; 16];
+    permit.random(&mut bytes)?;
+    Ok(Serial::from_random(bytes))
+}
+
+/// A key pair. RSA keys take long to find: they are looked for where they hold nobody up.
+pub(super) async fn generate_key(spec: KeySpec) -> Result<(SoftwareKey, Secret)> {
+    let generated = match spec {
+        KeySpec::EcP256 | KeySpec::EcP384 => SoftwareKey::generate(spec),
+        _ => {
+            let task = tokio::task::spawn_blocking(move || SoftwareKey::generate(spec));
+            task.await.map_err(Error::internal)?
+        }
+    };
+    Ok(generated?)
+}
+
+/// What was issued, as the audit trail and events name it.
+pub(super) fn told(issued: &Issued, ca_id: &str, id: &str, common_name: Option<&str>) -> serde_json::Value {
+    serde_json::json!({
+        "certificate_id": id,
+        "ca_id": ca_id,
+        "common_name": common_name,
+        "serial_number": issued.serial.to_string(),
+        "not_after": wire::rfc3339(issued.not_after),
+    })
+}

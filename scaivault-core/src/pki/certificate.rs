@@ -1,0 +1,142 @@
+use scaivault_kms::Secret;
+use scaivault_pki::{Issued, pem};
+
+use super::{
+    Pki, PrivateKeyPem,
+    store::{self, CertificateRow, sql},
+    types::{Certificate, CertificateFilter},
+};
+use crate::{
+    Code, Error, Result, Scope, TenantId,
+    audit::Action,
+    envelope::{Sealed, Slot},
+    pipeline::{Act, Outcome, Permit, Write},
+    storage::{Arg, json, query},
+    wire::{self, Page},
+};
+
+const READ: &[Scope] = &[Scope::PkiIssue, Scope::PkiAdmin];
+
+impl<'a> Pki<'a> {
+    /// The tenant's certificates, newest first. Needs `pki:issue` or `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidCursor`].
+    pub async fn certificates(&self, filter: CertificateFilter) -> Result<Page<Certificate>> {
+        let act = Act::object(Action::PkiCertificateRead, READ, "pki_certificate", None);
+        self.vault.door.perform(self.ctx, act, |permit| async move { list(permit, &filter).await }).await
+    }
+
+    /// One certificate. Needs `pki:issue` or `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::CertificateNotFound`].
+    pub async fn certificate(&self, id: &str) -> Result<Certificate> {
+        let act = Act::object(Action::PkiCertificateRead, READ, "pki_certificate", Some(id));
+        let work = |permit: Permit<'a>| async move {
+            let row = find(&permit, id).await?;
+            let certificate = row.into_certificate(permit.ctx().now(), true)?;
+            permit.answer(certificate)
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// One certificate and its private key, if its role had the key kept. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::CertificateNotFound`].
+    pub async fn certificate_with_key(&self, id: &str) -> Result<(Certificate, Option<PrivateKeyPem>)> {
+        let act = Act::object(Action::PkiCertificateRead, &[Scope::PkiAdmin], "pki_certificate", Some(id));
+        let work = |mut permit: Permit<'a>| async move {
+            let mut row = find(&permit, id).await?;
+            let key = match row.take_key() {
+                Some(sealed) => {
+                    let pkcs8 = permit.keys().await?.open(&key_slot(permit.tenant(), &[id]), &sealed)?;
+                    Some(PrivateKeyPem(pem::encode_private_key(&pkcs8)))
+                }
+                None => None,
+            };
+            let certificate = row.into_certificate(permit.ctx().now(), true)?;
+            permit.note("private_key_read", key.is_some());
+            permit.answer((certificate, key))
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+}
+
+/// What the inventory keeps of a certificate besides what it says itself.
+pub(super) struct Inventory<'i> {
+    pub(super) id: &'i str,
+    pub(super) ca_id: &'i str,
+    pub(super) role: Option<&'i str>,
+    pub(super) common_name: Option<&'i str>,
+    pub(super) alt_names: &'i [String],
+    pub(super) ip_sans: &'i [String],
+    pub(super) source: &'static str,
+    pub(super) key: Option<&'i Sealed>,
+}
+
+pub(super) async fn insert_certificate(
+    tx: &mut Write<'_>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
+    let insert = query(sql::INSERT_CERTIFICATE)
+        .bind(tx.tenant())
+        .bind(about.id)
+        .bind(about.ca_id)
+        .bind(issued.serial.as_bytes())
+        .bind(about.role)
+        .bind(about.common_name)
+        .bind(json(&about.alt_names)?)
+        .bind(json(&about.ip_sans)?)
+        .bind(&issued.der)
+        .bind(issued.fingerprint_sha256.as_slice())
+        .bind(issued.not_before)
+        .bind(issued.not_after)
+        .bind(about.source)
+        .bind(tx.ctx().caller().identity_id())
+        .bind(tx.ctx().now())
+        .bind(Arg::Bytes(about.key.map(|key| key.ciphertext.as_slice())))
+        .bind(Arg::Bytes(about.key.map(|key| key.wrapped_key.as_slice())))
+        .bind(about.key.map(|key| key.key_id.as_str()));
+    tx.execute(insert).await.map(drop)
+}
+
+/// The one place of a kept private key.
+pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
+    Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }
+}
+
+pub(super) fn private_key_pem(pkcs8: &Secret) -> PrivateKeyPem {
+    PrivateKeyPem(pem::encode_private_key(pkcs8))
+}
+
+async fn find(permit: &Permit<'_>, id: &str) -> Result<CertificateRow> {
+    let row = permit.fetch_optional(query(sql::CERTIFICATE).bind(permit.tenant()).bind(id)).await?;
+    row.ok_or_else(not_found)
+}
+
+async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<Page<Certificate>>> {
+    let now = permit.ctx().now();
+    let keys = permit.keys().await?;
+    let window = filter.expiring_within.as_ref().map(|d| d.get().as_secs());
+    let bound = (&filter.ca_id, window, filter.include_revoked);
+    let open = |cursor: &String| wire::open_cursor::<String>(&keys, "certificates", &bound, cursor);
+    let before = filter.cursor.as_ref().map(open).transpose()?;
+    let wanted = wire::page_size(filter.limit);
+    let page = store::certificates(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
+    let mut rows: Vec<CertificateRow> = permit.fetch_all(page).await?;
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let cursor = match rows.last().filter(|_| more) {
+        Some(last) => Some(wire::seal_cursor(&keys, "certificates", &bound, &last.id)?),
+        None => None,
+    };
+    let items = rows.into_iter().map(|row| row.into_certificate(now, false)).collect::<Result<_>>()?;
+    permit.answer(Page { items, cursor })
+}
+
+pub(super) fn not_found() -> Error {
+    Error::new(Code::CertificateNotFound, "There is no such certificate.")
+}

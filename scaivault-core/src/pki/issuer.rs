@@ -1,0 +1,95 @@
+use std::sync::Arc;
+
+use moka::future::Cache;
+use scaivault_kms::{KeySpec, local::SoftwareKey};
+use scaivault_pki::{Issuer, IssuerUrls, pem};
+
+use super::store::{ChainRow, sql};
+use crate::{
+    Code, Error, Result, TenantId,
+    envelope::{Sealed, Slot, TenantKeys},
+    limits,
+    storage::query,
+};
+
+/// A CA as an issuer: its certificate as the engine reads it, its chain as callers get it, and its key, sealed.
+#[derive(Debug)]
+pub(crate) struct CaIssuer {
+    pub(super) id: String,
+    pub(super) issuer: Issuer,
+    pub(super) spec: KeySpec,
+    /// PEM: the CA itself first, the root last.
+    pub(super) chain: Vec<String>,
+    sealed_key: Sealed,
+}
+
+/// Issuers that were read lately. A CA's certificate never changes; its sealed key may be wrapped anew,
+/// which is why an entry lives only for a while. Nothing here is secret.
+#[derive(Debug)]
+pub(crate) struct Issuers {
+    cache: Cache<(TenantId, String), Arc<CaIssuer>>,
+}
+
+/// Issuers kept at once.
+const ISSUERS: u64 = 10_000;
+
+impl Issuers {
+    pub(crate) fn new() -> Self {
+        Self { cache: Cache::builder().max_capacity(ISSUERS).time_to_live(limits::KEY_CACHE_TTL).build() }
+    }
+
+    /// The issuer, from `load`'s rows if it is not known: the CA first, then those above it.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`] if there are no rows.
+    pub(super) async fn get(
+        &self,
+        (tenant, id): (&TenantId, &str),
+        base_url: Option<&str>,
+        load: impl Future<Output = Result<Vec<ChainRow>>> + Send,
+    ) -> Result<Arc<CaIssuer>> {
+        let read = async { load.await.and_then(|rows| CaIssuer::new(id, base_url, &rows)).map(Arc::new) };
+        self.cache.try_get_with((tenant.clone(), id.to_owned()), read).await.map_err(Error::shared)
+    }
+}
+
+impl CaIssuer {
+    fn new(id: &str, base_url: Option<&str>, rows: &[ChainRow]) -> Result<Self> {
+        let own = rows.first().ok_or_else(not_found)?;
+        Ok(Self {
+            id: id.to_owned(),
+            issuer: Issuer::from_certificate(&own.certificate, urls(base_url, id))?,
+            spec: own.key_spec.parse()?,
+            chain: rows.iter().map(|row| pem::encode("CERTIFICATE", &row.certificate)).collect(),
+            sealed_key: own.sealed_key(),
+        })
+    }
+
+    /// The private key, open for as long as the value lives.
+    pub(super) fn open_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<SoftwareKey> {
+        let pkcs8 = keys.open(&key_slot(tenant, &[&self.id]), &self.sealed_key)?;
+        Ok(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)
+    }
+}
+
+/// The one place of a CA's key.
+pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
+    Slot { tenant, table: "pki_ca", row, column: "key", version: 1 }
+}
+
+/// Where a CA's revocation list and OCSP responder are.
+pub(super) fn urls(base_url: Option<&str>, id: &str) -> IssuerUrls {
+    IssuerUrls {
+        crl_url: base_url.map(|base| format!("{base}/v1/pki/ca/{id}/crl")),
+        ocsp_url: base_url.map(|base| format!("{base}/v1/pki/ocsp/{id}")),
+    }
+}
+
+/// The query for [`Issuers::get`].
+pub(super) fn chain<'a>(tenant: &'a TenantId, id: &'a str) -> crate::storage::Query<'a> {
+    query(sql::CHAIN).bind(tenant).bind(id)
+}
+
+pub(super) fn not_found() -> Error {
+    Error::new(Code::CaNotFound, "There is no such CA.")
+}

@@ -1,0 +1,41 @@
+//! The records around the X.509 engine: CAs with their sealed keys, roles, certificates, revocation lists.
+//!
+//! The engine (`scaivault-pki`) decides what a certificate contains and what a role admits; here it is
+//! decided who may ask, what is kept, and what relying parties are told.
+
+mod ca;
+mod certificate;
+mod crl;
+mod issue;
+mod issuer;
+mod ocsp;
+mod revoke;
+mod role;
+pub(crate) mod store;
+mod types;
+
+pub(crate) use self::{crl::build_due, issuer::Issuers};
+pub use scaivault_pki::RevocationReason;
+
+pub use self::{
+    ocsp::PublicPki,
+    types::{
+        Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl, IssueWrite,
+        IssuedCertificate, KeyType, PrivateKeyPem, PublicCrl, Revocation, RevokeWrite, Role, RolePatch,
+        RoleWrite, SubjectFields,
+    },
+};
+use crate::{Ctx, vault::Inner};
+
+/// The verbs on CAs, roles and certificates, for one caller. From [`Vault::pki`](crate::Vault::pki).
+#[derive(Clone, Copy, Debug)]
+pub struct Pki<'a> {
+    vault: &'a Inner,
+    ctx: &'a Ctx,
+}
+
+impl<'a> Pki<'a> {
+    pub(crate) fn new(vault: &'a Inner, ctx: &'a Ctx) -> Self {
+        Self { vault, ctx }
+    }
+}

@@ -1,0 +1,147 @@
+use super::{
+    Pki,
+    issuer::not_found as ca_not_found,
+    store::{RoleRow, sql},
+    types::{Role, RolePatch, RoleWrite},
+};
+use crate::{
+    Code, Error, Result, Scope,
+    audit::Action,
+    pipeline::{Act, Outcome, Permit, Write},
+    storage::{json, query},
+    wire::{self, Page},
+};
+
+const ADMIN: &[Scope] = &[Scope::PkiAdmin];
+
+impl<'a> Pki<'a> {
+    /// The tenant's roles by name. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidCursor`].
+    pub async fn roles(&self, limit: Option<u32>, cursor: Option<String>) -> Result<Page<Role>> {
+        let act = Act::object(Action::PkiRoleRead, ADMIN, "pki_role", None);
+        self.vault
+            .door
+            .perform(self.ctx, act, |permit| async move { list(permit, limit, cursor).await })
+            .await
+    }
+
+    /// One role. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::RoleNotFound`].
+    pub async fn role(&self, name: &str) -> Result<Role> {
+        let act = Act::object(Action::PkiRoleRead, ADMIN, "pki_role", Some(name));
+        let work = |permit: Permit<'a>| async move {
+            let row: Option<RoleRow> =
+                permit.fetch_optional(query(sql::ROLE).bind(permit.tenant()).bind(name)).await?;
+            permit.answer(row.ok_or_else(not_found)?.into_role())
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// Stores a new role. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRole`] naming every field; [`Code::CaNotFound`]; [`Code::NameConflict`].
+    pub async fn create_role(&self, write: RoleWrite) -> Result<Role> {
+        let act = Act::object(Action::PkiRoleCreate, ADMIN, "pki_role", Some(&write.name));
+        self.vault
+            .door
+            .perform(self.ctx, act, |permit| async move { create(permit, write.complete()).await })
+            .await
+    }
+
+    /// Changes what is given. Certificates that were issued before stay as they are. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::RoleNotFound`], [`Code::InvalidRole`], [`Code::CaNotFound`].
+    pub async fn patch_role(&self, name: &str, patch: RolePatch) -> Result<Role> {
+        let act = Act::object(Action::PkiRoleUpdate, ADMIN, "pki_role", Some(name));
+        let work = |permit: Permit<'a>| async move {
+            let mut tx = permit.begin().await?;
+            // Whoever else changes the role waits here.
+            tx.execute(query(sql::LOCK_ROLE).bind(tx.tenant()).bind(name)).await?;
+            let row: Option<RoleRow> =
+                tx.fetch_optional(query(sql::ROLE).bind(tx.tenant()).bind(name)).await?;
+            let config = patch.apply(&row.ok_or_else(not_found)?.config.0);
+            config.compile()?;
+            check_ca(&mut tx, &config.ca_id).await?;
+            let update =
+                query(sql::UPDATE_ROLE).bind(tx.tenant()).bind(name).bind(&config.ca_id).bind(json(&config)?);
+            tx.execute(update.bind(tx.ctx().now())).await?;
+            finish(tx, name).await
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// Deletes a role; what it issued stays. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::RoleNotFound`].
+    pub async fn delete_role(&self, name: &str) -> Result<()> {
+        let act = Act::object(Action::PkiRoleDelete, ADMIN, "pki_role", Some(name));
+        let work = |permit: Permit<'a>| async move {
+            let mut tx = permit.begin().await?;
+            if tx.execute(query(sql::DELETE_ROLE).bind(tx.tenant()).bind(name)).await? == 0 {
+                return Err(not_found());
+            }
+            tx.commit(()).await
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+}
+
+async fn create(permit: Permit<'_>, config: RoleWrite) -> Result<Outcome<Role>> {
+    config.compile()?;
+    let mut tx = permit.begin().await?;
+    check_ca(&mut tx, &config.ca_id).await?;
+    let insert = query(sql::INSERT_ROLE)
+        .bind(tx.tenant())
+        .bind(&config.name)
+        .bind(&config.ca_id)
+        .bind(json(&config)?)
+        .bind(tx.ctx().now());
+    if tx.execute(insert).await? == 0 {
+        return Err(Error::new(Code::NameConflict, "name: another role of the tenant has this name"));
+    }
+    finish(tx, &config.name).await
+}
+
+async fn check_ca(tx: &mut Write<'_>, ca_id: &str) -> Result<()> {
+    let state = query(sql::CA_STATE).bind(tx.tenant()).bind(ca_id);
+    match tx.fetch_optional::<(bool,)>(state).await? {
+        None => Err(ca_not_found()),
+        Some((false,)) => Err(super::ca::inactive()),
+        Some((true,)) => Ok(()),
+    }
+}
+
+async fn finish(mut tx: Write<'_>, name: &str) -> Result<Outcome<Role>> {
+    let row: Option<RoleRow> = tx.fetch_optional(query(sql::ROLE).bind(tx.tenant()).bind(name)).await?;
+    let role = row.ok_or_else(|| Error::internal("a role vanished"))?.into_role();
+    tx.note("ca_id", role.config.ca_id.clone());
+    tx.commit(role).await
+}
+
+async fn list(permit: Permit<'_>, limit: Option<u32>, cursor: Option<String>) -> Result<Outcome<Page<Role>>> {
+    let keys = permit.keys().await?;
+    let open = |cursor: String| wire::open_cursor::<String>(&keys, "roles", &(), &cursor);
+    let after = cursor.map(open).transpose()?.unwrap_or_default();
+    let wanted = wire::page_size(limit);
+    let page = query(sql::ROLES).bind(permit.tenant()).bind(&after).bind(wanted as i64 + 1);
+    let rows: Vec<RoleRow> = permit.fetch_all(page).await?;
+    let mut items: Vec<Role> = rows.into_iter().map(RoleRow::into_role).collect();
+    let more = items.len() > wanted;
+    items.truncate(wanted);
+    let cursor = match items.last().filter(|_| more) {
+        Some(last) => Some(wire::seal_cursor(&keys, "roles", &(), &last.config.name)?),
+        None => None,
+    };
+    permit.answer(Page { items, cursor })
+}
+
+pub(super) fn not_found() -> Error {
+    Error::new(Code::RoleNotFound, "There is no such role.")
+}

@@ -1,0 +1,312 @@
+use scaivault_pki::{Serial, pem};
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use super::types::{Ca, CaType, Certificate, CertificateFilter, Revocation, Role, RoleWrite, family};
+use crate::{
+    Error, Result, TenantId,
+    envelope::Sealed,
+    storage::{Query, QueryBuilder, Ts},
+};
+
+pub(crate) mod sql {
+    /// What it takes to sign with a CA, and the certificates above it, the nearest first.
+    pub(crate) const CHAIN: &str = "\
+        WITH RECURSIVE chain (id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, depth) AS ( \
+        SELECT id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, 0 FROM pki_ca \
+        WHERE tenant_id = $1 AND id = $2 \
+        UNION ALL SELECT p.id, p.parent_ca_id, p.certificate, p.key_spec, p.key_ciphertext, p.key_wrapped_key, p.key_id, \
+        chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
+        SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id FROM chain ORDER BY depth";
+    pub(crate) const CA_STATE: &str = "SELECT is_active FROM pki_ca WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const CA_OWNER: &str = "SELECT tenant_id FROM pki_ca WHERE id = $1";
+    pub(crate) const INSERT_CA: &str = "\
+        INSERT INTO pki_ca (tenant_id, id, name, name_key, common_name, ca_type, parent_ca_id, key_spec, certificate, serial, \
+        key_ciphertext, key_wrapped_key, key_id, not_before, not_after, is_active, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, TRUE, $16) \
+        ON CONFLICT (tenant_id, name_key) DO NOTHING";
+    pub(crate) const DEACTIVATE_CA: &str = "\
+        UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND parent_ca_id = $2 AND serial = $3";
+    pub(crate) const INSERT_CRL: &str = "\
+        INSERT INTO pki_crl (tenant_id, ca_id, number, crl, this_update, next_update, due_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    /// Publishes a list, unless another was published since number $8 was read.
+    pub(crate) const UPDATE_CRL: &str = "\
+        UPDATE pki_crl SET number = $3, crl = $4, this_update = $5, next_update = $6, due_at = $7, claimed_until = NULL \
+        WHERE tenant_id = $1 AND ca_id = $2 AND number = $8";
+    pub(crate) const CRL_NUMBER: &str = "SELECT number FROM pki_crl WHERE tenant_id = $1 AND ca_id = $2";
+    pub(crate) const PUBLIC_CRL: &str = "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1";
+    pub(crate) const REVOKED: &str = "\
+        SELECT serial, revoked_at, revocation_reason FROM pki_certificate \
+        WHERE tenant_id = $1 AND ca_id = $2 AND revoked_at IS NOT NULL AND not_after > $3 ORDER BY serial";
+    /// Lists that are due and that nobody is building; a CA that has expired has no more lists.
+    pub(crate) const DUE_CRLS: &str = "\
+        SELECT l.tenant_id, l.ca_id FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
+        WHERE l.due_at <= $1 AND (l.claimed_until IS NULL OR l.claimed_until <= $1) AND c.not_after > $1 \
+        ORDER BY l.due_at LIMIT 100";
+    pub(crate) const CLAIM_CRL: &str = "\
+        UPDATE pki_crl SET claimed_until = $4 WHERE tenant_id = $1 AND ca_id = $2 AND due_at <= $3 \
+        AND (claimed_until IS NULL OR claimed_until <= $3)";
+    pub(crate) const ROLE: &str = "\
+        SELECT r.config, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
+        JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id WHERE r.tenant_id = $1 AND r.name = $2";
+    pub(crate) const ROLES: &str = "\
+        SELECT r.config, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
+        JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id \
+        WHERE r.tenant_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3";
+    pub(crate) const INSERT_ROLE: &str = "\
+        INSERT INTO pki_role (tenant_id, name, ca_id, config, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5) \
+        ON CONFLICT (tenant_id, name) DO NOTHING";
+    pub(crate) const UPDATE_ROLE: &str = "\
+        UPDATE pki_role SET ca_id = $3, config = $4, updated_at = $5 WHERE tenant_id = $1 AND name = $2";
+    pub(crate) const LOCK_ROLE: &str = "UPDATE pki_role SET name = name WHERE tenant_id = $1 AND name = $2";
+    pub(crate) const DELETE_ROLE: &str = "DELETE FROM pki_role WHERE tenant_id = $1 AND name = $2";
+    pub(crate) const INSERT_CERTIFICATE: &str = "\
+        INSERT INTO pki_certificate (tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, \
+        fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+    pub(crate) const CERTIFICATE: &str = "\
+        SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, fingerprint_sha256, not_before, \
+        not_after, revoked_at, revocation_reason, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
+        FROM pki_certificate WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const BY_SERIAL: &str = "\
+        SELECT id, ca_id, revoked_at, revocation_reason, source FROM pki_certificate WHERE tenant_id = $1 AND serial = $2";
+    pub(crate) const REVOKE: &str = "\
+        UPDATE pki_certificate SET revoked_at = $3, revocation_reason = $4 \
+        WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL";
+    pub(crate) const STATUS: &str = "\
+        SELECT revoked_at, revocation_reason FROM pki_certificate WHERE tenant_id = $1 AND ca_id = $2 AND serial = $3";
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] = &[
+        CHAIN,
+        CA_STATE,
+        CA_OWNER,
+        INSERT_CA,
+        DEACTIVATE_CA,
+        INSERT_CRL,
+        UPDATE_CRL,
+        CRL_NUMBER,
+        PUBLIC_CRL,
+        REVOKED,
+        DUE_CRLS,
+        CLAIM_CRL,
+        ROLE,
+        ROLES,
+        INSERT_ROLE,
+        UPDATE_ROLE,
+        LOCK_ROLE,
+        DELETE_ROLE,
+        INSERT_CERTIFICATE,
+        CERTIFICATE,
+        BY_SERIAL,
+        REVOKE,
+        STATUS,
+    ];
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct CaRow {
+    pub(super) id: String,
+    name: String,
+    common_name: String,
+    ca_type: String,
+    parent_ca_id: Option<String>,
+    key_spec: String,
+    serial: Vec<u8>,
+    not_before: Ts,
+    not_after: Ts,
+    is_active: bool,
+    created_at: Ts,
+    revoked_at: Option<Ts>,
+    revocation_reason: Option<String>,
+    certificates_issued: i64,
+}
+
+impl CaRow {
+    pub(super) fn into_ca(self, base_url: Option<&str>) -> Result<Ca> {
+        let (key_type, key_size) = family(self.key_spec.parse()?);
+        let urls = super::issuer::urls(base_url, &self.id);
+        Ok(Ca {
+            crl_url: urls.crl_url,
+            ocsp_url: urls.ocsp_url,
+            id: self.id,
+            name: self.name,
+            common_name: self.common_name,
+            ca_type: CaType::parse(&self.ca_type)?,
+            parent_ca_id: self.parent_ca_id,
+            key_type,
+            key_size,
+            serial_number: Serial::from_bytes(&self.serial)?.to_string(),
+            valid_from: self.not_before.get(),
+            valid_until: self.not_after.get(),
+            is_active: self.is_active,
+            certificates_issued: self.certificates_issued,
+            revoked_at: self.revoked_at.map(Ts::get),
+            revocation_reason: self.revocation_reason,
+            created_at: self.created_at.get(),
+        })
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct ChainRow {
+    pub(super) certificate: Vec<u8>,
+    pub(super) key_spec: String,
+    key_ciphertext: Vec<u8>,
+    key_wrapped_key: Vec<u8>,
+    key_id: String,
+}
+
+impl ChainRow {
+    pub(super) fn sealed_key(&self) -> Sealed {
+        Sealed {
+            ciphertext: self.key_ciphertext.clone(),
+            wrapped_key: self.key_wrapped_key.clone(),
+            key_id: self.key_id.clone(),
+        }
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct RoleRow {
+    pub(super) config: Json<RoleWrite>,
+    created_at: Ts,
+    updated_at: Ts,
+    pub(super) ca_is_active: bool,
+}
+
+impl RoleRow {
+    pub(super) fn into_role(self) -> Role {
+        Role { config: self.config.0, created_at: self.created_at.get(), updated_at: self.updated_at.get() }
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct CertificateRow {
+    pub(super) id: String,
+    ca_id: String,
+    serial: Vec<u8>,
+    role: Option<String>,
+    common_name: Option<String>,
+    alt_names: Json<Vec<String>>,
+    ip_sans: Json<Vec<String>>,
+    certificate: Vec<u8>,
+    fingerprint_sha256: Vec<u8>,
+    not_before: Ts,
+    not_after: Ts,
+    revoked_at: Option<Ts>,
+    revocation_reason: Option<String>,
+    source: String,
+    issued_to: String,
+    created_at: Ts,
+    key_ciphertext: Option<Vec<u8>>,
+    key_wrapped_key: Option<Vec<u8>>,
+    key_id: Option<String>,
+}
+
+impl CertificateRow {
+    /// The private key, if the role had it kept.
+    pub(super) fn take_key(&mut self) -> Option<Sealed> {
+        Some(Sealed {
+            ciphertext: self.key_ciphertext.take()?,
+            wrapped_key: self.key_wrapped_key.take()?,
+            key_id: self.key_id.take()?,
+        })
+    }
+
+    pub(super) fn into_certificate(self, now: OffsetDateTime, with_pem: bool) -> Result<Certificate> {
+        let status = match (self.revoked_at, self.not_after.get() < now) {
+            (Some(_), _) => "revoked",
+            (None, true) => "expired",
+            (None, false) => "active",
+        };
+        Ok(Certificate {
+            certificate_pem: with_pem.then(|| pem::encode("CERTIFICATE", &self.certificate)),
+            id: self.id,
+            ca_id: self.ca_id,
+            role: self.role,
+            common_name: self.common_name,
+            alt_names: self.alt_names.0,
+            ip_sans: self.ip_sans.0,
+            serial_number: Serial::from_bytes(&self.serial)?.to_string(),
+            fingerprint_sha256: hex::encode(&self.fingerprint_sha256),
+            not_before: self.not_before.get(),
+            not_after: self.not_after.get(),
+            status,
+            revoked_at: self.revoked_at.map(Ts::get),
+            revocation_reason: self.revocation_reason,
+            source: self.source,
+            issued_to: self.issued_to,
+            created_at: self.created_at.get(),
+        })
+    }
+}
+
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct SerialRow {
+    pub(super) id: String,
+    pub(super) ca_id: String,
+    revoked_at: Option<Ts>,
+    revocation_reason: Option<String>,
+    pub(super) source: String,
+}
+
+impl SerialRow {
+    /// The revocation, if it has been revoked.
+    pub(super) fn revocation(&self, serial: &Serial) -> Result<Option<Revocation>> {
+        let Some(revoked_at) = self.revoked_at else { return Ok(None) };
+        let reason = self.revocation_reason.clone();
+        Ok(Some(Revocation {
+            id: self.id.clone(),
+            ca_id: self.ca_id.clone(),
+            serial_number: serial.to_string(),
+            revoked_at: revoked_at.get(),
+            revocation_reason: reason.ok_or_else(|| Error::internal("a revocation without a reason"))?,
+        }))
+    }
+}
+
+/// A CA in the order they were made, after `after`.
+pub(super) fn cas<'a>(tenant: &'a TenantId, after: &'a str, limit: i64) -> Query<'a> {
+    let mut q = QueryBuilder::new(CA);
+    q.arg(tenant).text(" AND c.id > ").arg(after).text(" ORDER BY c.id LIMIT ").arg(limit);
+    q.build()
+}
+
+/// A CA, the revocation of its own certificate, and how many certificates it issued.
+const CA: &str = "\
+    SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.serial, c.not_before, c.not_after, \
+    c.is_active, c.created_at, own.revoked_at, own.revocation_reason, \
+    (SELECT count(*) FROM pki_certificate i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id AND i.serial <> c.serial) \
+    AS certificates_issued FROM pki_ca c LEFT JOIN pki_certificate own ON own.tenant_id = c.tenant_id \
+    AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial WHERE c.tenant_id = ";
+
+pub(super) fn ca<'a>(tenant: &'a TenantId, id: &'a str) -> Query<'a> {
+    let mut q = QueryBuilder::new(CA);
+    q.arg(tenant).text(" AND c.id = ").arg(id);
+    q.build()
+}
+
+/// One page of the inventory, newest first.
+pub(super) fn certificates<'a>(
+    tenant: &'a TenantId,
+    filter: &'a CertificateFilter,
+    now: OffsetDateTime,
+    before: Option<&'a str>,
+    limit: i64,
+) -> Query<'a> {
+    let mut q = QueryBuilder::new(
+        "SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, fingerprint_sha256, not_before, \
+         not_after, revoked_at, revocation_reason, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
+         FROM pki_certificate WHERE tenant_id = ",
+    );
+    q.arg(tenant).and("id < ", before).and("ca_id = ", filter.ca_id.as_deref());
+    if let Some(window) = &filter.expiring_within {
+        q.and("not_after >= ", Some(now)).and("not_after <= ", Some(now + window.get()));
+    }
+    if !filter.include_revoked {
+        q.text(" AND revoked_at IS NULL");
+    }
+    q.text(" ORDER BY id DESC LIMIT ").arg(limit);
+    q.build()
+}

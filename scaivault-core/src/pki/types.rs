@@ -1,0 +1,471 @@
+use std::fmt;
+
+use scaivault_kms::KeySpec;
+use scaivault_pki::{RevocationReason, RoleConfig, Subject};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::{Code, DurationText, Error, FieldErrors, Result, wire};
+
+/// The families of keys that the API names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyType {
+    /// RSA, with 2048, 3072 or 4096 bits.
+    Rsa,
+    /// ECDSA on a NIST curve of 256 or 384 bits.
+    Ec,
+}
+
+impl KeyType {
+    /// The size that is taken if none is given.
+    fn default_bits(self) -> u32 {
+        match self {
+            Self::Rsa => 4096,
+            Self::Ec => 256,
+        }
+    }
+
+    /// The kind of key, or what is wrong with the size.
+    pub(super) fn spec(self, bits: Option<u32>) -> Result<KeySpec, String> {
+        match (self, bits.unwrap_or_else(|| self.default_bits())) {
+            (Self::Rsa, 2048) => Ok(KeySpec::Rsa2048),
+            (Self::Rsa, 3072) => Ok(KeySpec::Rsa3072),
+            (Self::Rsa, 4096) => Ok(KeySpec::Rsa4096),
+            (Self::Ec, 256) => Ok(KeySpec::EcP256),
+            (Self::Ec, 384) => Ok(KeySpec::EcP384),
+            (Self::Rsa, bits) => Err(format!("must be 2048, 3072 or 4096 for rsa, not {bits}")),
+            (Self::Ec, bits) => Err(format!("must be 256 or 384 for ec, not {bits}")),
+        }
+    }
+}
+
+/// Family and size of a kind of key.
+pub(super) fn family(spec: KeySpec) -> (KeyType, u32) {
+    match spec {
+        KeySpec::Rsa2048 => (KeyType::Rsa, 2048),
+        KeySpec::Rsa3072 => (KeyType::Rsa, 3072),
+        KeySpec::Rsa4096 => (KeyType::Rsa, 4096),
+        KeySpec::EcP384 => (KeyType::Ec, 384),
+        // The engine signs with no other kind.
+        _ => (KeyType::Ec, 256),
+    }
+}
+
+/// Where a CA stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaType {
+    /// Self-signed.
+    Root,
+    /// Signed by another CA of the tenant.
+    Intermediate,
+}
+
+impl CaType {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Intermediate => "intermediate",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        match text {
+            "root" => Ok(Self::Root),
+            "intermediate" => Ok(Self::Intermediate),
+            _ => Err(Error::internal("a stored CA of an unknown type")),
+        }
+    }
+}
+
+/// The parts of a CA's name beside its common name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the attributes of a distinguished name")]
+pub struct SubjectFields {
+    pub organization: Option<String>,
+    pub organizational_unit: Option<String>,
+    pub country: Option<String>,
+    pub state: Option<String>,
+    pub locality: Option<String>,
+}
+
+/// A CA to be made.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaCreate {
+    /// Unique in the tenant, in whatever case.
+    pub name: String,
+    /// The common name of the certificate.
+    pub common_name: String,
+    /// Root or intermediate.
+    pub ca_type: CaType,
+    /// Who signs an intermediate.
+    #[serde(default)]
+    pub parent_ca_id: Option<String>,
+    /// `rsa` unless given.
+    #[serde(default)]
+    pub key_type: Option<KeyType>,
+    /// 4096 for rsa, 256 for ec unless given.
+    #[serde(default)]
+    pub key_size: Option<u32>,
+    /// 3650 days for a root, 1825 for an intermediate unless given; cut to the parent's end.
+    #[serde(default)]
+    pub validity_days: Option<u32>,
+    /// The rest of the name.
+    #[serde(default)]
+    pub subject: SubjectFields,
+    /// How many CAs may follow below this one.
+    #[serde(default)]
+    pub max_path_length: Option<u8>,
+}
+
+impl CaCreate {
+    pub(super) fn subject(&self) -> Subject {
+        let SubjectFields { organization, organizational_unit, country, state, locality } =
+            self.subject.clone();
+        Subject {
+            common_name: self.common_name.clone(),
+            organization,
+            organizational_unit,
+            country,
+            state,
+            locality,
+        }
+    }
+}
+
+/// A CA, without its key.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct Ca {
+    pub id: String,
+    pub name: String,
+    pub common_name: String,
+    pub ca_type: CaType,
+    pub parent_ca_id: Option<String>,
+    pub key_type: KeyType,
+    pub key_size: u32,
+    pub serial_number: String,
+    #[serde(serialize_with = "wire::seconds")]
+    pub valid_from: OffsetDateTime,
+    #[serde(serialize_with = "wire::seconds")]
+    pub valid_until: OffsetDateTime,
+    pub is_active: bool,
+    pub certificates_issued: i64,
+    pub crl_url: Option<String>,
+    pub ocsp_url: Option<String>,
+    #[serde(serialize_with = "wire::seconds_opt")]
+    pub revoked_at: Option<OffsetDateTime>,
+    pub revocation_reason: Option<String>,
+    #[serde(serialize_with = "wire::seconds")]
+    pub created_at: OffsetDateTime,
+}
+
+/// A CA's certificate, and those above it, the nearest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CaCertificate {
+    /// PEM.
+    pub certificate_pem: String,
+    /// PEM, one each; empty for a root.
+    pub chain_pem: Vec<String>,
+}
+
+/// A revocation list that was just built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct Crl {
+    pub crl_pem: String,
+    pub crl_number: i64,
+    #[serde(serialize_with = "wire::seconds")]
+    pub this_update: OffsetDateTime,
+    #[serde(serialize_with = "wire::seconds")]
+    pub next_update: OffsetDateTime,
+}
+
+/// The current revocation list of a CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicCrl {
+    /// DER.
+    pub der: Vec<u8>,
+    /// When it was built.
+    pub this_update: OffsetDateTime,
+    /// Until when it may be used.
+    pub next_update: OffsetDateTime,
+}
+
+/// A role as it is written, stored and shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleWrite {
+    /// Unique in the tenant; part of the policy path `pki/issue/<name>`.
+    pub name: String,
+    /// Who signs.
+    pub ca_id: String,
+    /// Which names may be issued: `x` or `*.x`.
+    #[serde(default)]
+    pub allowed_domains: Vec<String>,
+    /// Whether more labels may stand to the left.
+    #[serde(default)]
+    pub allow_subdomains: bool,
+    /// Whether IP addresses may be issued.
+    #[serde(default)]
+    pub allow_ip_sans: bool,
+    /// The longest life; `720h` unless given.
+    #[serde(default = "max_ttl")]
+    pub max_ttl: DurationText,
+    /// The life if none is asked for; `168h` or `max_ttl`, whichever is shorter, unless given.
+    #[serde(default)]
+    pub default_ttl: Option<DurationText>,
+    /// `ec` unless given.
+    #[serde(default = "ec")]
+    pub key_type: KeyType,
+    /// 256 for ec, 2048 for rsa unless given.
+    #[serde(default)]
+    pub key_bits: Option<u32>,
+    /// Whether a common name must be given; it must unless this says otherwise.
+    #[serde(default = "yes")]
+    pub require_cn: bool,
+    /// Whether certificates are for clients; they are unless this says otherwise.
+    #[serde(default = "yes")]
+    pub client_flag: bool,
+    /// Whether certificates are for servers; they are unless this says otherwise.
+    #[serde(default = "yes")]
+    pub server_flag: bool,
+    /// Whether private keys are kept, sealed, and can be read again with `pki:admin`.
+    #[serde(default)]
+    pub store_private_keys: bool,
+}
+
+/// The life of certificates for which nothing is said, in seconds: a week.
+const DEFAULT_TTL: u64 = 168 * 3600;
+
+fn max_ttl() -> DurationText {
+    DurationText::from_duration(std::time::Duration::from_secs(720 * 3600))
+}
+
+fn ec() -> KeyType {
+    KeyType::Ec
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl RoleWrite {
+    /// Fills in what was left out, so that what is stored says everything.
+    pub(super) fn complete(mut self) -> Self {
+        let default = || {
+            DurationText::from_duration(std::time::Duration::from_secs(DEFAULT_TTL).min(self.max_ttl.get()))
+        };
+        self.default_ttl = Some(self.default_ttl.clone().unwrap_or_else(default));
+        self.key_bits = Some(self.key_bits.unwrap_or(match self.key_type {
+            KeyType::Rsa => 2048,
+            KeyType::Ec => 256,
+        }));
+        self
+    }
+
+    /// The engine's role.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRole`] naming every field that means nothing.
+    pub(super) fn compile(&self) -> Result<scaivault_pki::Role> {
+        let mut wrong = FieldErrors::default();
+        let key = self.key_type.spec(self.key_bits).unwrap_or_else(|message| {
+            wrong.push("key_bits", message);
+            KeySpec::EcP256
+        });
+        let config = RoleConfig {
+            name: self.name.clone(),
+            allowed_domains: self.allowed_domains.clone(),
+            allow_subdomains: self.allow_subdomains,
+            allow_ip_sans: self.allow_ip_sans,
+            max_ttl: self.max_ttl.get(),
+            default_ttl: self.default_ttl.as_ref().unwrap_or(&self.max_ttl).get(),
+            key,
+            require_cn: self.require_cn,
+            client_flag: self.client_flag,
+            server_flag: self.server_flag,
+        };
+        let compiled = config.compile();
+        if let Err(refused) = &compiled {
+            for violation in &refused.violations {
+                wrong.push(violation.field.clone(), violation.message.clone());
+            }
+        }
+        wrong.finish().map_err(|error| error.with_code(Code::InvalidRole))?;
+        compiled.map_err(Error::from)
+    }
+}
+
+/// A stored role.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Role {
+    /// What it says.
+    #[serde(flatten)]
+    pub config: RoleWrite,
+    /// When it was made.
+    #[serde(serialize_with = "wire::seconds")]
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    #[serde(serialize_with = "wire::seconds")]
+    pub updated_at: OffsetDateTime,
+}
+
+/// A change of a role; what is `None` stays.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields of `RoleWrite`")]
+pub struct RolePatch {
+    pub ca_id: Option<String>,
+    pub allowed_domains: Option<Vec<String>>,
+    pub allow_subdomains: Option<bool>,
+    pub allow_ip_sans: Option<bool>,
+    pub max_ttl: Option<DurationText>,
+    pub default_ttl: Option<DurationText>,
+    pub key_type: Option<KeyType>,
+    pub key_bits: Option<u32>,
+    pub require_cn: Option<bool>,
+    pub client_flag: Option<bool>,
+    pub server_flag: Option<bool>,
+    pub store_private_keys: Option<bool>,
+}
+
+impl RolePatch {
+    pub(super) fn apply(self, to: &RoleWrite) -> RoleWrite {
+        let key_type = self.key_type.unwrap_or(to.key_type);
+        RoleWrite {
+            name: to.name.clone(),
+            ca_id: self.ca_id.unwrap_or_else(|| to.ca_id.clone()),
+            allowed_domains: self.allowed_domains.unwrap_or_else(|| to.allowed_domains.clone()),
+            allow_subdomains: self.allow_subdomains.unwrap_or(to.allow_subdomains),
+            allow_ip_sans: self.allow_ip_sans.unwrap_or(to.allow_ip_sans),
+            max_ttl: self.max_ttl.unwrap_or_else(|| to.max_ttl.clone()),
+            default_ttl: self.default_ttl.or_else(|| to.default_ttl.clone()),
+            key_type,
+            // Another family without a size takes that family's default.
+            key_bits: self.key_bits.or(if key_type == to.key_type { to.key_bits } else { None }),
+            require_cn: self.require_cn.unwrap_or(to.require_cn),
+            client_flag: self.client_flag.unwrap_or(to.client_flag),
+            server_flag: self.server_flag.unwrap_or(to.server_flag),
+            store_private_keys: self.store_private_keys.unwrap_or(to.store_private_keys),
+        }
+        .complete()
+    }
+}
+
+/// A certificate to be issued.
+#[derive(Clone, Debug, Default)]
+pub struct IssueWrite {
+    /// A DNS name or an IP address.
+    pub common_name: Option<String>,
+    /// More DNS names.
+    pub alt_names: Vec<String>,
+    /// IP addresses.
+    pub ip_sans: Vec<String>,
+    /// How long it lives; the role's default unless given.
+    pub ttl: Option<DurationText>,
+}
+
+/// A private key as PEM (PKCS #8), zeroized on drop and redacted in `Debug`.
+pub struct PrivateKeyPem(pub(super) Zeroizing<String>);
+
+impl PrivateKeyPem {
+    /// The text. Whoever calls this answers for where it goes.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivateKeyPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKeyPem(..)")
+    }
+}
+
+/// A certificate that was just issued, with its key, which is not shown again.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct IssuedCertificate {
+    pub id: String,
+    pub certificate: String,
+    pub private_key: PrivateKeyPem,
+    /// The issuer first, the root last.
+    pub ca_chain: Vec<String>,
+    pub serial_number: String,
+    pub not_before: OffsetDateTime,
+    pub not_after: OffsetDateTime,
+}
+
+/// A certificate of the inventory.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct Certificate {
+    pub id: String,
+    pub ca_id: String,
+    pub role: Option<String>,
+    pub common_name: Option<String>,
+    pub alt_names: Vec<String>,
+    pub ip_sans: Vec<String>,
+    pub serial_number: String,
+    pub fingerprint_sha256: String,
+    #[serde(serialize_with = "wire::seconds")]
+    pub not_before: OffsetDateTime,
+    #[serde(serialize_with = "wire::seconds")]
+    pub not_after: OffsetDateTime,
+    /// `active`, `expired` or `revoked`.
+    pub status: &'static str,
+    #[serde(serialize_with = "wire::seconds_opt")]
+    pub revoked_at: Option<OffsetDateTime>,
+    pub revocation_reason: Option<String>,
+    /// `internal`, or `ca` for the certificate of a CA.
+    pub source: String,
+    pub issued_to: String,
+    #[serde(serialize_with = "wire::seconds")]
+    pub created_at: OffsetDateTime,
+    /// The certificate in PEM; only where one certificate was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_pem: Option<String>,
+}
+
+/// Which certificates to list; what is `None` does not filter. Newest come first.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateFilter {
+    /// Issued by this CA.
+    pub ca_id: Option<String>,
+    /// Valid now, and ending within this time.
+    pub expiring_within: Option<DurationText>,
+    /// Also those that were revoked.
+    pub include_revoked: bool,
+    /// Certificates a page: 100 unless given, 1000 at most.
+    pub limit: Option<u32>,
+    /// Where the previous page ended.
+    pub cursor: Option<String>,
+}
+
+/// A certificate to be revoked.
+#[derive(Clone, Debug)]
+pub struct RevokeWrite {
+    /// Its serial number, in hexadecimal with or without colons.
+    pub serial_number: String,
+    /// Which CA issued it, if several issued that serial.
+    pub ca_id: Option<String>,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// What is known of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct Revocation {
+    pub id: String,
+    pub ca_id: String,
+    pub serial_number: String,
+    #[serde(serialize_with = "wire::seconds")]
+    pub revoked_at: OffsetDateTime,
+    pub revocation_reason: String,
+}

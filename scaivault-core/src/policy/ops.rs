@@ -1,0 +1,317 @@
+use serde_json::json;
+
+use super::{
+    PolicyDocument, Rule,
+    records::{Binding, BindingWrite, Policy, PolicyPatch, PolicySummary},
+    store::{self, BindingRow, PolicyRow, SummaryRow, sql},
+};
+use crate::{
+    Code, Ctx, Error, Result, Scope,
+    audit::Action,
+    events::EventType,
+    limits,
+    pipeline::{Act, Outcome, Permit, Write},
+    storage::{json as json_arg, query},
+    vault::Inner,
+    wire::{self, Page},
+};
+
+/// The verbs on policies, for one caller. From [`Vault::policies`](crate::Vault::policies).
+#[derive(Clone, Copy, Debug)]
+pub struct Policies<'a> {
+    vault: &'a Inner,
+    ctx: &'a Ctx,
+}
+
+const READ: &[Scope] = &[Scope::PoliciesRead];
+const WRITE: &[Scope] = &[Scope::PoliciesWrite];
+
+impl<'a> Policies<'a> {
+    pub(crate) fn new(vault: &'a Inner, ctx: &'a Ctx) -> Self {
+        Self { vault, ctx }
+    }
+
+    /// The tenant's policies in the order they were made. Needs `policies:read`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidCursor`].
+    pub async fn list(
+        &self,
+        include_inactive: bool,
+        limit: Option<u32>,
+        cursor: Option<String>,
+    ) -> Result<Page<PolicySummary>> {
+        let act = Act::object(Action::PolicyRead, READ, "policy", None);
+        let work = |permit| async move { list(permit, include_inactive, limit, cursor).await };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// One policy with its rules and bindings. Needs `policies:read`.
+    ///
+    /// # Errors
+    /// [`Code::PolicyNotFound`].
+    pub async fn read(&self, id: &str) -> Result<Policy> {
+        let act = Act::object(Action::PolicyRead, READ, "policy", Some(id));
+        let work = |permit: Permit<'a>| async move {
+            let row: Option<PolicyRow> =
+                permit.fetch_optional(query(sql::POLICY).bind(permit.tenant()).bind(id)).await?;
+            let row = row.ok_or_else(not_found)?;
+            let bindings = permit.fetch_all(query(sql::BINDINGS).bind(permit.tenant()).bind(id)).await?;
+            permit.answer(row.into_policy(bindings)?)
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// Stores a new policy, active and bound to nobody. Needs `policies:write`.
+    ///
+    /// # Errors
+    /// [`Code::NameConflict`] if the tenant has one of that name, in whatever case.
+    pub async fn create(&self, document: PolicyDocument) -> Result<Policy> {
+        let act = Act::object(Action::PolicyCreate, WRITE, "policy", None);
+        self.vault.door.perform(self.ctx, act, |permit| async move { create(permit, &document).await }).await
+    }
+
+    /// Replaces rules and description and name, keeps the bindings. Needs `policies:write`.
+    ///
+    /// # Errors
+    /// [`Code::PolicyNotFound`], [`Code::NameConflict`].
+    pub async fn replace(&self, id: &str, document: PolicyDocument) -> Result<Policy> {
+        let patch = PolicyPatch {
+            name: Some(document.name().clone()),
+            description: Some(document.description().unwrap_or_default().to_owned()),
+            rules: Some(document.rules().to_vec()),
+            is_active: None,
+        };
+        self.patch(id, patch).await
+    }
+
+    /// Changes what is given. Needs `policies:write`.
+    ///
+    /// # Errors
+    /// [`Code::PolicyNotFound`], [`Code::NameConflict`], [`Code::ValidationError`].
+    pub async fn patch(&self, id: &str, patch: PolicyPatch) -> Result<Policy> {
+        let act = Act::object(Action::PolicyUpdate, WRITE, "policy", Some(id));
+        self.vault
+            .door
+            .perform(self.ctx, act, |permit| async move { self::patch(permit, id, patch).await })
+            .await
+    }
+
+    /// Deletes a policy; with `force`, also one that is bound, and its bindings. Needs `policies:write`.
+    ///
+    /// # Errors
+    /// [`Code::PolicyNotFound`], [`Code::PolicyInUse`].
+    pub async fn delete(&self, id: &str, force: bool) -> Result<()> {
+        let act = Act::object(Action::PolicyDelete, WRITE, "policy", Some(id));
+        self.vault.door.perform(self.ctx, act, |permit| async move { delete(permit, id, force).await }).await
+    }
+
+    /// To whom a policy grants. Needs `policies:read`.
+    ///
+    /// # Errors
+    /// [`Code::PolicyNotFound`].
+    pub async fn bindings(&self, id: &str) -> Result<Vec<Binding>> {
+        self.read(id).await.map(|policy| policy.bindings)
+    }
+
+    /// Grants a policy to an identity or group, which need not be known yet. Needs `policies:write`. A binding
+    /// that is there keeps its id and takes the new expiry; the second value says whether it was made now.
+    ///
+    /// # Errors
+    /// [`Code::PolicyNotFound`]; [`Code::ValidationError`] for a bad identity or an expiry in the past.
+    pub async fn bind(&self, id: &str, binding: BindingWrite) -> Result<(Binding, bool)> {
+        let act = Act::object(Action::PolicyBind, WRITE, "policy", Some(id));
+        self.vault.door.perform(self.ctx, act, |permit| async move { bind(permit, id, &binding).await }).await
+    }
+
+    /// Takes a grant back; when this returns, nobody is allowed anything by it. Needs `policies:write`.
+    ///
+    /// # Errors
+    /// [`Code::BindingNotFound`].
+    pub async fn unbind(&self, id: &str, binding_id: &str) -> Result<()> {
+        let act = Act::object(Action::PolicyUnbind, WRITE, "policy", Some(id));
+        self.vault
+            .door
+            .perform(self.ctx, act, |permit| async move { unbind(permit, id, binding_id).await })
+            .await
+    }
+}
+
+async fn list(
+    permit: Permit<'_>,
+    include_inactive: bool,
+    limit: Option<u32>,
+    cursor: Option<String>,
+) -> Result<Outcome<Page<PolicySummary>>> {
+    let keys = permit.keys().await?;
+    let open = |cursor: String| wire::open_cursor::<String>(&keys, "policies", &include_inactive, &cursor);
+    let after = cursor.map(open).transpose()?;
+    let wanted = wire::page_size(limit);
+    let page = store::page(permit.tenant(), include_inactive, after.as_deref(), wanted as i64 + 1);
+    let mut rows: Vec<SummaryRow> = permit.fetch_all(page).await?;
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let cursor = match rows.last().filter(|_| more) {
+        Some(last) => Some(wire::seal_cursor(&keys, "policies", &include_inactive, &last.id)?),
+        None => None,
+    };
+    permit.answer(Page { items: rows.into_iter().map(PolicySummary::from).collect(), cursor })
+}
+
+async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome<Policy>> {
+    let id = permit.new_id("pol_")?;
+    let mut tx = permit.begin().await?;
+    let insert = query(sql::INSERT)
+        .bind(tx.tenant())
+        .bind(&id)
+        .bind(document.name().as_str())
+        .bind(document.name().key())
+        .bind(document.description().unwrap_or_default())
+        .bind(json_arg(&document.rules())?)
+        .bind(tx.ctx().now());
+    if tx.execute(insert).await? == 0 {
+        return Err(name_conflict());
+    }
+    tx.resource(&id);
+    finish(tx, &id, EventType::PolicyCreated).await
+}
+
+async fn patch(permit: Permit<'_>, id: &str, patch: PolicyPatch) -> Result<Outcome<Policy>> {
+    let mut tx = permit.begin().await?;
+    let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
+    let before = row.ok_or_else(not_found)?.into_policy(Vec::new())?;
+    let (name, name_key) = match &patch.name {
+        Some(name) => (name.as_str().to_owned(), name.key()),
+        None => (before.name.clone(), before.name.to_ascii_lowercase()),
+    };
+    let taken = query(sql::NAME_TAKEN).bind(tx.tenant()).bind(&name_key).bind(id);
+    if tx.fetch_optional::<(i64,)>(taken).await?.is_some_and(|(n,)| n > 0) {
+        return Err(name_conflict());
+    }
+    let rules: Vec<Rule> = patch.rules.unwrap_or(before.rules);
+    let update = query(sql::UPDATE)
+        .bind(tx.tenant())
+        .bind(id)
+        .bind(name)
+        .bind(name_key)
+        .bind(patch.description.unwrap_or(before.description))
+        .bind(json_arg(&rules)?)
+        .bind(patch.is_active.unwrap_or(before.is_active))
+        .bind(tx.ctx().now());
+    tx.execute(update).await?;
+    finish(tx, id, EventType::PolicyUpdated).await
+}
+
+async fn delete(permit: Permit<'_>, id: &str, force: bool) -> Result<Outcome<()>> {
+    let mut tx = permit.begin().await?;
+    let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
+    let bindings: Vec<BindingRow> = tx.fetch_all(query(sql::BINDINGS).bind(tx.tenant()).bind(id)).await?;
+    let policy = row.ok_or_else(not_found)?.into_policy(bindings)?;
+    if !policy.bindings.is_empty() && !force {
+        let message = format!("The policy has {} bindings; remove them or use force.", policy.bindings.len());
+        return Err(Error::new(Code::PolicyInUse, message));
+    }
+    tx.execute(query(sql::DELETE).bind(tx.tenant()).bind(id)).await?;
+    tx.event(EventType::PolicyDeleted, None, told(&tx, id, &policy.name))?;
+    tx.bump_policies().await?;
+    tx.note("bindings_dropped", policy.bindings.len());
+    tx.commit(()).await
+}
+
+async fn bind(permit: Permit<'_>, id: &str, write: &BindingWrite) -> Result<Outcome<(Binding, bool)>> {
+    check_binding(write, permit.ctx())?;
+    let binding_id = permit.new_id("bind_")?;
+    let mut tx = permit.begin().await?;
+    let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
+    row.ok_or_else(not_found)?;
+    let insert = query(sql::INSERT_BINDING)
+        .bind(tx.tenant())
+        .bind(&binding_id)
+        .bind(id)
+        .bind(write.identity_type.as_str())
+        .bind(&write.identity_id)
+        .bind(write.expires_at)
+        .bind(tx.ctx().now())
+        .bind(tx.ctx().caller().identity_id());
+    let created = tx.execute(insert).await? == 1;
+    let find = query(sql::BINDING_OF).bind(tx.tenant()).bind(id).bind(write.identity_type.as_str());
+    let row: Option<BindingRow> = tx.fetch_optional(find.bind(&write.identity_id)).await?;
+    let mut binding = row.ok_or_else(|| Error::internal("a binding vanished"))?.into_binding()?;
+    if binding.expires_at != write.expires_at {
+        let set = query(sql::SET_BINDING_EXPIRY).bind(tx.tenant()).bind(&binding.id).bind(write.expires_at);
+        tx.execute(set).await?;
+        binding.expires_at = write.expires_at;
+    }
+    if created {
+        tx.event(EventType::PolicyBindingCreated, None, told_of_binding(id, &binding))?;
+    }
+    note_binding(&mut tx, &binding);
+    tx.bump_policies().await?;
+    tx.commit((binding, created)).await
+}
+
+async fn unbind(permit: Permit<'_>, id: &str, binding_id: &str) -> Result<Outcome<()>> {
+    let mut tx = permit.begin().await?;
+    let find = query(sql::BINDING).bind(tx.tenant()).bind(id).bind(binding_id);
+    let row: Option<BindingRow> = tx.fetch_optional(find).await?;
+    let missing = || Error::new(Code::BindingNotFound, "The policy has no such binding.");
+    let binding = row.ok_or_else(missing)?.into_binding()?;
+    if tx.execute(query(sql::DELETE_BINDING).bind(tx.tenant()).bind(binding_id)).await? == 0 {
+        return Err(missing());
+    }
+    tx.event(EventType::PolicyBindingDeleted, None, told_of_binding(id, &binding))?;
+    note_binding(&mut tx, &binding);
+    tx.bump_policies().await?;
+    tx.commit(()).await
+}
+
+fn check_binding(write: &BindingWrite, ctx: &Ctx) -> Result<()> {
+    let mut wrong = crate::FieldErrors::default();
+    let id = &write.identity_id;
+    if !(1..=limits::ID_BYTES).contains(&id.len()) || id.chars().any(|c| c.is_control() || c.is_whitespace())
+    {
+        wrong.push("identity_id", "must be 1 to 128 bytes without spaces or control characters");
+    }
+    if write.expires_at.is_some_and(|at| at <= ctx.now()) {
+        wrong.push("expires_at", "must be in the future");
+    }
+    wrong.finish()
+}
+
+fn note_binding(tx: &mut Write<'_>, binding: &Binding) {
+    tx.note("binding_id", binding.id.clone());
+    tx.note("bound_identity_type", binding.identity_type.as_str());
+    tx.note("bound_identity_id", binding.identity_id.clone());
+}
+
+fn told(tx: &Write<'_>, id: &str, name: &str) -> serde_json::Value {
+    json!({"policy_id": id, "name": name, "changed_by": tx.ctx().caller().identity_id()})
+}
+
+fn told_of_binding(policy_id: &str, binding: &Binding) -> serde_json::Value {
+    json!({
+        "policy_id": policy_id,
+        "binding_id": binding.id,
+        "identity_type": binding.identity_type.as_str(),
+        "identity_id": binding.identity_id,
+    })
+}
+
+/// Ends a verb that made or changed a policy with the policy as it is now.
+async fn finish(mut tx: Write<'_>, id: &str, event: EventType) -> Result<Outcome<Policy>> {
+    let row: Option<PolicyRow> = tx.fetch_optional(query(sql::POLICY).bind(tx.tenant()).bind(id)).await?;
+    let bindings = tx.fetch_all(query(sql::BINDINGS).bind(tx.tenant()).bind(id)).await?;
+    let policy = row.ok_or_else(|| Error::internal("a policy vanished"))?.into_policy(bindings)?;
+    tx.event(event, None, told(&tx, id, &policy.name))?;
+    tx.note("name", policy.name.clone());
+    tx.bump_policies().await?;
+    tx.commit(policy).await
+}
+
+fn not_found() -> Error {
+    Error::new(Code::PolicyNotFound, "There is no such policy.")
+}
+
+fn name_conflict() -> Error {
+    Error::new(Code::NameConflict, "name: another policy of the tenant has this name")
+}

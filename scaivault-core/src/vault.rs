@@ -1,0 +1,286 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use scaivault_kms::KeyProvider;
+use tokio::task::JoinHandle;
+
+use crate::{
+    Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, SystemClock,
+    SystemRandom,
+    audit::Recorder,
+    envelope::Keyring,
+    id, limits,
+    pipeline::{Door, DoorSettings},
+    pki::{Issuers, Pki, PublicPki},
+    policy::{Policies, PolicyCache},
+    secrets::Secrets,
+    storage::Db,
+    tenancy::Tenants,
+};
+
+/// A vault: everything behind one database and one root key. Cheap to clone; several may live in a process.
+///
+/// Verbs hang on handles, one a room, each made for a [`Ctx`] that says who asks.
+#[derive(Clone)]
+pub struct Vault {
+    inner: Arc<Inner>,
+    recorder: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) door: Door,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) settings: Settings,
+    pub(crate) issuers: Issuers,
+    db: Db,
+}
+
+/// What an operator may choose about a vault.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where this vault is reached, without a slash at the end: CRL and OCSP addresses begin with it.
+    pub(crate) base_url: Option<String>,
+    pub(crate) soft_delete_retention: Duration,
+}
+
+/// Puts a vault together. From [`Vault::builder`].
+#[derive(Debug)]
+pub struct VaultBuilder {
+    database: Database,
+    provider: Arc<dyn KeyProvider>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    migrate: bool,
+    key_cache_ttl: Duration,
+    tenant_admin_bypass: bool,
+    default_partner: Option<PartnerId>,
+    settings: Settings,
+}
+
+impl Vault {
+    /// Starts with a database and the provider of the root key; everything else has a default.
+    #[must_use]
+    pub fn builder(database: Database, provider: Arc<dyn KeyProvider>) -> VaultBuilder {
+        VaultBuilder {
+            database,
+            provider,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            migrate: true,
+            key_cache_ttl: limits::KEY_CACHE_TTL,
+            tenant_admin_bypass: true,
+            default_partner: None,
+            settings: Settings { base_url: None, soft_delete_retention: limits::SOFT_DELETE_RETENTION },
+        }
+    }
+
+    /// Says who asks. The request gets a name of its own unless [`Ctx::with_request_id`] gives it one.
+    ///
+    /// # Errors
+    /// [`Code::InternalError`] if the random generator fails.
+    pub fn ctx(&self, caller: Caller) -> Result<Ctx> {
+        let now = self.inner.clock.now();
+        Ok(Ctx::new(caller, id::new("req_", now, self.inner.random.as_ref())?, now))
+    }
+
+    /// Secrets, as `ctx` may see them.
+    #[must_use]
+    pub fn secrets<'a>(&'a self, ctx: &'a Ctx) -> Secrets<'a> {
+        Secrets::new(&self.inner, ctx)
+    }
+
+    /// Policies, as `ctx` may see them.
+    #[must_use]
+    pub fn policies<'a>(&'a self, ctx: &'a Ctx) -> Policies<'a> {
+        Policies::new(&self.inner, ctx)
+    }
+
+    /// Certificate authorities, roles and certificates, as `ctx` may see them.
+    #[must_use]
+    pub fn pki<'a>(&'a self, ctx: &'a Ctx) -> Pki<'a> {
+        Pki::new(&self.inner, ctx)
+    }
+
+    /// What relying parties may fetch without a token: revocation lists and OCSP answers.
+    #[must_use]
+    pub fn public_pki(&self) -> PublicPki<'_> {
+        PublicPki::new(&self.inner)
+    }
+
+    /// The audit trail, as `ctx` may see it.
+    #[must_use]
+    pub fn audit<'a>(&'a self, ctx: &'a Ctx) -> Audit<'a> {
+        Audit::new(&self.inner, ctx)
+    }
+
+    /// One round trip to the database.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if it does not answer.
+    pub async fn check_database(&self) -> Result<()> {
+        self.inner.door.check_database().await
+    }
+
+    /// One round trip to the provider of the root key.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if it does not answer or refuses.
+    pub async fn check_encryption(&self) -> Result<()> {
+        self.inner.door.check_encryption().await
+    }
+
+    /// Does what is due in the background once: revocation lists, and deleted secrets past their retention.
+    /// Safe to run on every replica, at any time.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; the rest is done all the same.
+    pub async fn run_due_jobs(&self) -> Result<()> {
+        crate::jobs::run_due(self).await
+    }
+
+    /// Runs the background work in a task of its own until the vault is closed or the handle is aborted.
+    #[must_use]
+    pub fn spawn_jobs(&self) -> JoinHandle<()> {
+        tokio::spawn(crate::jobs::run_forever(self.clone()))
+    }
+
+    /// Writes what is waiting to be written and closes the database. Verbs called after this fail.
+    pub async fn close(&self) {
+        self.inner.door.stop_recording();
+        if let Some(task) = self.recorder.lock().await.take() {
+            if task.await.is_err() {
+                tracing::error!("the audit writer failed");
+            }
+        }
+        self.inner.db.close().await;
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl VaultBuilder {
+    /// Takes the time from somewhere else.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Takes randomness for identifiers, serial numbers, nonces and data keys from somewhere else.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Whether a schema that is behind is migrated (the default), or refused.
+    #[must_use]
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// How long unwrapped keys may stay in memory; zero makes a call to the provider for each request.
+    #[must_use]
+    pub fn key_cache_ttl(mut self, ttl: Duration) -> Self {
+        self.key_cache_ttl = ttl;
+        self
+    }
+
+    /// Where this vault is reached, such as `https://vault.example`: certificates carry the addresses of
+    /// their revocation list and OCSP responder under it. Without one they carry none.
+    #[must_use]
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.settings.base_url = Some(url.into().trim_end_matches('/').to_owned());
+        self
+    }
+
+    /// How long a deleted secret can be restored.
+    #[must_use]
+    pub fn soft_delete_retention(mut self, retention: Duration) -> Self {
+        self.settings.soft_delete_retention = retention;
+        self
+    }
+
+    /// Whether a tenant admin may act on every path of his own tenant without a policy (the default).
+    #[must_use]
+    pub fn tenant_admin_bypass(mut self, bypass: bool) -> Self {
+        self.tenant_admin_bypass = bypass;
+        self
+    }
+
+    /// The partner of tenants whose callers name none; `ptn_default` unless given.
+    #[must_use]
+    pub fn default_partner(mut self, partner: PartnerId) -> Self {
+        self.default_partner = Some(partner);
+        self
+    }
+
+    /// Compares the database's schema with what this build needs; changes nothing.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
+    pub async fn schema(&self) -> Result<SchemaState> {
+        let db = Db::open(&self.database).await?;
+        let state = db.schema().await;
+        db.close().await;
+        state
+    }
+
+    /// Opens the vault. Needs a tokio runtime, here and for every verb.
+    ///
+    /// # Errors
+    /// [`Code::InvalidState`] if the schema is ahead of this build, or behind and may not be migrated;
+    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
+    pub async fn open(self) -> Result<Vault> {
+        let db = Db::open(&self.database).await?;
+        match db.schema().await? {
+            SchemaState::Current => {}
+            SchemaState::Behind(_) if self.migrate => db.migrate().await?,
+            SchemaState::Behind(missing) => {
+                return Err(Error::new(
+                    Code::InvalidState,
+                    format!("the schema lacks the migrations {missing:?}"),
+                ));
+            }
+            SchemaState::Ahead(version) => {
+                let message = format!(
+                    "the schema has migration {version}, which this build does not know: use a newer build"
+                );
+                return Err(Error::new(Code::InvalidState, message));
+            }
+        }
+        let partner = self.default_partner.map_or_else(|| PartnerId::parse("ptn_default"), Ok)?;
+        let (clock, random) = (self.clock, self.random);
+        let keyring =
+            Keyring::new(db.clone(), self.provider, clock.clone(), random.clone(), self.key_cache_ttl);
+        let (recorder, task) = Recorder::start(db.clone());
+        let door = Door::new(
+            db.clone(),
+            keyring,
+            PolicyCache::new(db.clone(), clock.clone()),
+            Tenants::new(db.clone(), clock.clone(), partner),
+            recorder,
+            clock.clone(),
+            random.clone(),
+            DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass },
+        );
+        let inner =
+            Arc::new(Inner { door, clock, random, settings: self.settings, issuers: Issuers::new(), db });
+        Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inner(..)")
+    }
+}
