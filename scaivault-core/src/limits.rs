@@ -48,6 +48,10 @@ pub const JWKS_TTL: Duration = Duration::from_secs(300);
 pub const JWKS_FORCED_REFRESH: Duration = Duration::from_secs(30);
 /// How long the last good key set is used while its issuer does not answer.
 pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
+/// How long one attempt to fetch a key set may take.
+pub const JWKS_FETCH: Duration = Duration::from_secs(10);
+/// How long an issuer that did not answer is left alone.
+pub const JWKS_RETRY: Duration = Duration::from_secs(5);
 /// How old a compiled policy set or role may be before its epoch is looked at again: the bound on how
 /// long a change made on another replica may go unnoticed.
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);

@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+
+use super::{
+    claims::Claims,
+    json,
+    jwks::{Algorithm, JwksSource, KeyCache},
+};
+use crate::{Caller, Clock, Code, Error, FieldErrors, PartnerId, Result, limits};
+
+/// Whom a [`TokenVerifier`] believes.
+#[derive(Clone, Debug, Default)]
+pub struct TokenSettings {
+    /// Issuers. A token's `iss` has to equal one, or to continue one by a path of plain segments, as in
+    /// `https://id.example/tenants/tnt_a` for `https://id.example`. All of them are one authority: they
+    /// share one key set, and a subject is the same principal whichever of them vouches for it.
+    pub issuers: Vec<String>,
+    /// Audiences, one of which `aud` has to name.
+    pub audiences: Vec<String>,
+    /// The partner of callers whose token names none.
+    pub default_partner: Option<PartnerId>,
+}
+
+/// Turns bearer tokens into callers.
+///
+/// A token is a JWT (RFC 7519) signed with RS256 or ES256, as it is or after the prefix `skt_`. The key
+/// decides the algorithm: the header has to name both and they have to fit. What a header says about
+/// where keys are (`jku`, `x5u`, `jwk`, `x5c`) is never read.
+#[derive(Debug)]
+pub struct TokenVerifier {
+    keys: KeyCache,
+    settings: TokenSettings,
+    clock: Arc<dyn Clock>,
+}
+
+impl TokenVerifier {
+    /// A verifier that has not fetched keys yet; the source need not answer before the first token.
+    ///
+    /// # Errors
+    /// [`Code::ValidationError`] if there is no issuer or no audience, or one is empty: such a verifier
+    /// would believe nobody, or anybody.
+    pub fn new(source: Arc<dyn JwksSource>, settings: TokenSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        let mut fields = FieldErrors::default();
+        for (field, values) in [("issuers", &settings.issuers), ("audiences", &settings.audiences)] {
+            if values.is_empty() || values.iter().any(String::is_empty) {
+                fields.push(field, "at least one, and none empty");
+            }
+        }
+        fields.finish()?;
+        let keys = KeyCache::new(source, Arc::clone(&clock), limits::JWKS_FETCH);
+        Ok(Self { keys, settings, clock })
+    }
+
+    /// The caller that `token` speaks for.
+    ///
+    /// # Errors
+    /// - [`Code::TokenExpired`] if nothing but its age is wrong with it.
+    /// - [`Code::TokenInvalid`] if it cannot be believed, naming the part or claim at fault.
+    /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by.
+    pub async fn verify(&self, token: &str) -> Result<Caller> {
+        let parts = Parts::split(token.strip_prefix("skt_").unwrap_or(token))?;
+        let header = Header::read(&parts.header)?;
+        if !self.keys.verify(&header.kid, header.algorithm, parts.signed, &parts.signature).await? {
+            return Err(refuse("the signature is not one of the issuer's keys"));
+        }
+        let members = json::object(&parts.payload)
+            .ok_or_else(|| refuse("the payload is not a JSON object without duplicate members"))?;
+        Claims::new(members, self.clock.now()).into_caller(&self.settings)
+    }
+}
+
+/// The refusal of a token. `reason` comes from us alone.
+pub(super) fn refuse(reason: &str) -> Error {
+    Error::new(Code::TokenInvalid, format!("The token is not valid: {reason}."))
+}
+
+/// A compact serialization taken apart (RFC 7515 section 7.1).
+struct Parts<'a> {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+    signed: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn split(token: &'a str) -> Result<Self> {
+        if token.len() > limits::TOKEN_BYTES {
+            return Err(refuse("it is too long"));
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(refuse("it has not three parts"));
+        };
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| refuse("a part is not base64url"));
+        Ok(Self {
+            header: decode(header)?,
+            payload: decode(payload)?,
+            signature: decode(signature)?,
+            signed: &token.as_bytes()[..header.len() + 1 + payload.len()],
+        })
+    }
+}
+
+struct Header {
+    algorithm: Algorithm,
+    kid: String,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        let members = json::object(bytes)
+            .ok_or_else(|| refuse("the header is not a JSON object without duplicate members"))?;
+        for name in CHANGES_MEANING {
+            if members.contains_key(name) {
+                return Err(refuse(&format!("header {name} is not supported")));
+            }
+        }
+        let algorithm = text(&members, "alg")?.and_then(Algorithm::parse);
+        let algorithm = algorithm.ok_or_else(|| refuse("header alg is neither RS256 nor ES256"))?;
+        let typ = text(&members, "typ")?.unwrap_or("JWT");
+        if !ACCESS_TOKEN_TYPES.iter().any(|good| typ.eq_ignore_ascii_case(good)) {
+            return Err(refuse("header typ is not that of an access token"));
+        }
+        let kid = text(&members, "kid")?.filter(|kid| (1..=limits::ID_BYTES).contains(&kid.len()));
+        let kid = kid.ok_or_else(|| refuse("header kid is missing, empty or too long"))?.to_owned();
+        Ok(Self { algorithm, kid })
+    }
+}
+
+fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>> {
+    let Some(value) = members.get(name) else { return Ok(None) };
+    value.as_str().map(Some).ok_or_else(|| refuse(&format!("header {name} is not a string")))
+}
+
+/// Header members that change how the rest is to be read (RFC 7515 section 4.1.11, RFC 7797, RFC 7516):
+/// we read it one way only.
+const CHANGES_MEANING: [&str; 3] = ["crit", "b64", "zip"];
+
+/// RFC 7519 section 5.1 and RFC 9068 section 2.1. A typed token of another kind (a logout token, a
+/// security event, a proof of possession) is not a credential, whoever signed it (RFC 8725 section 3.11).
+const ACCESS_TOKEN_TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
