@@ -96,7 +96,7 @@ impl KeySet {
         Some(Self(all))
     }
 
-    fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
+    pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
         self.0.get(kid)?.iter().find(|(for_, _)| *for_ == algorithm).map(|(_, key)| key)
     }
 }

@@ -340,7 +340,9 @@ mod tests {
                 prop_assert_eq!(parsed.matches(&path), reference(&pattern, &path), "{} {}", pattern, path);
             }
         }
+    }
 
+    proptest! {
         #[test]
         fn no_text_makes_it_panic(pattern in "\\PC{0,40}", path in "\\PC{0,40}") {
             if let Ok(parsed) = PathPattern::parse(&pattern) {
