@@ -1,11 +1,4 @@
 //! placeholder
-mod clock;
-mod error;
-mod id;
-mod identity;
-pub mod limits;
-pub mod policy;
-mod storage;
 
 mod audit;
 mod clock;
@@ -34,3 +27,7 @@ pub use id::{PartnerId, TenantId};
 pub use identity::{
     Caller, IdentityType, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenVerifier, Whoami,
 };
+pub use pipeline::Ctx;
+pub use storage::{Database, SchemaState};
+pub use vault::{Vault, VaultBuilder};
+pub use wire::{Page, rfc3339};

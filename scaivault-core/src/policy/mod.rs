@@ -4,13 +4,21 @@
 //! policies of a tenant. A policy only ever grants: allowed is what any rule of any active policy bound
 //! to the caller allows, and the rest is denied.
 //!
-//! Everything here is pure: no database, no clock, no knowledge of scopes or of the roles that stand
-//! above policies.
+//! The decision itself (`glob`, `types`, `eval`) is pure: no database, no clock, no knowledge of scopes or
+//! of the roles that stand above policies. The stored policies around it are [`Policies`]; what the
+//! pipeline decides by is compiled once a tenant and kept by the tenant's epoch.
 
+mod cache;
 mod eval;
 mod glob;
+mod ops;
+mod records;
+pub(crate) mod store;
 mod types;
 
+pub(crate) use cache::PolicyCache;
 pub use eval::{BindingInput, CompiledPolicies, Decision, Match, PolicyInput};
 pub use glob::PathPattern;
+pub use ops::Policies;
+pub use records::{Binding, BindingWrite, Policy, PolicyPatch, PolicySummary};
 pub use types::{Permission, Permissions, PolicyDocument, PolicyName, PolicyWrite, Rule, RuleWrite};

@@ -26,7 +26,7 @@ async fn a_schema_from_a_newer_build_is_ahead_and_refused() {
     .await
     .unwrap();
     assert_eq!(db.schema().await.unwrap(), SchemaState::Ahead(99));
-    assert_eq!(db.migrate().await.unwrap_err().code(), crate::Code::InvalidState);
+    assert_eq!(db.migrate().await.unwrap_err().code(), Code::InvalidState);
 }
 
 #[tokio::test]
