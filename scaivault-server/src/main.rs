@@ -1,1 +1,3 @@
+//! The binary `scaivault-server`.
+
 fn main() {}

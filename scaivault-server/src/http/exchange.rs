@@ -1,0 +1,140 @@
+//! One request and its answer.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use scaivault_core::{Error, SystemRandom};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    Head, Reply, Request, RequestId,
+    body::Body,
+    problem,
+    request::X_REQUEST_ID,
+    router::{App, Route, Router},
+};
+
+/// What the requests of one server share.
+pub(crate) struct Shared<A> {
+    pub(crate) app: Arc<A>,
+    pub(crate) router: Router<A>,
+    pub(crate) body_bytes: usize,
+    pub(crate) body_time: Duration,
+    pub(crate) tls: bool,
+}
+
+/// What the requests of one connection share.
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// One permit for each handler that may run at a time.
+    pub(crate) handlers: Arc<Semaphore>,
+    /// The connection's place among all connections, given up after the last handler.
+    pub(crate) slot: Arc<OwnedSemaphorePermit>,
+    /// Set by each request, cleared by the watch for idle connections.
+    pub(crate) busy: AtomicBool,
+}
+
+/// Answers one request; never fails.
+pub(crate) async fn answer<A: App>(
+    shared: Arc<Shared<A>>,
+    peer: Arc<Peer>,
+    request: http::Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let started = Instant::now();
+    peer.busy.store(true, Ordering::Relaxed);
+    let id = RequestId::of(request.headers(), &SystemRandom);
+    let method = request.method().clone();
+    let (reply, template, action) = match shared.router.find(&method, request.uri().path()) {
+        Ok((route, params)) => {
+            let (template, action) = (route.template(), route.audit_action());
+            let (parts, incoming) = request.into_parts();
+            let waits = parts.headers.contains_key(header::EXPECT);
+            let body = Body::new(incoming, shared.body_bytes, shared.body_time, waits);
+            let head = Head {
+                method: method.clone(),
+                query: parts.uri.query().map(str::to_owned),
+                headers: parts.headers,
+                params,
+                id: id.clone(),
+                peer: peer.address,
+                action,
+            };
+            (
+                run(route, Request::new(Arc::clone(&shared.app), head, body), &peer, &id).await,
+                template,
+                action,
+            )
+        }
+        Err(miss) => {
+            let mut reply = problem::reply(&miss.error, &id, "none");
+            if let Some(allow) = miss.allow {
+                reply = reply.header(header::ALLOW, allow);
+            }
+            (reply, "", "none")
+        }
+    };
+    let status = reply.status().as_u16();
+    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(request_id = id.as_str(), %method, template, action, status, took_ms, "request");
+    finish(reply, &id, &method, shared.tls)
+}
+
+/// Runs the handler in a task of its own: a caller who hangs up does not cut a verb in half, and a panic is
+/// an answer. The task holds its place in the connection and the connection's place in the server, so that
+/// neither the bound on work nor the drain can lose sight of it.
+async fn run<A: App>(route: Arc<Route<A>>, request: Request<A>, peer: &Peer, id: &RequestId) -> Reply {
+    let action = route.audit_action();
+    let outcome = match Arc::clone(&peer.handlers).acquire_owned().await {
+        Err(closed) => Err(Error::internal(closed)),
+        Ok(permit) => {
+            let held = (permit, Arc::clone(&peer.slot));
+            let task = tokio::spawn(async move {
+                let outcome = route.handle(request).await;
+                drop(held);
+                outcome
+            });
+            // What a panic says may hold a secret; that it happened is enough.
+            task.await.unwrap_or_else(|_| Err(Error::internal("the handler panicked")))
+        }
+    };
+    outcome.unwrap_or_else(|error| problem::reply(&error, id, action))
+}
+
+/// Adds what every answer carries.
+fn finish(reply: Reply, id: &RequestId, method: &Method, tls: bool) -> Response<Full<Bytes>> {
+    let mut response = reply.into_response();
+    if *method == Method::HEAD {
+        let length = hyper::body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        *response.body_mut() = Full::default();
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(X_REQUEST_ID.clone(), value);
+    }
+    set_if_absent(headers, &header::CACHE_CONTROL, "no-store");
+    set_if_absent(headers, &header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if tls {
+        set_if_absent(headers, &header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+    response
+}
+
+fn set_if_absent(headers: &mut HeaderMap, name: &HeaderName, value: &'static str) {
+    if !headers.contains_key(name) {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// One year (RFC 6797 section 6.1.1), in seconds.
+const HSTS: &str = "max-age=31536000";

@@ -1,0 +1,6 @@
+//! The ScaiVault HTTP server: decode a request, call one verb of the vault, encode its answer.
+//!
+//! It holds no SQL, takes no policy decision and does no cryptography beyond TLS and the tokens of `dev`.
+//! Everything is built around one [table of routes](http::router) and an [`App`](http::router::App).
+
+pub mod http;
