@@ -158,6 +158,23 @@ async fn many_callers_share_one_fetch() {
 }
 
 #[tokio::test]
+async fn everybody_who_waited_for_a_new_key_gets_it() {
+    let fixture = Fixture::new(Some(set(&[&RSA])));
+    fixture.verify(&long(&RSA)).await.unwrap();
+    fixture.source.answer(Some(set(&[&RSA, &EC])));
+    fixture.source.gate.forget_permits(usize::MAX);
+    let token = long(&EC);
+    let calls = join_all((0..10).map(|_| fixture.verify(&token)));
+    let open = async {
+        tokio::task::yield_now().await;
+        fixture.source.gate.add_permits(1);
+    };
+    let (callers, ()) = tokio::join!(calls, open);
+    assert!(callers.iter().all(Result::is_ok));
+    assert_eq!(fixture.source.calls(), 2);
+}
+
+#[tokio::test]
 async fn a_source_that_never_answers_is_given_up() {
     let fixture = Fixture::ready();
     fixture.source.gate.forget_permits(usize::MAX);
