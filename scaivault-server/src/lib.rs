@@ -3,4 +3,6 @@
 //! It holds no SQL, takes no policy decision and does no cryptography beyond TLS and the tokens of `dev`.
 //! Everything is built around one [table of routes](http::router) and an [`App`](http::router::App).
 
+pub mod app;
 pub mod http;
+pub mod routes;

@@ -16,6 +16,12 @@ macro_rules! actions {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
+
+            /// The action of that text, if there is one.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|action| action.as_str() == text)
+            }
         }
     };
 }
@@ -67,6 +73,8 @@ actions! {
     PkiCrlBuild = "pki_crl_build",
     /// The audit trail was read.
     AuditQuery = "audit_query",
+    /// The caller asked who he is. Only refusals of it are recorded.
+    Whoami = "whoami",
     /// A request that no route answers.
     Unrouted = "unrouted",
 }

@@ -44,6 +44,13 @@ impl Ctx {
         self
     }
 
+    /// Acts on another tenant than the caller's own.
+    #[must_use]
+    pub fn for_tenant(mut self, tenant: TenantId) -> Self {
+        self.tenant = tenant;
+        self
+    }
+
     /// Who asks.
     #[must_use]
     pub fn caller(&self) -> &Caller {

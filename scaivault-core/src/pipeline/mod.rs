@@ -182,6 +182,11 @@ impl Door {
         let now = self.clock.now();
         let mut record = Record::new(ctx, act.action, &act.on, (now, took), self.random.as_ref())?;
         record.error = Some(error.code());
+        if ctx.tenant() != ctx.caller().tenant_id() {
+            // A tenant that is not the caller's own does not get his records.
+            record.tenant = ctx.caller().tenant_id().clone();
+            record.extra.insert("target_tenant_id".into(), json!(ctx.tenant().as_str()));
+        }
         let event = match (error.code(), &act.on) {
             (Code::AccessDenied, On::Path { path, permission } | On::Virtual { path, permission, .. }) => {
                 let data = json!({

@@ -36,6 +36,17 @@ impl<'a> PublicPki<'a> {
         super::crl::current(self.vault, ca_id).await
     }
 
+    /// The same for a request that came as the rest of a path: base64, as it was sent (RFC 6960, A.1).
+    ///
+    /// # Errors
+    /// As [`ocsp`](Self::ocsp).
+    pub async fn ocsp_get(&self, ca_id: &str, path: &str) -> Result<Vec<u8>> {
+        match ocsp::decode_get_path(path) {
+            Ok(request) => self.ocsp(ca_id, &request).await,
+            Err(_) => Ok(ocsp::error_response(OcspError::MalformedRequest)),
+        }
+    }
+
     /// Answers an OCSP request (RFC 6960) in DER, signed by the CA. A request that cannot be read, or that
     /// asks about another CA's certificates, gets the error answer that the RFC has for it.
     ///

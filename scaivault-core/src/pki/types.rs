@@ -196,6 +196,14 @@ pub struct PublicCrl {
     pub next_update: OffsetDateTime,
 }
 
+impl PublicCrl {
+    /// PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        scaivault_pki::pem::encode("X509 CRL", &self.der)
+    }
+}
+
 /// A role as it is written, stored and shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -255,6 +263,27 @@ fn yes() -> bool {
 }
 
 impl RoleWrite {
+    /// A role with these settings, and the defaults for the rest.
+    #[must_use]
+    pub fn new(name: impl Into<String>, ca_id: impl Into<String>, settings: RolePatch) -> Self {
+        let defaults = Self {
+            name: name.into(),
+            ca_id: ca_id.into(),
+            allowed_domains: Vec::new(),
+            allow_subdomains: false,
+            allow_ip_sans: false,
+            max_ttl: max_ttl(),
+            default_ttl: None,
+            key_type: KeyType::Ec,
+            key_bits: None,
+            require_cn: true,
+            client_flag: true,
+            server_flag: true,
+            store_private_keys: false,
+        };
+        settings.apply(&defaults)
+    }
+
     /// Fills in what was left out, so that what is stored says everything.
     pub(super) fn complete(mut self) -> Self {
         let default = || {

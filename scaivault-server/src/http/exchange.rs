@@ -20,8 +20,8 @@ use super::{
     Head, Reply, Request, RequestId,
     body::Body,
     problem,
-    request::X_REQUEST_ID,
-    router::{App, Route, Router},
+    request::{Params, X_REQUEST_ID},
+    router::{App, Miss, Refusal, Route, Router},
 };
 
 /// What the requests of one server share.
@@ -54,40 +54,53 @@ pub(crate) async fn answer<A: App>(
     peer.busy.store(true, Ordering::Relaxed);
     let id = RequestId::of(request.headers(), &SystemRandom);
     let method = request.method().clone();
-    let (reply, template, action) = match shared.router.find(&method, request.uri().path()) {
+    let found = shared.router.find(&method, request.uri().path());
+    let (parts, incoming) = request.into_parts();
+    let mut head = Head {
+        method: method.clone(),
+        query: parts.uri.query().map(str::to_owned),
+        headers: parts.headers,
+        params: Params::default(),
+        id: id.clone(),
+        peer: peer.address,
+        action: UNROUTED,
+        started,
+    };
+    let (reply, template, action) = match found {
         Ok((route, params)) => {
             let (template, action) = (route.template(), route.audit_action());
-            let (parts, incoming) = request.into_parts();
-            let waits = parts.headers.contains_key(header::EXPECT);
+            (head.params, head.action) = (params, action);
+            let waits = head.headers.contains_key(header::EXPECT);
             let body = Body::new(incoming, shared.body_bytes, shared.body_time, waits);
-            let head = Head {
-                method: method.clone(),
-                query: parts.uri.query().map(str::to_owned),
-                headers: parts.headers,
-                params,
-                id: id.clone(),
-                peer: peer.address,
-                action,
-            };
-            (
-                run(route, Request::new(Arc::clone(&shared.app), head, body), &peer, &id).await,
-                template,
-                action,
-            )
+            let request = Request::new(Arc::clone(&shared.app), head, body);
+            (run(route, request, &peer, &id).await, template, action)
         }
-        Err(miss) => {
-            let mut reply = problem::reply(&miss.error, &id, "none");
-            if let Some(allow) = miss.allow {
-                reply = reply.header(header::ALLOW, allow);
-            }
-            (reply, "", "none")
-        }
+        Err(miss) => (missed(&shared, &head, parts.uri.path(), *miss).await, "", UNROUTED),
     };
     let status = reply.status().as_u16();
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(request_id = id.as_str(), %method, template, action, status, took_ms, "request");
     finish(reply, &id, &method, shared.tls)
 }
+
+/// The answer to a request that no row serves. Whoever shows a good token is on record with it.
+async fn missed<A: App>(shared: &Shared<A>, head: &Head, path: &str, miss: Miss) -> Reply {
+    let error = match shared.app.identify(head).await {
+        Ok(caller) => {
+            let refusal = Refusal { about: Some(path.to_owned()), ..head.refusal() };
+            shared.app.refused(&caller, refusal, miss.error).await
+        }
+        Err(_) => miss.error,
+    };
+    let reply = problem::reply(&error, &head.id, UNROUTED);
+    match miss.allow {
+        Some(allow) => reply.header(header::ALLOW, allow),
+        None => reply,
+    }
+}
+
+/// The action of a request that no row serves.
+const UNROUTED: &str = "unrouted";
 
 /// Runs the handler in a task of its own: a caller who hangs up does not cut a verb in half, and a panic is
 /// an answer. The task holds its place in the connection and the connection's place in the server, so that

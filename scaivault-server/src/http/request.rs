@@ -1,11 +1,11 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderName, Method};
 use scaivault_core::{Code, Error, Random, Result};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::{body::Body, json, query};
+use super::{body::Body, json, query, router::Refusal};
 
 /// One request on its way to a handler: the row of the table is found, the body is not read yet.
 pub struct Request<A> {
@@ -23,6 +23,7 @@ pub struct Head {
     pub(crate) id: RequestId,
     pub(crate) peer: SocketAddr,
     pub(crate) action: &'static str,
+    pub(crate) started: Instant,
 }
 
 /// The parameters that a template captured, decoded once (a raw tail is not decoded).
@@ -143,6 +144,13 @@ impl Head {
     #[must_use]
     pub fn action(&self) -> &'static str {
         self.action
+    }
+
+    /// What the audit trail is told if this request ends in an error.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let values: Vec<&str> = self.params.0.iter().map(|(_, value)| value.as_str()).collect();
+        let about = (!values.is_empty()).then(|| values.join(" "));
+        Refusal { action: self.action, about, started: self.started }
     }
 
     /// A parameter of the row's template, by name.

@@ -1,6 +1,6 @@
 //! The one table of routes: which method and path lead to which handler, under which audit action.
 
-use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use http::{HeaderValue, Method};
 use scaivault_core::{Code, Error, Result};
@@ -10,13 +10,33 @@ use super::{Head, Reply, Request, path, request::Params};
 /// What the server serves: the state that handlers share, and who may enter.
 pub trait App: Send + Sync + 'static {
     /// Who calls, as a handler of an authenticated row receives it.
-    type Caller: Send + 'static;
+    type Caller: Clone + Send + Sync + 'static;
 
     /// Decides who sent a request, before its body is read.
     ///
     /// # Errors
     /// What the caller is told instead: [`Code::AuthenticationRequired`], [`Code::TokenInvalid`], …
     fn identify(&self, head: &Head) -> impl Future<Output = Result<Self::Caller>> + Send;
+
+    /// Makes sure that an error which a known caller is about to get is in the audit trail; gives back the
+    /// error to answer with.
+    fn refused(
+        &self,
+        caller: &Self::Caller,
+        refusal: Refusal,
+        error: Error,
+    ) -> impl Future<Output = Error> + Send;
+}
+
+/// What is known of a request that ends in an error.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The row's action; `unrouted` if there is no row.
+    pub action: &'static str,
+    /// The path parameters as they were understood, or the path as it was sent if there is no row.
+    pub about: Option<String>,
+    /// When the request arrived.
+    pub started: Instant,
 }
 
 /// Whether a row needs a caller.
@@ -42,7 +62,11 @@ where
         let run: Running = Box::pin(async move {
             let app = Arc::clone(request.app());
             let caller = app.identify(request.head()).await?;
-            handler(request, caller).await
+            let refusal = request.head().refusal();
+            match handler(request, caller.clone()).await {
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(app.refused(&caller, refusal, error).await),
+            }
         });
         run
     };

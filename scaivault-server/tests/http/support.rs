@@ -1,7 +1,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use scaivault_core::{Code, Error, Result};
 use scaivault_server::http::{
     Head, Reply, Request,
-    router::{App, Router, public, route},
+    router::{App, Refusal, Router, public, route},
     serve::{Ended, Limits, Server},
     stop::{Stop, Stopper, pair},
 };
@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub(crate) begun: Notify,
     pub(crate) go_on: Notify,
     pub(crate) finished: AtomicUsize,
+    pub(crate) refusals: Mutex<Vec<String>>,
 }
 
 impl App for State {
@@ -42,6 +43,12 @@ impl App for State {
             Some(_) => Err(Error::new(Code::TokenInvalid, "The token cannot be believed.")),
             None => Err(Error::new(Code::AuthenticationRequired, "A bearer token is needed.")),
         }
+    }
+
+    async fn refused(&self, _: &String, refusal: Refusal, error: Error) -> Error {
+        let line = format!("{} {} {}", refusal.action, refusal.about.unwrap_or_default(), error.code().as_str());
+        self.refusals.lock().unwrap().push(line);
+        error
     }
 }
 

@@ -1,0 +1,56 @@
+//! What the routes share: the vault, who verifies tokens, and whether the server is on its way out.
+
+use std::sync::Arc;
+
+use http::{HeaderName, header};
+use scaivault_core::{Action, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
+
+use crate::http::{
+    Head,
+    router::{App, Refusal},
+    stop::Stop,
+};
+
+/// The application behind the routing table.
+#[derive(Debug)]
+pub struct Service {
+    /// The vault.
+    pub vault: Vault,
+    /// Turns bearer tokens into callers.
+    pub verifier: TokenVerifier,
+    /// Readiness fails once this says so.
+    pub stop: Stop,
+}
+
+impl App for Service {
+    type Caller = Arc<Ctx>;
+
+    async fn identify(&self, head: &Head) -> Result<Arc<Ctx>> {
+        let caller = self.verifier.verify(bearer(head)?).await?;
+        let mut ctx = self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(head.peer().ip());
+        if let Some(agent) = head.headers().get(header::USER_AGENT) {
+            ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
+        }
+        if let Some(tenant) = head.header(&X_TENANT_ID)? {
+            ctx = ctx.for_tenant(TenantId::parse(tenant)?);
+        }
+        Ok(Arc::new(ctx))
+    }
+
+    async fn refused(&self, ctx: &Arc<Ctx>, refusal: Refusal, error: Error) -> Error {
+        let action = Action::parse(refusal.action).unwrap_or(Action::Unrouted);
+        self.vault.audit(ctx).refused(action, refusal.about.as_deref(), error, refusal.started.elapsed()).await
+    }
+}
+
+fn bearer(head: &Head) -> Result<&str> {
+    let required = |message| Error::new(Code::AuthenticationRequired, message);
+    let value = head.header(&header::AUTHORIZATION).ok().flatten();
+    let value = value.ok_or_else(|| required("The header Authorization: Bearer <token> is needed, once."))?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => Ok(token.trim()),
+        _ => Err(required("The header Authorization must have the form: Bearer <token>.")),
+    }
+}
+
+static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");

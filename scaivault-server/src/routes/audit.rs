@@ -1,0 +1,42 @@
+use scaivault_core::{AuditFilter, Result};
+use serde::Deserialize;
+
+use super::{Caller, Request, wire};
+use crate::http::{Reply, query::Limit};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LogsQuery {
+    from: Option<String>,
+    to: Option<String>,
+    action: Option<String>,
+    identity_id: Option<String>,
+    identity_type: Option<String>,
+    path_prefix: Option<String>,
+    success: Option<bool>,
+    source_ip: Option<String>,
+    request_id: Option<String>,
+    limit: Option<Limit>,
+    cursor: Option<String>,
+}
+
+/// `GET /v1/audit/logs`.
+pub(super) async fn logs(request: Request, ctx: Caller) -> Result<Reply> {
+    let query: LogsQuery = request.query()?;
+    let actions = query.action.as_deref().unwrap_or_default();
+    let filter = AuditFilter {
+        from: query.from.map(|text| wire::time_parameter("from", &text)).transpose()?,
+        to: query.to.map(|text| wire::time_parameter("to", &text)).transpose()?,
+        actions: actions.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_owned).collect(),
+        identity_id: query.identity_id,
+        identity_type: query.identity_type,
+        path_prefix: query.path_prefix,
+        success: query.success,
+        source_ip: query.source_ip,
+        request_id: query.request_id,
+        limit: query.limit.map(Limit::get),
+        cursor: query.cursor,
+    };
+    let page = request.app().vault.audit(&ctx).query(filter).await?;
+    Reply::ok(&wire::envelope("logs", page)?)
+}

@@ -1,0 +1,39 @@
+use http::StatusCode;
+use scaivault_core::{Result, SystemClock, Clock as _, rfc3339};
+use serde_json::json;
+
+use super::Request;
+use crate::http::Reply;
+
+/// `GET /v1/health`: the process runs.
+pub(super) async fn live(_: Request) -> Result<Reply> {
+    Reply::ok(&json!({ "status": "healthy", "timestamp": rfc3339(SystemClock.now()) }))
+}
+
+/// `GET /v1/health/ready`: requests can be served now.
+pub(super) async fn ready(request: Request) -> Result<Reply> {
+    let app = request.app();
+    let checks = [
+        ("database", app.vault.check_database().await.err()),
+        ("encryption", app.vault.check_encryption().await.err()),
+    ];
+    let draining = app.stop.is_draining();
+    let mut states = serde_json::Map::new();
+    let mut errors = serde_json::Map::new();
+    for (name, error) in checks {
+        states.insert(name.to_owned(), json!(if error.is_none() { "ok" } else { "error" }));
+        if let Some(error) = error {
+            // The cause may name hosts and users: it is in the log, not in an answer that needs no token.
+            tracing::warn!(check = name, error = %error, source = ?std::error::Error::source(&error), "not ready");
+            errors.insert(name.to_owned(), json!(error.message()));
+        }
+    }
+    if draining {
+        errors.insert("server".to_owned(), json!("The server is stopping."));
+    }
+    if errors.is_empty() {
+        return Reply::ok(&json!({ "status": "ready", "checks": states }));
+    }
+    let body = json!({ "status": "not_ready", "checks": states, "errors": errors });
+    Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body)
+}

@@ -1,0 +1,132 @@
+//! The routing table, and the handlers whose tree is the tree of the URLs.
+//!
+//! A handler decodes, calls one verb of the vault, and encodes. It decides nothing.
+
+mod audit;
+mod auth;
+mod health;
+mod pki;
+mod policies;
+mod secrets;
+mod version;
+mod wire;
+
+use http::Method;
+use scaivault_core::{Action, Scope};
+
+use crate::{
+    app::Service,
+    http::router::{Route, Router, TableError, public, route},
+};
+
+/// Every route there is.
+///
+/// # Errors
+/// [`TableError`] if the table contradicts itself.
+pub fn router() -> Result<Router<Service>, TableError> {
+    let mut rows = open();
+    rows.extend(secret_rows());
+    rows.extend(policy_rows());
+    rows.extend(pki_rows());
+    Router::new(rows)
+}
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
+/// What needs no token or no scope.
+fn open() -> Vec<Route<Service>> {
+    vec![
+        public(GET, "/v1/health", health::live).action("health"),
+        public(GET, "/v1/health/ready", health::ready).action("health"),
+        public(GET, "/v1/version", version::version).action("version"),
+        route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
+        row(GET, "/v1/audit/logs", audit::logs, Action::AuditQuery, Scope::AuditRead),
+    ]
+}
+
+fn secret_rows() -> Vec<Route<Service>> {
+    vec![
+        row(GET, "/v1/secrets", secrets::list, Action::List, Scope::SecretsList),
+        row(GET, "/v1/secrets/{*path}", secrets::read, Action::Read, Scope::SecretsRead),
+        row(PUT, "/v1/secrets/{*path}", secrets::put, Action::Write, Scope::SecretsWrite),
+        row(PATCH, "/v1/secrets/{*path}", secrets::patch, Action::Write, Scope::SecretsWrite),
+        row(DELETE, "/v1/secrets/{*path}", secrets::delete, Action::Delete, Scope::SecretsDelete),
+        row(POST, "/v1/secrets/{*path}/restore", secrets::restore, Action::Restore, Scope::SecretsWrite),
+        row(GET, "/v1/secrets/{*path}/metadata", secrets::metadata, Action::List, Scope::SecretsList),
+        row(GET, "/v1/secrets/{*path}/versions", secrets::versions, Action::List, Scope::SecretsList),
+    ]
+}
+
+fn policy_rows() -> Vec<Route<Service>> {
+    let (read, write) = (Scope::PoliciesRead, Scope::PoliciesWrite);
+    vec![
+        row(GET, "/v1/policies", policies::list, Action::PolicyRead, read),
+        row(POST, "/v1/policies", policies::create, Action::PolicyCreate, write),
+        row(GET, "/v1/policies/{id}", policies::read, Action::PolicyRead, read),
+        row(PUT, "/v1/policies/{id}", policies::replace, Action::PolicyUpdate, write),
+        row(PATCH, "/v1/policies/{id}", policies::patch, Action::PolicyUpdate, write),
+        row(DELETE, "/v1/policies/{id}", policies::delete, Action::PolicyDelete, write),
+        row(GET, "/v1/policies/{id}/bindings", policies::bindings, Action::PolicyRead, read),
+        row(POST, "/v1/policies/{id}/bindings", policies::bind, Action::PolicyBind, write),
+        row(DELETE, "/v1/policies/{id}/bindings/{binding_id}", policies::unbind, Action::PolicyUnbind, write),
+    ]
+}
+
+fn pki_rows() -> Vec<Route<Service>> {
+    let (admin, issue) = (Scope::PkiAdmin, Scope::PkiIssue);
+    vec![
+        row(GET, "/v1/pki/ca", pki::ca::list, Action::PkiCaRead, admin),
+        row(POST, "/v1/pki/ca", pki::ca::create, Action::PkiCaCreate, admin),
+        row(GET, "/v1/pki/ca/{id}", pki::ca::read, Action::PkiCaRead, issue),
+        route(GET, "/v1/pki/ca/{id}/certificate", pki::ca::certificate).action(Action::PkiCaRead.as_str()),
+        public(GET, "/v1/pki/ca/{id}/crl", pki::ca::crl).action("pki_crl"),
+        row(POST, "/v1/pki/ca/{id}/crl", pki::ca::build_crl, Action::PkiCrlBuild, admin),
+        public(POST, "/v1/pki/ocsp/{ca_id}", pki::ocsp::post).action("pki_ocsp"),
+        public(GET, "/v1/pki/ocsp/{ca_id}/{*request}", pki::ocsp::get).action("pki_ocsp").raw_tail(),
+        row(GET, "/v1/pki/roles", pki::roles::list, Action::PkiRoleRead, admin),
+        row(POST, "/v1/pki/roles", pki::roles::create, Action::PkiRoleCreate, admin),
+        row(GET, "/v1/pki/roles/{name}", pki::roles::read, Action::PkiRoleRead, admin),
+        row(PATCH, "/v1/pki/roles/{name}", pki::roles::patch, Action::PkiRoleUpdate, admin),
+        row(DELETE, "/v1/pki/roles/{name}", pki::roles::delete, Action::PkiRoleDelete, admin),
+        row(POST, "/v1/pki/issue/{role}", pki::issue::issue, Action::PkiIssue, issue),
+        row(POST, "/v1/pki/revoke", pki::revoke::revoke, Action::PkiRevoke, admin),
+        row(GET, "/v1/pki/certificates", pki::certificates::list, Action::PkiCertificateRead, issue),
+        row(GET, "/v1/pki/certificates/{id}", pki::certificates::read, Action::PkiCertificateRead, issue),
+        row(GET, "/v1/pki/certificates/{id}/pem", pki::certificates::pem, Action::PkiCertificateRead, issue),
+    ]
+}
+
+/// A row for callers who are known, with the action that the audit trail names and the scope that it takes.
+fn row<F, Fut>(method: Method, template: &'static str, handler: F, action: Action, scope: Scope) -> Route<Service>
+where
+    F: Fn(Request, Caller) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = scaivault_core::Result<Reply>> + Send + 'static,
+{
+    route(method, template, handler).action(action.as_str()).scope(scope.as_str())
+}
+
+use crate::http::Reply;
+
+/// A request to this application.
+type Request = crate::http::Request<Service>;
+/// Who sent it.
+type Caller = std::sync::Arc<scaivault_core::Ctx>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_does_not_contradict_itself_and_names_known_actions_and_scopes() {
+        let router = router().unwrap();
+        for row in router.rows() {
+            assert!(row.required_scope().is_none_or(|scope| Scope::parse(scope).is_some()), "{row:?}");
+            let known = Action::parse(row.audit_action()).is_some();
+            assert!(known || row.access() == crate::http::router::Access::Public, "{row:?}");
+        }
+    }
+}

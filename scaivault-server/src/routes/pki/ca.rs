@@ -1,0 +1,52 @@
+use http::{HeaderValue, StatusCode, header};
+use scaivault_core::Result;
+
+use super::super::{Caller, Request, wire};
+use crate::http::{Reply, query::Limit};
+
+/// `GET /v1/pki/ca`.
+pub(in crate::routes) async fn list(request: Request, ctx: Caller) -> Result<Reply> {
+    let query: wire::PageQuery = request.query()?;
+    let page = request.app().vault.pki(&ctx).cas(query.limit.map(Limit::get), query.cursor).await?;
+    Reply::ok(&wire::envelope("cas", page)?)
+}
+
+/// `POST /v1/pki/ca`.
+pub(in crate::routes) async fn create(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::created(&request.app().vault.pki(&ctx).create_ca(write).await?)
+}
+
+/// `GET /v1/pki/ca/{id}`.
+pub(in crate::routes) async fn read(request: Request, ctx: Caller) -> Result<Reply> {
+    Reply::ok(&request.app().vault.pki(&ctx).ca(request.param("id")?).await?)
+}
+
+/// `GET /v1/pki/ca/{id}/certificate`: JSON, or the certificate and its chain as PEM.
+pub(in crate::routes) async fn certificate(request: Request, ctx: Caller) -> Result<Reply> {
+    let certificate = request.app().vault.pki(&ctx).ca_certificate(request.param("id")?).await?;
+    if wire::wants_pem(request.head().headers()) {
+        let pem = certificate.certificate_pem + &certificate.chain_pem.concat();
+        return Ok(Reply::raw(StatusCode::OK, wire::PEM, pem.into_bytes()));
+    }
+    Reply::ok(&certificate)
+}
+
+/// `GET /v1/pki/ca/{id}/crl`: DER, or PEM. Needs no token.
+pub(in crate::routes) async fn crl(request: Request) -> Result<Reply> {
+    let crl = request.app().vault.public_pki().crl(request.param("id")?).await?;
+    let reply = if wire::wants_pem(request.head().headers()) {
+        Reply::raw(StatusCode::OK, wire::PEM, crl.pem().into_bytes())
+    } else {
+        Reply::raw(StatusCode::OK, "application/pkix-crl", crl.der)
+    };
+    // Short, so that a list that was built out of turn is soon everywhere.
+    Ok(reply
+        .header(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"))
+        .header(header::VARY, HeaderValue::from_static("accept")))
+}
+
+/// `POST /v1/pki/ca/{id}/crl`: builds the list now.
+pub(in crate::routes) async fn build_crl(request: Request, ctx: Caller) -> Result<Reply> {
+    Reply::ok(&request.app().vault.pki(&ctx).build_crl(request.param("id")?).await?)
+}

@@ -1,0 +1,6 @@
+pub(super) mod ca;
+pub(super) mod certificates;
+pub(super) mod issue;
+pub(super) mod ocsp;
+pub(super) mod revoke;
+pub(super) mod roles;
