@@ -90,7 +90,7 @@ struct Revoked {
     extensions: Option<Vec<Extension>>,
 }
 
-fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
+pub(crate) fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
     let (_, _, algorithm) = algorithm(list.issuer.spec())?;
     let revoked = list.entries.iter().map(revoked).collect::<Result<Vec<_>, _>>()?;
     let tbs = TbsList {
