@@ -236,9 +236,8 @@ impl CaPlan {
         found.into_result()?;
         let subject = name(&subject)?;
         if subject == parent.name {
-            let mut found = Violations::default();
-            found.add("common_name", "distinct_from_parent", "must differ from the name of the parent");
-            found.into_result()?;
+            let message = "must differ from the name of the parent";
+            return Err(Refused::one("common_name", "distinct_from_parent", message));
         }
         let not_before = begin(now, Some(parent.not_before));
         Ok(Self { subject, spec, not_before, not_after, max_path_length, parent: Some(parent.der.clone()) })
@@ -298,15 +297,11 @@ fn path_length(asked: Option<u8>, parent: Option<u32>, found: &mut Violations) -
             format!("must be at most {most}, one less than the parent's"),
         );
     }
-    asked.or(u8::try_from(most).ok())
+    Some(asked.unwrap_or(u8::try_from(most).unwrap_or(u8::MAX)))
 }
 
 fn name(subject: &Subject) -> Result<Vec<u8>, Refused> {
-    subject.to_name().map_err(|error| {
-        let mut found = Violations::default();
-        found.add("subject", "encoding", error.to_string());
-        found.into_result().err().unwrap_or(Refused { violations: vec![] })
-    })
+    subject.to_name().map_err(|error| Refused::one("subject", "encoding", error.to_string()))
 }
 
 /// Makes the self-signed certificate of a new CA.

@@ -240,8 +240,7 @@ impl Role {
             );
             return None;
         }
-        // What looks like an address is judged as one, so that the message fits.
-        if text.contains(':') || text.parse::<IpAddr>().is_ok() {
+        if looks_like_ip(text) {
             return self.admit_ip(field, text, names, found).map(|ip| ip.to_string());
         }
         self.admit_dns(field, text, names, found).map(|name| name.as_str().to_owned())
@@ -336,6 +335,13 @@ impl Role {
             }
         }
     }
+}
+
+/// Whether a text was meant as an address, so that it is judged as one and the message fits.
+fn looks_like_ip(text: &str) -> bool {
+    let address = text.split('%').next().unwrap_or(text);
+    let hexadecimal = address.bytes().all(|b| b.is_ascii_hexdigit() || b":./[]".contains(&b));
+    text.parse::<IpAddr>().is_ok() || hexadecimal && text.contains(':')
 }
 
 /// The names of a certificate request as text; adds a violation for each that has no such form.

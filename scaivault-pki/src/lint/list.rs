@@ -31,11 +31,9 @@ pub(super) fn check(bytes: &[u8], list: &ListDraft<'_>, findings: &mut Findings)
     findings.same("entries", tbs.revoked_certificates.len(), list.entries.len());
     let mut seen = HashSet::with_capacity(list.entries.len());
     for (read, entry) in tbs.revoked_certificates.iter().zip(&list.entries) {
-        findings.require(
-            seen.insert(read.raw_serial()),
-            "entries",
-            format!("{} is there twice", entry.serial),
-        );
+        if !seen.insert(read.raw_serial()) {
+            findings.require(false, "entries", format!("{} is there twice", entry.serial));
+        }
         check_entry(read, entry, findings);
     }
 }
