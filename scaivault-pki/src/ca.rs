@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use der::{Decode as _, Encode as _};
 use scaivault_kms::{KeySpec, SigningKey};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
+use x509_cert::name::Name;
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use crate::{
     Issued, PkiError, Refused, Serial, Subject,
@@ -61,8 +63,8 @@ impl Issuer {
         }
         check_url("crl_url", urls.crl_url.as_deref())?;
         check_url("ocsp_url", urls.ocsp_url.as_deref())?;
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|_| bad("is not an X.509 certificate"))?;
+        let (rest, certificate) = <X509Certificate<'_> as FromDer<'_, _>>::from_der(der)
+            .map_err(|_| bad("is not an X.509 certificate"))?;
         if !rest.is_empty() {
             return Err(bad("has octets after its end"));
         }
@@ -78,8 +80,10 @@ impl Issuer {
         if usage.as_ref().is_some_and(|usage| !usage.value.key_cert_sign()) {
             return Err(bad("is not for signing certificates"));
         }
-        if tbs.subject.iter_rdn().next().is_none() {
-            return Err(bad("has an empty subject"));
+        let subject = tbs.subject.as_raw();
+        let name = Name::from_der(subject).ok().filter(|name| name.to_der().is_ok_and(|der| der == subject));
+        if name.is_none_or(|name| name.is_empty()) {
+            return Err(bad("has a subject that is empty or not in DER"));
         }
         let public_key = PublicKey::parse("certificate", tbs.subject_pki.raw)?;
         let spec = public_key.kind.spec();
@@ -87,7 +91,7 @@ impl Issuer {
             spec.ok_or_else(|| bad("has a key that does not sign here; P-256, P-384 or RSA is needed"))?;
         Ok(Self {
             der: der.to_vec(),
-            name: tbs.subject.as_raw().to_vec(),
+            name: subject.to_vec(),
             key_id: subject_key_id(&certificate).map_or_else(|| public_key.key_id().to_vec(), <[u8]>::to_vec),
             public_key,
             spec,
@@ -232,9 +236,8 @@ impl CaPlan {
         found.into_result()?;
         let subject = name(&subject)?;
         if subject == parent.name {
-            let mut found = Violations::default();
-            found.add("common_name", "distinct_from_parent", "must differ from the name of the parent");
-            found.into_result()?;
+            let message = "must differ from the name of the parent";
+            return Err(Refused::one("common_name", "distinct_from_parent", message));
         }
         let not_before = begin(now, Some(parent.not_before));
         Ok(Self { subject, spec, not_before, not_after, max_path_length, parent: Some(parent.der.clone()) })
@@ -294,15 +297,11 @@ fn path_length(asked: Option<u8>, parent: Option<u32>, found: &mut Violations) -
             format!("must be at most {most}, one less than the parent's"),
         );
     }
-    asked.or(u8::try_from(most).ok())
+    Some(asked.unwrap_or(u8::try_from(most).unwrap_or(u8::MAX)))
 }
 
 fn name(subject: &Subject) -> Result<Vec<u8>, Refused> {
-    subject.to_name().map_err(|error| {
-        let mut found = Violations::default();
-        found.add("subject", "encoding", error.to_string());
-        found.into_result().err().unwrap_or(Refused { violations: vec![] })
-    })
+    subject.to_name().map_err(|error| Refused::one("subject", "encoding", error.to_string()))
 }
 
 /// Makes the self-signed certificate of a new CA.

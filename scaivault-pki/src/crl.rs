@@ -36,7 +36,8 @@ pub struct CrlEntry {
 }
 
 /// Makes a full list of version 2 in DER, signed by the CA that issued what is on it. `number` must grow from list
-/// to list (RFC 5280, 5.2.3). Times are cut to whole seconds; entries keep their order.
+/// to list (RFC 5280, 5.2.3). Times are cut to whole seconds; entries keep their order. A long list keeps the
+/// thread busy: give it one where that does no harm.
 ///
 /// # Errors
 /// [`PkiError::Invalid`] if there are more than a million entries, `next_update` is not after `this_update`,
@@ -90,7 +91,7 @@ struct Revoked {
     extensions: Option<Vec<Extension>>,
 }
 
-fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
+pub(crate) fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
     let (_, _, algorithm) = algorithm(list.issuer.spec())?;
     let revoked = list.entries.iter().map(revoked).collect::<Result<Vec<_>, _>>()?;
     let tbs = TbsList {

@@ -55,6 +55,12 @@ pub struct Refused {
     pub violations: Vec<Violation>,
 }
 
+impl Refused {
+    pub(crate) fn one(field: &str, rule: &'static str, message: impl Into<String>) -> Self {
+        Self { violations: vec![Violation { field: field.to_owned(), rule, message: message.into() }] }
+    }
+}
+
 /// One rule that one field breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

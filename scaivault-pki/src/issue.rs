@@ -5,7 +5,7 @@ use scaivault_kms::SigningKey;
 use time::OffsetDateTime;
 
 use crate::{
-    Issuer, PkiError, Plan, Serial, Violation,
+    Issuer, PkiError, Plan, Serial,
     error::Refused,
     key::PublicKey,
     lint::LintedTbs,
@@ -77,15 +77,12 @@ pub async fn issue_leaf(
 }
 
 fn check_key(plan: &Plan, key: &PublicKey, issuer: &Issuer) -> Result<(), Refused> {
-    let refuse = |rule, message| {
-        Err(Refused { violations: vec![Violation { field: "public_key".to_owned(), rule, message }] })
-    };
     if key.kind.spec() != Some(plan.key()) {
         let message = format!("is {}, but the role demands {}", key.kind, plan.key().as_str());
-        return refuse("key_type", message);
+        return Err(Refused::one("public_key", "key_type", message));
     }
     if key == issuer.public_key() {
-        return refuse("distinct_from_issuer", "is the key of the issuer itself".to_owned());
+        return Err(Refused::one("public_key", "distinct_from_issuer", "is the key of the issuer itself"));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 //!
 //! * A [`RoleConfig`] compiles to a [`Role`], which admits an [`IssueRequest`] as a [`Plan`], or names every
 //!   rule that it breaks ([`Refused`]).
+//! * A [`Csr`] is a request of somebody else, whose signature was verified; [`Role::admit_csr`] judges it.
 //! * [`issue_root`], [`issue_intermediate`] and [`issue_leaf`] consume a plan and give an [`Issued`] certificate.
 //! * [`build_crl`] and [`ocsp::respond`] say what was revoked.
 //!
@@ -72,6 +73,7 @@
 
 mod ca;
 mod crl;
+mod csr;
 mod error;
 mod issue;
 mod key;
@@ -88,11 +90,12 @@ mod time;
 
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use crl::{CrlEntry, build_crl};
+pub use csr::{Csr, CsrName};
 pub use error::{PkiError, Refused, Violation};
 pub use issue::{Issued, issue_leaf};
 pub use key::KeyKind;
 pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject};
 pub use revoke::RevocationReason;
-pub use role::{IssueRequest, Plan, Role, RoleConfig};
+pub use role::{CsrOverride, IssueRequest, Plan, Role, RoleConfig};
 pub use serial::Serial;

@@ -1,17 +1,29 @@
 //! Nothing is signed that was not read again and compared with what was meant.
 //!
-//! The encoder is built on `der` and `x509-cert`; the lint reads with `x509-parser` and `der-parser`, which share no
-//! code with it. A defect in either shows as a finding, before there is a signature.
+//! The encoder is built on `der`; the lint reads with `x509-parser` and `asn1-rs`, which share no code with it, so
+//! that a defect in either shows as a finding before there is a signature. Those readers forgive tags of another
+//! class, hence a strict reading as well (`strict`).
 
 mod answer;
 mod certificate;
 mod list;
+mod strict;
 
 use std::fmt;
 
 use time::OffsetDateTime;
+use x509_parser::{
+    asn1_rs::{Any, Class, Tag},
+    x509::AlgorithmIdentifier,
+};
 
-use crate::{Issuer, PkiError, crl::CrlEntry, key::PublicKey, ocsp::Answer, tbs::Draft};
+use crate::{
+    Issuer, PkiError,
+    crl::CrlEntry,
+    key::{KeyKind, PublicKey},
+    ocsp::Answer,
+    tbs::Draft,
+};
 
 /// Something that must not be signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,3 +132,20 @@ impl Findings {
         }
     }
 }
+
+/// The algorithm that is named must be that of the signer's key, by the numbers of RFC 5758, 3.2, and RFC 4055, 5.
+fn check_algorithm(read: &AlgorithmIdentifier<'_>, signer: &PublicKey, findings: &mut Findings) {
+    let (oid, has_null) = match signer.kind {
+        KeyKind::EcP256 => ("1.2.840.10045.4.3.2", false),
+        KeyKind::EcP384 => ("1.2.840.10045.4.3.3", false),
+        KeyKind::Rsa(_) => ("1.2.840.113549.1.1.11", true),
+        KeyKind::EcP521 | KeyKind::Ed25519 => ("none", false),
+    };
+    findings.same("algorithm", read.algorithm.to_id_string().as_str(), oid);
+    let is_null =
+        |any: &Any<'_>| any.class() == Class::Universal && any.tag() == Tag::Null && any.data.is_empty();
+    findings.same("algorithm", read.parameters.as_ref().map(is_null), has_null.then_some(true));
+}
+
+#[cfg(test)]
+mod tests;

@@ -249,7 +249,7 @@ pub fn error_response(error: OcspError) -> Vec<u8> {
     vec![0x30, 3, 0x0a, 1, status as u8]
 }
 
-fn encode(answer: &Answer<'_>) -> Result<Vec<u8>, PkiError> {
+pub(crate) fn encode(answer: &Answer<'_>) -> Result<Vec<u8>, PkiError> {
     let responses = answer.request.cert_ids.iter().zip(answer.statuses);
     let key_hash = OctetString::new(answer.issuer.public_key().sha1());
     let data = wire::ResponseData {
@@ -327,4 +327,150 @@ fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
         decoded.push(digit()? << 4 | digit()?);
     }
     Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use der::asn1::Int;
+    use proptest::prelude::*;
+    use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
+
+    use super::*;
+    use crate::key::Algorithm;
+
+    impl OcspRequest {
+        /// A request about small serial numbers, by SHA-256.
+        pub(crate) fn for_tests(issuer: &Issuer, serials: &[u8], nonce: Option<Vec<u8>>) -> Self {
+            Self::parse(
+                &write(issuer, serials, nonce_extensions(nonce.as_deref()).unwrap()).to_der().unwrap(),
+            )
+            .unwrap()
+        }
+    }
+
+    fn write(issuer: &Issuer, serials: &[u8], extensions: Option<Vec<Extension>>) -> wire::Request {
+        let cert_id = |&serial: &u8| wire::CertId {
+            algorithm: Algorithm { oid: rfc5912::ID_SHA_256, parameters: None },
+            name_hash: OctetString::new(digest(&SHA256, issuer.name_der()).as_ref()).unwrap(),
+            key_hash: OctetString::new(issuer.public_key().sha256()).unwrap(),
+            serial: Int::new(&[serial]).unwrap(),
+        };
+        let single = |serial| wire::SingleRequest {
+            cert_id: Any::from_der(&cert_id(serial).to_der().unwrap()).unwrap(),
+            extensions: None,
+        };
+        wire::Request {
+            tbs: wire::TbsRequest {
+                version: wire::Version::V1,
+                requestor: None,
+                requests: serials.iter().map(single).collect(),
+                extensions,
+            },
+            signature: None,
+        }
+    }
+
+    async fn issuer() -> Issuer {
+        let (key, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+        let subject = crate::Subject { common_name: "x".into(), ..crate::Subject::default() };
+        let now = time::macros::datetime!(2026-10-05 12:00 UTC);
+        let plan = crate::CaPlan::root(subject, key.spec(), 10, None, now).unwrap();
+        let der = crate::issue_root(plan, Serial::from_random([1; 16]), &key).await.unwrap().der;
+        Issuer::from_certificate(&der, crate::IssuerUrls::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_are_bounded() {
+        let issuer = issuer().await;
+        let parse = |serials: &[u8], extensions| {
+            OcspRequest::parse(&write(&issuer, serials, extensions).to_der().unwrap())
+        };
+        assert!(parse(&[1; 64], None).is_ok());
+        assert!(parse(&[1; 65], None).is_err());
+        assert!(parse(&[], None).is_err());
+        assert!(parse(&[0], None).is_err(), "serial zero");
+        assert!(parse(&[0x80], None).is_err(), "a negative serial");
+        for (length, good) in [(0, false), (1, true), (32, true), (128, true), (129, false)] {
+            let nonce = nonce_extensions(Some(&vec![1; length])).unwrap();
+            assert_eq!(parse(&[1], nonce).is_ok(), good, "{length}");
+        }
+        let nonce = || nonce_extensions(Some(&[1])).unwrap().unwrap().remove(0);
+        assert!(parse(&[1], Some(vec![nonce(), nonce()])).is_err(), "two nonces");
+        let unwrapped = Extension { extn_value: OctetString::new([1; 16]).unwrap(), ..nonce() };
+        assert!(parse(&[1], Some(vec![unwrapped])).is_err());
+        let other = |critical| Extension { extn_id: rfc6960::ID_PKIX_OCSP_BASIC, critical, ..nonce() };
+        assert!(parse(&[1], Some(vec![other(true)])).is_err());
+        assert!(parse(&[1], Some(vec![other(false)])).is_ok());
+        let der = write(&issuer, &[1, 2], None).to_der().unwrap();
+        assert!((0..der.len()).all(|cut| OcspRequest::parse(&der[..cut]).is_err()));
+        assert!(OcspRequest::parse(&[&der[..], &[0]].concat()).is_err());
+    }
+
+    #[tokio::test]
+    async fn one_wrong_hash_or_another_algorithm_does_not_match() {
+        let issuer = issuer().await;
+        let id = OcspRequest::for_tests(&issuer, &[1], None).cert_ids.remove(0);
+        assert!(id.matches(&issuer));
+        assert!(!CertId { name_hash: vec![0; 32], ..id.clone() }.matches(&issuer));
+        assert!(!CertId { key_hash: vec![0; 32], ..id.clone() }.matches(&issuer));
+        assert!(!CertId { hash: Some(Hash::Sha1), ..id.clone() }.matches(&issuer));
+        assert!(!CertId { hash: None, ..id }.matches(&issuer));
+    }
+
+    #[test]
+    fn paths_are_base64_of_either_alphabet() {
+        let same = |text: &str, bytes: &[u8]| assert_eq!(decode_get_path(text).unwrap(), bytes, "{text}");
+        for text in ["+/8=", "%2B%2f8%3d", "-_8", "+/8", "-_8%3D", "%2b/8="] {
+            same(text, &[0xfb, 0xff]);
+        }
+        same("////", &[0xff; 3]);
+        same("//8=", &[0xff; 2]);
+        same("A//A", &[3, 255, 192]);
+        for text in [
+            "", " ", "AA A", "AAAA\n", "%", "%4", "%zz", "%+1AA", "=", "A", "AA=A", "AAA==", "A%00A", "//9=",
+            "é", "AAAA?x", "AAAA#",
+        ] {
+            assert!(decode_get_path(text).is_err(), "{text:?}");
+        }
+        assert!(decode_get_path(&"A".repeat(16 * 1024)).is_ok());
+        assert!(decode_get_path(&"A".repeat(16 * 1024 + 4)).is_err());
+    }
+
+    #[test]
+    fn an_error_is_what_the_wire_type_says() {
+        for (error, status) in [
+            (OcspError::TryLater, wire::Status::TryLater),
+            (OcspError::Unauthorized, wire::Status::Unauthorized),
+        ] {
+            assert_eq!(error_response(error), wire::Response { status, body: None }.to_der().unwrap());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_decoded_or_refused(raw in "[A-Za-z0-9+/=_-]{0,40}|(%[0-9a-fA-F]{0,2}|.){0,20}") {
+            let _ = decode_get_path(&raw);
+        }
+
+        #[test]
+        fn what_was_encoded_is_decoded(bytes in prop::collection::vec(any::<u8>(), 1..200), escape: bool, url_safe: bool, padded: bool) {
+            use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+            let engine = match (url_safe, padded) {
+                (false, true) => STANDARD,
+                (false, false) => STANDARD_NO_PAD,
+                (true, true) => URL_SAFE,
+                (true, false) => URL_SAFE_NO_PAD,
+            };
+            let mut text = engine.encode(&bytes);
+            if escape {
+                text = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            }
+            prop_assert_eq!(decode_get_path(&text).unwrap(), bytes);
+        }
+
+        #[test]
+        fn any_octets_are_a_request_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = OcspRequest::parse(&bytes);
+        }
+    }
 }

@@ -60,6 +60,16 @@ pub fn encode_private_key(pkcs8: &Secret) -> Zeroizing<String> {
     Zeroizing::new(encode("PRIVATE KEY", pkcs8.expose()))
 }
 
+/// The one block of a text, which must have one of `labels`.
+pub(crate) fn parse_one(field: &'static str, text: &[u8], labels: &[&str]) -> Result<Vec<u8>, PkiError> {
+    match blocks(field, text, 1)?.pop() {
+        Some((label, der)) if labels.contains(&label.as_str()) => Ok(der.to_vec()),
+        _ => {
+            Err(PkiError::invalid(field, format!("must be a PEM block {:?}", labels.first().unwrap_or(&""))))
+        }
+    }
+}
+
 type Block = (String, Zeroizing<Vec<u8>>);
 
 fn blocks(field: &'static str, text: &[u8], most: usize) -> Result<Vec<Block>, PkiError> {

@@ -7,7 +7,7 @@ use scaivault_kms::KeySpec;
 use time::OffsetDateTime;
 
 use crate::{
-    Issuer, Refused,
+    Csr, CsrName, Issuer, Refused,
     error::{Violations, quote},
     name::{DnsName, MAX_COMMON_NAME, Pattern, parse_ip},
     time::{begin, last_second, whole_second},
@@ -63,6 +63,15 @@ pub struct IssueRequest {
     pub ip_sans: Vec<String>,
     /// How long the certificate shall live; the role's default if there is none.
     pub ttl: Option<Duration>,
+}
+
+/// Names that take the place of those in a certificate request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CsrOverride {
+    /// DNS names.
+    pub alt_names: Vec<String>,
+    /// IP addresses.
+    pub ip_sans: Vec<String>,
 }
 
 impl RoleConfig {
@@ -142,18 +151,58 @@ impl Role {
         issuer: &Issuer,
         now: OffsetDateTime,
     ) -> Result<Plan, Refused> {
+        self.plan(request, "", Violations::default(), issuer, now)
+    }
+
+    /// Checks a certificate request in the same way, and that its key is of the role's kind and that it
+    /// asks for nothing that makes a CA. `names` takes the place of the alternative names that it asks for.
+    ///
+    /// # Errors
+    /// Every rule that the request breaks; fields of the certificate request begin with `csr_pem`.
+    pub fn admit_csr(
+        &self,
+        csr: &Csr,
+        names: Option<CsrOverride>,
+        ttl: Option<Duration>,
+        issuer: &Issuer,
+        now: OffsetDateTime,
+    ) -> Result<Plan, Refused> {
         let mut found = Violations::default();
+        if csr.key_kind().spec() != Some(self.config.key) {
+            let (kind, due) = (csr.key_kind(), self.config.key.as_str());
+            found.add("csr_pem", "key_type", format!("has a key of kind {kind}, but the role demands {due}"));
+        }
+        for (field, rule, message) in csr.objections() {
+            found.add(*field, rule, message.clone());
+        }
+        let overridden = names.is_some();
+        let names = names.unwrap_or_else(|| names_of(csr, &mut found));
+        let request = IssueRequest {
+            common_name: csr.common_name().map(str::to_owned),
+            alt_names: names.alt_names,
+            ip_sans: names.ip_sans,
+            ttl,
+        };
+        self.plan(&request, if overridden { "" } else { "csr_pem." }, found, issuer, now)
+    }
+
+    /// Checks names and life; `prefix` stands before the fields that hold names.
+    fn plan(
+        &self,
+        request: &IssueRequest,
+        prefix: &str,
+        mut found: Violations,
+        issuer: &Issuer,
+        now: OffsetDateTime,
+    ) -> Result<Plan, Refused> {
         let now = whole_second(now);
         let mut names = Names::default();
         let common_name = self.admit_common_name(request.common_name.as_deref(), &mut names, &mut found);
         if request.alt_names.len() + request.ip_sans.len() > MAX_NAMES {
-            found.add(
-                "alt_names",
-                "count",
-                format!("alt_names and ip_sans must have at most {MAX_NAMES} names together"),
-            );
+            let message = format!("alt_names and ip_sans must have at most {MAX_NAMES} names together");
+            found.add(format!("{prefix}alt_names"), "count", message);
         } else {
-            self.admit_names(request, &mut names, &mut found);
+            self.admit_names(request, prefix, &mut names, &mut found);
         }
         let not_after = self.admit_ttl(request.ttl, issuer, now, &mut found);
         found.into_result()?;
@@ -191,19 +240,18 @@ impl Role {
             );
             return None;
         }
-        // What looks like an address is judged as one, so that the message fits.
-        if text.contains(':') || text.parse::<IpAddr>().is_ok() {
+        if looks_like_ip(text) {
             return self.admit_ip(field, text, names, found).map(|ip| ip.to_string());
         }
         self.admit_dns(field, text, names, found).map(|name| name.as_str().to_owned())
     }
 
-    fn admit_names(&self, request: &IssueRequest, names: &mut Names, found: &mut Violations) {
+    fn admit_names(&self, request: &IssueRequest, prefix: &str, names: &mut Names, found: &mut Violations) {
         for (i, text) in request.alt_names.iter().enumerate() {
-            self.admit_dns(&format!("alt_names[{i}]"), text, names, found);
+            self.admit_dns(&format!("{prefix}alt_names[{i}]"), text, names, found);
         }
         for (i, text) in request.ip_sans.iter().enumerate() {
-            self.admit_ip(&format!("ip_sans[{i}]"), text, names, found);
+            self.admit_ip(&format!("{prefix}ip_sans[{i}]"), text, names, found);
         }
         let nothing =
             request.alt_names.is_empty() && request.ip_sans.is_empty() && request.common_name.is_none();
@@ -287,6 +335,29 @@ impl Role {
             }
         }
     }
+}
+
+/// Whether a text was meant as an address, so that it is judged as one and the message fits.
+fn looks_like_ip(text: &str) -> bool {
+    let address = text.split('%').next().unwrap_or(text);
+    let hexadecimal = address.bytes().all(|b| b.is_ascii_hexdigit() || b":./[]".contains(&b));
+    text.parse::<IpAddr>().is_ok() || hexadecimal && text.contains(':')
+}
+
+/// The names of a certificate request as text; adds a violation for each that has no such form.
+fn names_of(csr: &Csr, found: &mut Violations) -> CsrOverride {
+    let mut names = CsrOverride::default();
+    for (i, name) in csr.names().iter().enumerate().take(MAX_NAMES + 1) {
+        match name {
+            CsrName::Dns(text) => names.alt_names.push(text.clone()),
+            CsrName::Ip(address) => names.ip_sans.push(address.to_string()),
+            CsrName::Other(kind) => {
+                let message = format!("is {kind}; only DNS names and IP addresses are issued");
+                found.add(format!("csr_pem.names[{i}]"), "name_type", message);
+            }
+        }
+    }
+    names
 }
 
 /// Names in the order of the request, each once.

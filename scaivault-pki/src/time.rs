@@ -14,7 +14,8 @@ pub(crate) const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 /// The same instant in UTC with the fraction of its second cut off.
 pub(crate) fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
-    let utc = at.to_offset(UtcOffset::UTC);
+    // At the very ends of time there may be no such date; those are refused when they are written.
+    let utc = at.checked_to_offset(UtcOffset::UTC).unwrap_or(at);
     utc.replace_nanosecond(0).unwrap_or(utc)
 }
 
@@ -83,6 +84,18 @@ mod tests {
         assert_eq!(last_second(now, Duration::ZERO), None);
         assert_eq!(last_second(now, Duration::from_secs(u64::MAX)), None);
         assert_eq!(last_second(datetime!(9999-12-31 23:59:59 UTC), Duration::from_secs(2)), None);
+    }
+
+    #[test]
+    fn the_ends_of_time_do_not_panic() {
+        use time::PrimitiveDateTime;
+        let offset = time::macros::offset!(+23);
+        for end in
+            [PrimitiveDateTime::MIN.assume_offset(offset), PrimitiveDateTime::MAX.assume_offset(-offset)]
+        {
+            let _ = x509_time(begin(whole_second(end), None));
+            let _ = last_second(end, Duration::from_secs(1)).map(x509_time);
+        }
     }
 
     #[test]

@@ -53,10 +53,10 @@ fn read_single(
     findings.same("cert_id", read_id.raw, id.der());
     let (read_tag, revoked) = (read_status.context()?, read_status.content());
     match status {
-        CertStatus::Good => findings.same("status", (read_tag, revoked), (0, &[][..])),
-        CertStatus::Unknown => findings.same("status", (read_tag, revoked), (2, &[][..])),
+        CertStatus::Good => findings.same("status", (read_tag, revoked), ((0, false), &[][..])),
+        CertStatus::Unknown => findings.same("status", (read_tag, revoked), ((2, false), &[][..])),
         CertStatus::Revoked { at, reason } => {
-            findings.same("status", read_tag, 1);
+            findings.same("status", read_tag, (1, true));
             let fields = Node::all(revoked)?;
             let (read_at, read_reason) = fields.split_first()?;
             findings.same("revoked_at", read_at.time()?, whole_second(at));
@@ -109,10 +109,13 @@ impl<'a> Node<'a> {
         self.any.data
     }
 
-    /// The content of a value of the universal tag `tag`.
+    /// The content of a value of the universal tag `tag`. In DER nothing but SEQUENCE and SET is constructed.
     fn value(&self, tag: Tag) -> Option<&'a [u8]> {
         let header = &self.any.header;
-        (header.class() == Class::Universal && header.tag() == tag).then_some(self.content())
+        let due = header.class() == Class::Universal
+            && header.tag() == tag
+            && header.is_constructed() == (tag == Tag::Sequence);
+        due.then_some(self.content())
     }
 
     /// The members of a SEQUENCE.
@@ -120,17 +123,19 @@ impl<'a> Node<'a> {
         Self::all(self.value(Tag::Sequence)?)
     }
 
-    /// The number of a context-specific tag.
-    fn context(&self) -> Option<u32> {
-        (self.any.header.class() == Class::ContextSpecific).then_some(self.any.header.tag().0)
+    /// The number of a context-specific tag, and whether it is constructed.
+    fn context(&self) -> Option<(u32, bool)> {
+        let header = &self.any.header;
+        (header.class() == Class::ContextSpecific).then_some((header.tag().0, header.is_constructed()))
     }
 
     /// What is in an explicit tag.
     fn explicit(&self, number: u32) -> Option<Self> {
-        if self.context() == Some(number) { Self::one(self.content()) } else { None }
+        if self.context() == Some((number, true)) { Self::one(self.content()) } else { None }
     }
 
     fn time(&self) -> Option<OffsetDateTime> {
+        self.value(Tag::GeneralizedTime)?;
         let (rest, time) = GeneralizedTime::from_der(self.raw).ok()?;
         time.utc_datetime().ok().filter(|_| rest.is_empty())
     }

@@ -8,9 +8,9 @@ use x509_parser::{
     x509::X509Version,
 };
 
-use super::Findings;
+use super::{Findings, strict};
 use crate::{
-    key::{KeyKind, algorithm},
+    key::KeyKind,
     name::DnsName,
     tbs::{Draft, EMPTY_NAME, Usage},
     time::from_x509,
@@ -23,6 +23,7 @@ pub(super) fn check(bytes: &[u8], draft: &Draft<'_>, findings: &mut Findings) {
         return;
     };
     findings.require(rest.is_empty(), "syntax", "has octets after its end");
+    findings.require(strict::is_certificate(bytes), "syntax", "is not in DER");
     check_head(&tbs, draft, findings);
     check_validity(&tbs, draft, findings);
     check_plan(draft, findings);
@@ -45,8 +46,7 @@ fn check_head(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &mut Findin
     findings.same("subject", tbs.subject.as_raw(), draft.subject);
     findings.same("public_key", tbs.subject_pki.raw, draft.spki);
     findings.require(tbs.issuer_uid.is_none() && tbs.subject_uid.is_none(), "unique_id", "must be absent");
-    let expected = draft.signer_spec().and_then(algorithm).map(|(_, oid, _)| oid.to_string());
-    findings.same("algorithm", Some(tbs.signature.algorithm.to_id_string()), expected.ok());
+    super::check_algorithm(&tbs.signature, draft.signer(), findings);
 }
 
 fn check_validity(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &mut Findings) {

@@ -7,10 +7,9 @@ use x509_parser::{
     x509::{ReasonCode, X509Version},
 };
 
-use super::{Findings, ListDraft};
+use super::{Findings, ListDraft, strict};
 use crate::{
     crl::CrlEntry,
-    key::algorithm,
     time::{from_x509, whole_second},
 };
 
@@ -21,22 +20,20 @@ pub(super) fn check(bytes: &[u8], list: &ListDraft<'_>, findings: &mut Findings)
         return;
     };
     findings.require(rest.is_empty(), "syntax", "has octets after its end");
+    findings.require(strict::is_list(bytes), "syntax", "is not in DER");
     findings.same("version", tbs.version, Some(X509Version::V2));
     findings.same("issuer", tbs.issuer.as_raw(), list.issuer.name_der());
     findings.same("this_update", from_x509(tbs.this_update), list.this_update);
     findings.same("next_update", tbs.next_update.map(from_x509), Some(list.next_update));
     findings.require(list.this_update < list.next_update, "next_update", "must be later than this_update");
-    let expected = algorithm(list.issuer.spec()).map(|(_, oid, _)| oid.to_string());
-    findings.same("algorithm", Some(tbs.signature.algorithm.to_id_string()), expected.ok());
+    super::check_algorithm(&tbs.signature, list.issuer.public_key(), findings);
     check_extensions(&tbs, list, findings);
     findings.same("entries", tbs.revoked_certificates.len(), list.entries.len());
     let mut seen = HashSet::with_capacity(list.entries.len());
     for (read, entry) in tbs.revoked_certificates.iter().zip(&list.entries) {
-        findings.require(
-            seen.insert(read.raw_serial()),
-            "entries",
-            format!("{} is there twice", entry.serial),
-        );
+        if !seen.insert(read.raw_serial()) {
+            findings.require(false, "entries", format!("{} is there twice", entry.serial));
+        }
         check_entry(read, entry, findings);
     }
 }

@@ -1,0 +1,303 @@
+//! Certificate requests of others (PKCS #10, RFC 2986): what they ask for, which is not what they get.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use const_oid::{
+    ObjectIdentifier,
+    db::{rfc4519, rfc5280, rfc5912},
+};
+use der::{
+    Any, Decode as _, Encode as _, Sequence, Tag,
+    asn1::{BitString, Ia5StringRef, PrintableStringRef, SetOfVec, Utf8StringRef},
+};
+use x509_cert::{
+    attr::Attribute,
+    ext::{
+        Extension,
+        pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, name::GeneralName},
+    },
+    name::Name,
+};
+
+use crate::{
+    PkiError,
+    key::{Algorithm, KeyKind, PublicKey},
+    pem::parse_one,
+};
+
+const FIELD: &str = "csr_pem";
+/// The longest request, in octets of DER.
+const MAX_CSR: usize = 64 * 1024;
+/// The most extensions that one may ask for.
+const MAX_EXTENSIONS: usize = 64;
+
+/// A request whose signature proves that its sender has the private key. Nothing in it is granted yet:
+/// [`Role::admit_csr`](crate::Role::admit_csr) judges it.
+#[derive(Clone, Debug)]
+pub struct Csr {
+    spki: Vec<u8>,
+    public_key: PublicKey,
+    common_name: Option<String>,
+    names: Vec<CsrName>,
+    objections: Vec<Objection>,
+}
+
+/// One subject alternative name that a request asks for, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CsrName {
+    /// A DNS name as it was written, unchecked.
+    Dns(String),
+    /// An IP address.
+    Ip(IpAddr),
+    /// A name of a kind that is not issued here: which kind.
+    Other(&'static str),
+}
+
+/// Something in the request that no role admits: field, rule, message.
+pub(crate) type Objection = (&'static str, &'static str, String);
+
+#[derive(Sequence)]
+struct Request {
+    /// [`Info`], kept as it came, since that is what was signed.
+    info: Any,
+    algorithm: Algorithm,
+    signature: BitString,
+}
+
+#[derive(Sequence)]
+struct Info {
+    version: u8,
+    subject: Name,
+    public_key: Any,
+    #[asn1(context_specific = "0", tag_mode = "IMPLICIT", optional = "true")]
+    attributes: Option<SetOfVec<Attribute>>,
+}
+
+impl Csr {
+    /// Reads a request in DER, or in PEM (`CERTIFICATE REQUEST`), and verifies that it was signed with its own
+    /// key: ECDSA on P-256, P-384 or P-521 and RSA PKCS #1 v1.5 of 2048 to 8192 bits, with SHA-256, SHA-384
+    /// or SHA-512, or Ed25519.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if it is malformed, not in DER, longer than 64 KiB, of another kind of key or
+    /// signature (RSA-PSS among them), or not signed with its key.
+    pub fn parse(der_or_pem: &[u8]) -> Result<Self, PkiError> {
+        if der_or_pem.first() == Some(&0x30) {
+            return Self::from_der(der_or_pem);
+        }
+        let labels = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+        Self::from_der(&parse_one(FIELD, der_or_pem, &labels)?)
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, PkiError> {
+        if der.len() > MAX_CSR {
+            return Err(bad("must have at most 64 KiB"));
+        }
+        let request = Request::from_der(der).map_err(|_| bad("is not a certificate request in DER"))?;
+        let signed = request.info.to_der().map_err(PkiError::encoding("a certificate request"))?;
+        let info = Info::from_der(&signed).map_err(|_| bad("is not a certificate request in DER"))?;
+        if info.to_der().ok().as_ref() != Some(&signed) {
+            return Err(bad("is not in DER"));
+        }
+        if info.version != 0 {
+            return Err(bad("is of an unknown version"));
+        }
+        let spki = info.public_key.to_der().map_err(PkiError::encoding("a public key"))?;
+        let public_key = PublicKey::parse(FIELD, &spki)?;
+        verify(&request, &signed, &public_key)?;
+
+        let mut csr = Self { spki, public_key, common_name: None, names: Vec::new(), objections: Vec::new() };
+        csr.read_subject(&info.subject);
+        for extension in requested_extensions(info.attributes.as_ref())? {
+            csr.read_extension(&extension);
+        }
+        Ok(csr)
+    }
+
+    /// The public key, a DER `SubjectPublicKeyInfo`, byte for byte.
+    #[must_use]
+    pub fn public_key_spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// The kind of the public key.
+    #[must_use]
+    pub fn key_kind(&self) -> KeyKind {
+        self.public_key.kind
+    }
+
+    /// The common name of the subject it asks for, unchecked. The rest of that subject is not used.
+    #[must_use]
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
+    }
+
+    /// The subject alternative names it asks for, unchecked.
+    #[must_use]
+    pub fn names(&self) -> &[CsrName] {
+        &self.names
+    }
+
+    pub(crate) fn objections(&self) -> &[Objection] {
+        &self.objections
+    }
+
+    fn object(&mut self, field: &'static str, rule: &'static str, message: impl Into<String>) {
+        self.objections.push((field, rule, message.into()));
+    }
+
+    fn read_subject(&mut self, subject: &Name) {
+        for attribute in subject.iter().filter(|attribute| attribute.oid == rfc4519::CN) {
+            if self.common_name.is_some() {
+                self.object("csr_pem.common_name", "single", "must be there once only");
+                return;
+            }
+            match text(&attribute.value) {
+                Some(name) => self.common_name = Some(name),
+                None => {
+                    self.object("csr_pem.common_name", "encoding", "must be a UTF8String or PrintableString")
+                }
+            }
+        }
+    }
+
+    /// Takes names; objects to what makes a CA, and to what is critical and unknown. All else is left to the
+    /// profile of the issuer.
+    fn read_extension(&mut self, extension: &Extension) {
+        let value = extension.extn_value.as_bytes();
+        let understood = match extension.extn_id {
+            rfc5280::ID_CE_SUBJECT_ALT_NAME => SubjectAltName::from_der(value).map(|names| {
+                self.names.extend(names.0.iter().map(read_name));
+            }),
+            rfc5280::ID_CE_BASIC_CONSTRAINTS => BasicConstraints::from_der(value).map(|constraints| {
+                if constraints.ca {
+                    self.object("csr_pem.basic_constraints", "ca", "asks for a CA certificate");
+                }
+            }),
+            rfc5280::ID_CE_KEY_USAGE => KeyUsage::from_der(value).map(|usage| {
+                if usage.key_cert_sign() || usage.crl_sign() {
+                    self.object("csr_pem.key_usage", "ca", "asks to sign certificates or revocation lists");
+                }
+            }),
+            rfc5280::ID_CE_EXT_KEY_USAGE => {
+                ExtendedKeyUsage::from_der(value).map(|usage| self.read_purposes(&usage))
+            }
+            oid if CA_ONLY.contains(&oid) => {
+                self.object("csr_pem.extensions", "ca", format!("asks for {oid}, which only a CA may have"));
+                Ok(())
+            }
+            oid => {
+                if extension.critical && !HARMLESS.contains(&oid) {
+                    let message = format!("asks for the critical extension {oid}, which is not issued here");
+                    self.object("csr_pem.extensions", "unknown_critical", message);
+                }
+                Ok(())
+            }
+        };
+        if understood.is_err() {
+            self.object(
+                "csr_pem.extensions",
+                "syntax",
+                format!("has a malformed extension {}", extension.extn_id),
+            );
+        }
+    }
+
+    fn read_purposes(&mut self, usage: &ExtendedKeyUsage) {
+        let issued = [rfc5280::ID_KP_SERVER_AUTH, rfc5280::ID_KP_CLIENT_AUTH];
+        if usage.0.is_empty() {
+            self.object("csr_pem.extended_key_usage", "purpose", "asks for no purpose at all");
+        } else if let Some(other) = usage.0.iter().find(|purpose| !issued.contains(purpose)) {
+            let message = format!("asks for the purpose {other}; only TLS server and client are issued");
+            self.object("csr_pem.extended_key_usage", "purpose", message);
+        }
+    }
+}
+
+/// Extensions that say something about a CA.
+const CA_ONLY: [ObjectIdentifier; 4] = [
+    rfc5280::ID_CE_NAME_CONSTRAINTS,
+    rfc5280::ID_CE_POLICY_CONSTRAINTS,
+    rfc5280::ID_CE_POLICY_MAPPINGS,
+    rfc5280::ID_CE_INHIBIT_ANY_POLICY,
+];
+
+/// Extensions that the profile writes in its own way, whatever was asked.
+const HARMLESS: [ObjectIdentifier; 2] =
+    [rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER, rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER];
+
+fn bad(message: &str) -> PkiError {
+    PkiError::invalid(FIELD, message)
+}
+
+fn verify(request: &Request, signed: &[u8], key: &PublicKey) -> Result<(), PkiError> {
+    if request.algorithm.oid == rfc5912::ID_RSASSA_PSS {
+        return Err(bad("is signed with RSA-PSS; sign it with PKCS #1 v1.5 and SHA-256"));
+    }
+    let unsupported =
+        || bad("is signed with an algorithm that is not supported for its key; use SHA-256, 384 or 512");
+    if !request.algorithm.parameters.as_ref().is_none_or(Any::is_null) {
+        return Err(unsupported());
+    }
+    let signature = request.signature.as_bytes().ok_or_else(|| bad("has a malformed signature"))?;
+    match key.verify(request.algorithm.oid, signed, signature) {
+        Some(true) => Ok(()),
+        Some(false) => Err(bad("is not signed with its own key")),
+        None => Err(unsupported()),
+    }
+}
+
+/// The extensions of the one `extensionRequest` attribute (RFC 2985, 5.4.2), each there once.
+fn requested_extensions(attributes: Option<&SetOfVec<Attribute>>) -> Result<Vec<Extension>, PkiError> {
+    let mut requests = attributes
+        .into_iter()
+        .flat_map(SetOfVec::iter)
+        .filter(|attribute| attribute.oid == rfc5912::ID_EXTENSION_REQ)
+        .flat_map(|attribute| attribute.values.iter());
+    let Some(request) = requests.next() else { return Ok(Vec::new()) };
+    if requests.next().is_some() {
+        return Err(bad("asks for extensions twice"));
+    }
+    let extensions: Vec<Extension> =
+        request.decode_as().map_err(|_| bad("asks for extensions that cannot be read"))?;
+    if extensions.len() > MAX_EXTENSIONS {
+        return Err(bad("asks for more than 64 extensions"));
+    }
+    let distinct: BTreeSet<_> = extensions.iter().map(|extension| extension.extn_id).collect();
+    if distinct.len() != extensions.len() {
+        return Err(bad("asks for one extension twice"));
+    }
+    Ok(extensions)
+}
+
+fn text(value: &Any) -> Option<String> {
+    match value.header().tag() {
+        Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok().map(|text| text.as_str().to_owned()),
+        Tag::PrintableString => {
+            value.decode_as::<PrintableStringRef<'_>>().ok().map(|text| text.as_str().to_owned())
+        }
+        Tag::Ia5String => value.decode_as::<Ia5StringRef<'_>>().ok().map(|text| text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn read_name(name: &GeneralName) -> CsrName {
+    match name {
+        GeneralName::DnsName(text) => CsrName::Dns(text.as_str().to_owned()),
+        GeneralName::IpAddress(octets) => {
+            let octets = octets.as_bytes();
+            let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+            match v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)) {
+                Ok(address) => CsrName::Ip(address),
+                Err(_) => CsrName::Other("an IP address of odd length"),
+            }
+        }
+        GeneralName::OtherName(_) => CsrName::Other("an otherName"),
+        GeneralName::Rfc822Name(_) => CsrName::Other("an e-mail address"),
+        GeneralName::DirectoryName(_) => CsrName::Other("a directory name"),
+        GeneralName::EdiPartyName(_) => CsrName::Other("an EDI party name"),
+        GeneralName::UniformResourceIdentifier(_) => CsrName::Other("a URI"),
+        GeneralName::RegisteredId(_) => CsrName::Other("a registered ID"),
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether bytes are DER of the very types of RFC 5280: every tag, every length, every default left out.
+
+use const_oid::AssociatedOid as _;
+use der::{Decode, Encode};
+use x509_cert::{
+    certificate::TbsCertificate,
+    crl::TbsCertList,
+    ext::{
+        Extension,
+        pkix::{
+            AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
+            CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+        },
+    },
+};
+
+pub(super) fn is_certificate(bytes: &[u8]) -> bool {
+    round_trips::<TbsCertificate>(bytes)
+        .is_some_and(|tbs| tbs.extensions().is_some_and(|all| all.iter().all(is_extension)))
+}
+
+pub(super) fn is_list(bytes: &[u8]) -> bool {
+    round_trips::<TbsCertList>(bytes).is_some_and(|tbs| {
+        let entries = tbs.revoked_certificates.iter().flatten();
+        let of_entries = entries.flat_map(|entry| entry.crl_entry_extensions.iter().flatten());
+        tbs.crl_extensions.iter().flatten().chain(of_entries).all(is_extension)
+    })
+}
+
+fn is_extension(extension: &Extension) -> bool {
+    let value = extension.extn_value.as_bytes();
+    match extension.extn_id {
+        AuthorityInfoAccessSyntax::OID => round_trips::<AuthorityInfoAccessSyntax>(value).is_some(),
+        AuthorityKeyIdentifier::OID => round_trips::<AuthorityKeyIdentifier>(value).is_some(),
+        BasicConstraints::OID => round_trips::<BasicConstraints>(value).is_some(),
+        CrlDistributionPoints::OID => round_trips::<CrlDistributionPoints>(value).is_some(),
+        CrlNumber::OID => round_trips::<CrlNumber>(value).is_some(),
+        CrlReason::OID => round_trips::<CrlReason>(value).is_some(),
+        ExtendedKeyUsage::OID => round_trips::<ExtendedKeyUsage>(value).is_some(),
+        KeyUsage::OID => round_trips::<KeyUsage>(value).is_some(),
+        SubjectAltName::OID => round_trips::<SubjectAltName>(value).is_some(),
+        SubjectKeyIdentifier::OID => round_trips::<SubjectKeyIdentifier>(value).is_some(),
+        _ => false,
+    }
+}
+
+/// What is read must be written again as it was.
+fn round_trips<T: for<'a> Decode<'a> + Encode>(bytes: &[u8]) -> Option<T> {
+    let value = T::from_der(bytes).ok()?;
+    (value.to_der().ok()? == bytes).then_some(value)
+}
