@@ -1,4 +1,66 @@
-//! placeholder
+//! A vault to embed: secrets, policies, an X.509 PKI and an audit trail behind typed verbs.
+//!
+//! What it does **not** do: it speaks no HTTP and knows no status codes, reads no environment, prints
+//! nothing, and installs nothing process-wide. It has no global state: a [`Vault`] owns its database, its
+//! clock, its randomness and the provider of its root key, and several may live in one process.
+//!
+//! # One walk
+//!
+//! A verb hangs on a handle that is made for a [`Ctx`], which says who asks. There is no verb without one:
+//!
+//! ```compile_fail
+//! # async fn demo(vault: scaivault_core::Vault, path: scaivault_core::secrets::SecretPath) {
+//! vault.secrets().get(&path, None).await; // who asks?
+//! # }
+//! ```
+//!
+//! Every verb takes the same walk. It is *authorized*: the caller's token must have the scope, and a policy
+//! must grant the permission on the path. Then it works, with no transaction open. What it changes is
+//! *committed* together with its audit record and the events it causes, or not at all. What it only read is
+//! recorded before it is given out; so is every refusal.
+//!
+//! # A first secret
+//!
+//! ```
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use scaivault_core::{Caller, Database, Role, Scope, TenantId, Vault, secrets::*};
+//! use scaivault_kms::local::{KeyFile, LocalProvider};
+//!
+//! let root_key = Arc::new(LocalProvider::new(KeyFile::generate()?));
+//! let vault = Vault::builder(Database::in_memory(), root_key).open().await?;
+//!
+//! // Whoever embeds a vault vouches for its callers, or verifies their tokens with a `TokenVerifier`.
+//! let admin = Caller::user("user:alice@acme.example", TenantId::parse("tnt_acme")?)?
+//!     .with_roles([Role::TenantAdmin])
+//!     .with_scopes([Scope::SecretsRead, Scope::SecretsWrite]);
+//! let ctx = vault.ctx(admin)?;
+//!
+//! let path = SecretPath::parse("app/db")?;
+//! let value = SecretData::from_value(&serde_json::json!({"password": "correct horse"}))?;
+//! let written = vault.secrets(&ctx).put(&path, SecretWrite::new(value)).await?;
+//! assert_eq!(written.item.version, 1);
+//!
+//! let read = vault.secrets(&ctx).get(&path, None).await?;
+//! assert_eq!(read.data.decode::<serde_json::Value>()?["password"], "correct horse");
+//! vault.close().await;
+//! # Ok(()) }
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(demo()).unwrap();
+//! ```
+//!
+//! # Rooms
+//!
+//! | you want to | go to |
+//! |---|---|
+//! | keep and read secrets | [`Vault::secrets`], [`secrets`] |
+//! | say who may do what | [`Vault::policies`], [`policy`] |
+//! | run a CA, issue and revoke certificates | [`Vault::pki`], [`pki`] |
+//! | answer relying parties (CRL, OCSP) | [`Vault::public_pki`] |
+//! | see who did what | [`Vault::audit`] |
+//! | know who a bearer token speaks for | [`TokenVerifier`] |
+//! | know every bound | [`limits`] |
+//!
+//! Errors are an [`Error`] with a stable [`Code`]; its message and details are safe to show to the caller.
 
 mod audit;
 mod clock;

@@ -27,7 +27,8 @@ impl App for Service {
 
     async fn identify(&self, head: &Head) -> Result<Arc<Ctx>> {
         let caller = self.verifier.verify(bearer(head)?).await?;
-        let mut ctx = self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(head.peer().ip());
+        let mut ctx =
+            self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(head.peer().ip());
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
             ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
         }
@@ -39,7 +40,10 @@ impl App for Service {
 
     async fn refused(&self, ctx: &Arc<Ctx>, refusal: Refusal, error: Error) -> Error {
         let action = Action::parse(refusal.action).unwrap_or(Action::Unrouted);
-        self.vault.audit(ctx).refused(action, refusal.about.as_deref(), error, refusal.started.elapsed()).await
+        self.vault
+            .audit(ctx)
+            .refused(action, refusal.about.as_deref(), error, refusal.started.elapsed())
+            .await
     }
 }
 
@@ -48,7 +52,9 @@ fn bearer(head: &Head) -> Result<&str> {
     let value = head.header(&header::AUTHORIZATION).ok().flatten();
     let value = value.ok_or_else(|| required("The header Authorization: Bearer <token> is needed, once."))?;
     match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => Ok(token.trim()),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+            Ok(token.trim())
+        }
         _ => Err(required("The header Authorization must have the form: Bearer <token>.")),
     }
 }

@@ -1,5 +1,5 @@
 use http::StatusCode;
-use scaivault_core::{Result, SystemClock, Clock as _, rfc3339};
+use scaivault_core::{Clock as _, Result, SystemClock, rfc3339};
 use serde_json::json;
 
 use super::Request;

@@ -101,7 +101,13 @@ fn pki_rows() -> Vec<Route<Service>> {
 }
 
 /// A row for callers who are known, with the action that the audit trail names and the scope that it takes.
-fn row<F, Fut>(method: Method, template: &'static str, handler: F, action: Action, scope: Scope) -> Route<Service>
+fn row<F, Fut>(
+    method: Method,
+    template: &'static str,
+    handler: F,
+    action: Action,
+    scope: Scope,
+) -> Route<Service>
 where
     F: Fn(Request, Caller) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = scaivault_core::Result<Reply>> + Send + 'static,

@@ -40,7 +40,11 @@ struct PolicyBody {
 impl PolicyBody {
     fn parse(self) -> Result<PolicyDocument> {
         check_scope(self.scope.as_deref())?;
-        PolicyDocument::parse(PolicyWrite { name: self.name, description: self.description, rules: self.rules })
+        PolicyDocument::parse(PolicyWrite {
+            name: self.name,
+            description: self.description,
+            rules: self.rules,
+        })
     }
 }
 

@@ -2,8 +2,8 @@ use http::{HeaderValue, header};
 use scaivault_core::{
     Code, Error, Result,
     secrets::{
-        Expectation, Expires, ListFilter, Metadata, SecretData, SecretItem, SecretPatch, SecretPath, SecretType,
-        SecretWrite, WriteOptions,
+        Expectation, Expires, ListFilter, Metadata, SecretData, SecretItem, SecretPatch, SecretPath,
+        SecretType, SecretWrite, WriteOptions,
     },
 };
 use scaivault_kms::Secret;
@@ -71,13 +71,18 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D
 impl PutOptions {
     fn parse(self) -> Result<(WriteOptions, Option<i64>)> {
         let expires = match (self.expires_in, self.expires_at) {
-            (Some(_), Some(_)) => return Err(Error::field("options.expires_in", "stands beside options.expires_at")),
+            (Some(_), Some(_)) => {
+                return Err(Error::field("options.expires_in", "stands beside options.expires_at"));
+            }
             (Some(text), None) => Some(Some(Expires::In(wire::duration("options.expires_in", &text)?))),
-            (None, Some(Some(text))) => Some(Some(Expires::At(wire::time_field("options.expires_at", &text)?))),
+            (None, Some(Some(text))) => {
+                Some(Some(Expires::At(wire::time_field("options.expires_at", &text)?)))
+            }
             (None, Some(None)) => Some(None),
             (None, None) => None,
         };
-        let notify_before = self.notify_before.as_deref().map(WriteOptions::parse_notify_before).transpose()?;
+        let notify_before =
+            self.notify_before.as_deref().map(WriteOptions::parse_notify_before).transpose()?;
         Ok((WriteOptions { max_versions: self.max_versions, expires, notify_before }, self.cas))
     }
 }

@@ -23,7 +23,8 @@ pub(super) fn envelope<T: Serialize>(name: &str, page: Page<T>) -> Result<serde_
 
 /// A duration in a field of a body or a query.
 pub(super) fn duration(field: &str, text: &str) -> Result<DurationText> {
-    text.parse().map_err(|error: Error| Error::new(Code::InvalidDuration, format!("{field}: {}", error.message())))
+    text.parse()
+        .map_err(|error: Error| Error::new(Code::InvalidDuration, format!("{field}: {}", error.message())))
 }
 
 /// A time in a field of a body: RFC 3339 with an offset.
@@ -80,7 +81,14 @@ mod tests {
     #[test]
     fn times_are_rfc_3339_with_an_offset() {
         assert_eq!(parse_time("2026-11-22T02:29:00Z"), parse_time("2026-11-22T03:29:00+01:00"));
-        for bad in ["", "2026-11-22", "2026-11-22T02:29:00", "now", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-01:00"] {
+        for bad in [
+            "",
+            "2026-11-22",
+            "2026-11-22T02:29:00",
+            "now",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-01:00",
+        ] {
             assert_eq!(parse_time(bad), None, "{bad:?}");
         }
     }

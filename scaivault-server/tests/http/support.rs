@@ -46,7 +46,8 @@ impl App for State {
     }
 
     async fn refused(&self, _: &String, refusal: Refusal, error: Error) -> Error {
-        let line = format!("{} {} {}", refusal.action, refusal.about.unwrap_or_default(), error.code().as_str());
+        let line =
+            format!("{} {} {}", refusal.action, refusal.about.unwrap_or_default(), error.code().as_str());
         self.refusals.lock().unwrap().push(line);
         error
     }

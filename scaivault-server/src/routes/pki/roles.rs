@@ -35,7 +35,8 @@ struct RoleBody {
 
 impl RoleBody {
     fn parse(self) -> Result<RolePatch> {
-        let duration = |field: &str, text: Option<String>| text.map(|text| wire::duration(field, &text)).transpose();
+        let duration =
+            |field: &str, text: Option<String>| text.map(|text| wire::duration(field, &text)).transpose();
         Ok(RolePatch {
             ca_id: self.ca_id,
             allowed_domains: self.allowed_domains,
