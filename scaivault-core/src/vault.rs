@@ -229,6 +229,18 @@ impl VaultBuilder {
         state
     }
 
+    /// Brings the schema up to date without opening the vault.
+    ///
+    /// # Errors
+    /// [`Code::InvalidState`] if the schema is ahead of this build or was changed by hand;
+    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
+    pub async fn migrate_now(&self) -> Result<()> {
+        let db = Db::open(&self.database).await?;
+        let done = db.migrate().await;
+        db.close().await;
+        done
+    }
+
     /// Opens the vault. Needs a tokio runtime, here and for every verb.
     ///
     /// # Errors

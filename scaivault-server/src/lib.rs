@@ -4,5 +4,10 @@
 //! Everything is built around one [table of routes](http::router) and an [`App`](http::router::App).
 
 pub mod app;
+pub mod commands;
+pub mod config;
+pub mod dev;
+pub mod egress;
 pub mod http;
+pub mod logging;
 pub mod routes;

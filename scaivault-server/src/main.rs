@@ -1,3 +1,7 @@
 //! The binary `scaivault-server`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    scaivault_server::commands::run()
+}

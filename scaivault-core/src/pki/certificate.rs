@@ -1,5 +1,4 @@
-use scaivault_kms::Secret;
-use scaivault_pki::{Issued, pem};
+use scaivault_pki::Issued;
 
 use super::{
     Pki, PrivateKeyPem,
@@ -52,7 +51,7 @@ impl<'a> Pki<'a> {
             let key = match row.take_key() {
                 Some(sealed) => {
                     let pkcs8 = permit.keys().await?.open(&key_slot(permit.tenant(), &[id]), &sealed)?;
-                    Some(PrivateKeyPem(pem::encode_private_key(&pkcs8)))
+                    Some(PrivateKeyPem::from_pkcs8(&pkcs8))
                 }
                 None => None,
             };
@@ -106,10 +105,6 @@ pub(super) async fn insert_certificate(
 /// The one place of a kept private key.
 pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
     Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }
-}
-
-pub(super) fn private_key_pem(pkcs8: &Secret) -> PrivateKeyPem {
-    PrivateKeyPem(pem::encode_private_key(pkcs8))
 }
 
 async fn find(permit: &Permit<'_>, id: &str) -> Result<CertificateRow> {

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::{
     Pki,
     ca::{generate_key, inactive, issuer, new_serial, told},
-    certificate::{Inventory, insert_certificate, key_slot, private_key_pem},
+    certificate::{Inventory, insert_certificate, key_slot},
     store::{RoleRow, sql},
-    types::{IssueWrite, IssuedCertificate},
+    types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
 use crate::{
     Result, Scope,
@@ -92,7 +92,7 @@ async fn issue(
     tx.commit(IssuedCertificate {
         id,
         certificate: issued.pem(),
-        private_key: private_key_pem(&pkcs8),
+        private_key: PrivateKeyPem::from_pkcs8(&pkcs8),
         ca_chain: ca.chain.clone(),
         serial_number: issued.serial.to_string(),
         not_before: issued.not_before,

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use scaivault_kms::KeySpec;
-use scaivault_pki::{RevocationReason, RoleConfig, Subject};
+use scaivault_kms::{KeySpec, Secret};
+use scaivault_pki::{RevocationReason, RoleConfig, Subject, pem};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -200,7 +200,7 @@ impl PublicCrl {
     /// PEM.
     #[must_use]
     pub fn pem(&self) -> String {
-        scaivault_pki::pem::encode("X509 CRL", &self.der)
+        pem::encode("X509 CRL", &self.der)
     }
 }
 
@@ -403,6 +403,12 @@ pub struct IssueWrite {
 pub struct PrivateKeyPem(pub(super) Zeroizing<String>);
 
 impl PrivateKeyPem {
+    /// Encodes a PKCS #8 key.
+    #[must_use]
+    pub fn from_pkcs8(pkcs8: &Secret) -> Self {
+        Self(pem::encode_private_key(pkcs8))
+    }
+
     /// The text. Whoever calls this answers for where it goes.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -94,9 +94,20 @@ impl<A: App> Server<A> {
         limits: Limits,
     ) -> Result<Self, BindError> {
         let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
+        Ok(Self::on(listener, app, router, tls, limits))
+    }
+
+    /// Serves on a listener that is bound already.
+    pub fn on(
+        listener: TcpListener,
+        app: Arc<A>,
+        router: Router<A>,
+        tls: Option<TlsAcceptor>,
+        limits: Limits,
+    ) -> Self {
         let (body_bytes, body_time, tls_on) = (limits.body_bytes, limits.body_time, tls.is_some());
         let shared = Arc::new(Shared { app, router, body_bytes, body_time, tls: tls_on });
-        Ok(Self { shared, listener, tls, limits })
+        Self { shared, listener, tls, limits }
     }
 
     /// Where it listens.

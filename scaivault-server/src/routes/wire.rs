@@ -39,7 +39,7 @@ pub(super) fn time_parameter(name: &str, text: &str) -> Result<OffsetDateTime> {
 }
 
 fn parse_time(text: &str) -> Option<OffsetDateTime> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.to_offset(time::UtcOffset::UTC);
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(time::UtcOffset::UTC)?;
     (1970..=9999).contains(&time.year()).then_some(time)
 }
 

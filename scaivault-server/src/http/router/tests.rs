@@ -8,6 +8,10 @@ impl App for Nobody {
     async fn identify(&self, _: &Head) -> Result<()> {
         Ok(())
     }
+
+    async fn refused(&self, (): &(), _: Refusal, error: Error) -> Error {
+        error
+    }
 }
 
 async fn open(_: Request<Nobody>) -> Result<Reply> {

@@ -1,0 +1,77 @@
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use scaivault_core::{Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault};
+use tokio::net::TcpListener;
+
+use super::{Failure, say, serve, start};
+use crate::{
+    config::DevConfig,
+    dev::{Claims, DataDir, DevIssuer, PARTNER, TENANT},
+    logging,
+};
+
+/// `dev`: everything with nothing installed, on this machine only.
+pub(super) async fn dev(bind: SocketAddr, data_dir: Option<&Path>) -> Result<(), Failure> {
+    if !bind.ip().is_loopback() {
+        let message =
+            format!("--bind {bind}: development mode listens on loopback only, such as 127.0.0.1:8443");
+        return Err(Failure::settings(message));
+    }
+    let config = DevConfig::from_env()?;
+    logging::start(config.log);
+    let dir = DataDir::open(data_dir)
+        .map_err(|error| Failure::general(format!("the data folder cannot be used: {error}")))?;
+    let issuer = DevIssuer::open(dir.path()).map_err(Failure::general)?;
+    let database = match &config.database {
+        Some(database) => serve::database(database)?,
+        None => Database::sqlite(dir.database()),
+    };
+    let listener = TcpListener::bind(bind)
+        .await
+        .map_err(|error| Failure::general(format!("cannot listen on {bind}: {error}")))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let vault = Vault::builder(database, dir.root_key().map_err(Failure::general)?)
+        .base_url(&url)
+        .default_partner(PartnerId::parse(PARTNER)?)
+        .open()
+        .await?;
+    greet(&url, &issuer, &dir, data_dir.is_some())?;
+    start::serve(listener, vault, verifier(&issuer)?, None, Duration::from_secs(30)).await
+}
+
+fn verifier(issuer: &DevIssuer) -> Result<TokenVerifier, Failure> {
+    let settings = TokenSettings {
+        issuers: vec![DevIssuer::ISSUER.to_owned()],
+        audiences: vec![DevIssuer::AUDIENCE.to_owned()],
+        default_partner: None,
+    };
+    let keys = Arc::new(StaticJwks::new(issuer.jwks()));
+    TokenVerifier::new(keys, settings, Arc::new(SystemClock)).map_err(Failure::general)
+}
+
+/// The lines that a script cuts, then a hint for people.
+fn greet(url: &str, issuer: &DevIssuer, dir: &DataDir, kept: bool) -> Result<(), Failure> {
+    let claims = Claims {
+        identity: "user:admin@dev.example".to_owned(),
+        tenant: TENANT.to_owned(),
+        scopes: "admin".to_owned(),
+        groups: Vec::new(),
+        roles: vec!["tenant_admin".to_owned()],
+        ttl: Duration::from_secs(24 * 3600),
+    };
+    let token = issuer.token(&claims).map_err(Failure::general)?;
+    let kept = if kept { "kept" } else { "removed when this stops" };
+    say(&format!(
+        "url: {url}\n\
+         tenant: {TENANT}\n\
+         admin token: {token}\n\
+         data: {} ({kept})\n\
+         \n\
+         This is development mode: a software root key, tokens of its own, this machine only. Try:\n\
+         \n  export TOKEN=<the admin token>\n  \
+         curl -X PUT {url}/v1/secrets/app/db -H \"Authorization: Bearer $TOKEN\" \\\n    \
+         -H 'Content-Type: application/json' -d '{{\"data\": {{\"password\": \"correct horse\"}}}}'\n  \
+         curl {url}/v1/secrets/app/db -H \"Authorization: Bearer $TOKEN\"\n",
+        dir.path().display(),
+    ))
+}

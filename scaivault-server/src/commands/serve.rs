@@ -1,0 +1,64 @@
+use std::sync::Arc;
+
+use scaivault_core::{Database, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault, VaultBuilder};
+use scaivault_kms::local::{KeyFile, LocalProvider};
+use tokio::net::TcpListener;
+
+use super::{Failure, start};
+use crate::{
+    config::{self, Config, DatabaseKind},
+    egress::HttpJwks,
+    http::tls,
+    logging,
+};
+
+/// `serve`: the API with the settings of the environment.
+pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
+    let config = Config::from_env()?;
+    logging::start(config.log);
+    let acceptor = match &config.http.tls {
+        Some(files) => Some(tls::acceptor(&files.certificates, &files.key).map_err(Failure::settings)?),
+        None => None,
+    };
+    let verifier = verifier(&config)?;
+    let vault = builder(&config)?.migrate(config.migrate_on_start && !no_migrate).open().await?;
+    let listener = TcpListener::bind(config.http.bind)
+        .await
+        .map_err(|error| Failure::general(format!("cannot listen on {}: {error}", config.http.bind)))?;
+    tracing::info!(address = %config.http.bind, tls = acceptor.is_some(), "serving");
+    start::serve(listener, vault, verifier, acceptor, config.http.drain).await
+}
+
+/// The vault that the settings describe, not opened yet.
+pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
+    let key = KeyFile::open(&config.kms.key_file).map_err(Failure::settings)?;
+    Ok(Vault::builder(database(&config.database)?, Arc::new(LocalProvider::new(key)))
+        .base_url(config.http.base_url.as_str())
+        .key_cache_ttl(config.kms.cache_ttl)
+        .soft_delete_retention(config.soft_delete_retention)
+        .tenant_admin_bypass(config.tenant_admin_bypass))
+}
+
+/// The database that the settings name.
+pub(super) fn database(config: &config::Database) -> Result<Database, Failure> {
+    match config.url.kind() {
+        DatabaseKind::Postgres => {
+            Database::postgres(config.url.expose(), config.pool_size).map_err(Failure::settings)
+        }
+        DatabaseKind::Sqlite => {
+            let url = config.url.expose();
+            let path = url.strip_prefix("sqlite:").unwrap_or(url);
+            Ok(Database::sqlite(path.strip_prefix("//").unwrap_or(path)))
+        }
+    }
+}
+
+fn verifier(config: &Config) -> Result<TokenVerifier, Failure> {
+    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(&config.identity).map_err(Failure::general)?);
+    let settings = TokenSettings {
+        issuers: vec![config.identity.issuer.as_str().to_owned()],
+        audiences: config.identity.audiences.clone(),
+        default_partner: None,
+    };
+    TokenVerifier::new(source, settings, Arc::new(SystemClock)).map_err(Failure::settings)
+}

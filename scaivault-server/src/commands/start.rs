@@ -1,0 +1,39 @@
+//! What `serve` and `dev` share: a vault behind a listener, until somebody says stop.
+
+use std::{sync::Arc, time::Duration};
+
+use scaivault_core::{TokenVerifier, Vault};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::Failure;
+use crate::{
+    app::Service,
+    http::{
+        serve::{Limits, Server},
+        stop,
+    },
+    routes,
+};
+
+/// Serves until the first signal, finishes what has begun, then closes the vault.
+pub(super) async fn serve(
+    listener: TcpListener,
+    vault: Vault,
+    verifier: TokenVerifier,
+    tls: Option<TlsAcceptor>,
+    drain: Duration,
+) -> Result<(), Failure> {
+    let stop = stop::on_signals()?;
+    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone() });
+    let router = routes::router().map_err(Failure::general)?;
+    let limits = Limits { drain_time: drain, ..Limits::default() };
+    let jobs = vault.spawn_jobs();
+    let ended = Server::on(listener, app, router, tls, limits).run(stop).await;
+    jobs.abort();
+    // A job that was aborted has ended when this returns, and its transaction with it.
+    let _ = jobs.await;
+    vault.close().await;
+    tracing::info!(?ended, "stopped");
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! Settings: environment variables, all problems told at once, nothing unknown accepted.
+//!
+//! `Config::from_vars` is pure; [`Config::from_env`] is the one place that reads the environment.
+
+mod names;
+mod read;
+mod value;
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use read::Reader;
+use scaivault_core::limits;
+pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Issuer, Level};
+
+/// Everything `serve` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the state is.
+    pub database: Database,
+    /// Where to listen and what to say about it.
+    pub http: Http,
+    /// Whose tokens to believe.
+    pub identity: Identity,
+    /// What holds the root key.
+    pub kms: Kms,
+    /// How to log.
+    pub log: Log,
+    /// `MIGRATE_ON_START`: whether `serve` brings the schema up to date itself.
+    pub migrate_on_start: bool,
+    /// `SOFT_DELETE_RETENTION`: how long a deleted secret can be restored.
+    pub soft_delete_retention: Duration,
+    /// `TENANT_ADMIN_BYPASS`: whether tenant administrators are allowed every path of their tenant.
+    pub tenant_admin_bypass: bool,
+}
+
+/// Where the state is.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `DATABASE_URL`, or the content of `DATABASE_URL_FILE`.
+    pub url: DatabaseUrl,
+    /// `DB_POOL_SIZE`: connections, 1 to 100.
+    pub pool_size: u32,
+}
+
+/// Where to listen and what to say about it.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// `BIND_ADDRESS`.
+    pub bind: SocketAddr,
+    /// `BASE_URL`: how the world reaches us, without a trailing slash.
+    pub base_url: Base,
+    /// `TLS_CERT_FILE` and `TLS_KEY_FILE`; plain HTTP without them.
+    pub tls: Option<TlsFiles>,
+    /// `DRAIN_TIMEOUT`: how long a stop waits for what has begun.
+    pub drain: Duration,
+}
+
+/// The two files of a server certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first, PEM.
+    pub certificates: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Whose tokens to believe.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `SCAIKEY_URL`: the issuer.
+    pub issuer: Issuer,
+    /// `SCAIKEY_JWKS_URL`: its keys; discovered if absent.
+    pub jwks: Option<Issuer>,
+    /// `JWT_AUDIENCE`: a token must name one of these.
+    pub audiences: Vec<String>,
+}
+
+/// What holds the root key: in this build a key file.
+#[derive(Clone, Debug)]
+pub struct Kms {
+    /// `KMS_LOCAL_KEY_FILE`.
+    pub key_file: PathBuf,
+    /// `KEY_CACHE_TTL`: how long unwrapped keys stay in memory; zero is one KMS call a request.
+    pub cache_ttl: Duration,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `LOG_LEVEL`.
+    pub level: Level,
+    /// `LOG_FORMAT`.
+    pub format: Format,
+}
+
+/// What `migrate` needs to know: any other setting may be absent, but not wrong.
+#[derive(Clone, Debug)]
+pub struct MigrateConfig {
+    /// Where the state is.
+    pub database: Database,
+    /// How to log.
+    pub log: Log,
+}
+
+/// What `dev` takes from the environment: everything else it brings itself.
+#[derive(Clone, Debug)]
+pub struct DevConfig {
+    /// Where the state is, if not in the data folder.
+    pub database: Option<Database>,
+    /// How to log.
+    pub log: Log,
+}
+
+/// What is wrong with the settings: one sentence each, none with a secret in it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(Vec<String>);
+
+impl Config {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_vars(environment()?, &read_file)
+    }
+
+    /// The settings in `vars`; `file` reads the files that `*_FILE` variables name.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+        file: &dyn Fn(&std::path::Path) -> io::Result<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut from = Reader::new(vars, file);
+        let (database, log) = (database(&mut from), log(&mut from));
+        let http = http(&mut from);
+        let identity = identity(&mut from);
+        let kms = kms(&mut from);
+        let migrate_on_start = from.flag("MIGRATE_ON_START", true);
+        let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
+        let tenant_admin_bypass = from.flag("TENANT_ADMIN_BYPASS", true);
+        let problems = from.finish();
+        match (database, http, identity, kms) {
+            (Some(database), Some(http), Some(identity), Some(kms)) if problems.is_empty() => Ok(Self {
+                database,
+                http,
+                identity,
+                kms,
+                log,
+                migrate_on_start,
+                soft_delete_retention,
+                tenant_admin_bypass,
+            }),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+impl MigrateConfig {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_vars(environment()?, &read_file)
+    }
+
+    /// The settings in `vars`, as [`Config::from_vars`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+        file: &dyn Fn(&std::path::Path) -> io::Result<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut from = Reader::new(vars, file);
+        let (database, log) = (database(&mut from), log(&mut from));
+        let problems = from.finish();
+        match database {
+            Some(database) if problems.is_empty() => Ok(Self { database, log }),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+impl DevConfig {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut from = Reader::new(environment()?, &read_file);
+        let named = from.has("DATABASE_URL") || from.has("DATABASE_URL_FILE");
+        let database = if named { database(&mut from) } else { None };
+        let log = log(&mut from);
+        let problems = from.finish();
+        if problems.is_empty() { Ok(Self { database, log }) } else { Err(ConfigError(problems)) }
+    }
+}
+
+impl Log {
+    /// `LOG_LEVEL` and `LOG_FORMAT` alone, for commands that need no other setting.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut from = Reader::new(environment()?, &read_file);
+        let log = log(&mut from);
+        let problems = from.finish();
+        if problems.is_empty() { Ok(log) } else { Err(ConfigError(problems)) }
+    }
+}
+
+fn database(from: &mut Reader<'_>) -> Option<Database> {
+    let url = from.secret("DATABASE_URL", "DATABASE_URL_FILE");
+    let url = from.parsed("DATABASE_URL", url, DatabaseUrl::parse);
+    let pool_size = from.number("DB_POOL_SIZE", 16, 1..=100);
+    Some(Database { url: url?, pool_size })
+}
+
+fn http(from: &mut Reader<'_>) -> Option<Http> {
+    let bind = from.text("BIND_ADDRESS").unwrap_or_else(|| "0.0.0.0:8443".to_owned());
+    let bind = from.parsed("BIND_ADDRESS", Some(bind), value::address);
+    let base_url = from.required("BASE_URL");
+    let base_url = from.parsed("BASE_URL", base_url, Base::parse);
+    let tls = match (from.text("TLS_CERT_FILE"), from.text("TLS_KEY_FILE")) {
+        (None, None) => None,
+        (Some(certificates), Some(key)) => {
+            Some(TlsFiles { certificates: certificates.into(), key: key.into() })
+        }
+        (Some(_), None) => {
+            from.problem("TLS_CERT_FILE is set without TLS_KEY_FILE; TLS needs both, plain HTTP neither.");
+            None
+        }
+        (None, Some(_)) => {
+            from.problem("TLS_KEY_FILE is set without TLS_CERT_FILE; TLS needs both, plain HTTP neither.");
+            None
+        }
+    };
+    let drain = from.duration("DRAIN_TIMEOUT", Duration::from_secs(30));
+    Some(Http { bind: bind?, base_url: base_url?, tls, drain })
+}
+
+fn identity(from: &mut Reader<'_>) -> Option<Identity> {
+    let issuer = from.required("SCAIKEY_URL");
+    let issuer = from.parsed("SCAIKEY_URL", issuer, Issuer::parse);
+    let jwks = from.text("SCAIKEY_JWKS_URL");
+    let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, Issuer::parse);
+    let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
+    let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
+    Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
+}
+
+fn kms(from: &mut Reader<'_>) -> Option<Kms> {
+    let provider = from.required("KMS_PROVIDER");
+    let provider = from.parsed("KMS_PROVIDER", provider, value::kms_provider);
+    let key_file = from.text("KMS_LOCAL_KEY_FILE");
+    if provider.is_some() && key_file.is_none() {
+        from.problem("KMS_LOCAL_KEY_FILE is required with KMS_PROVIDER=local.");
+    }
+    let cache_ttl = from.duration("KEY_CACHE_TTL", limits::KEY_CACHE_TTL);
+    provider?;
+    Some(Kms { key_file: key_file?.into(), cache_ttl })
+}
+
+fn log(from: &mut Reader<'_>) -> Log {
+    let (level, format) = (from.text("LOG_LEVEL"), from.text("LOG_FORMAT"));
+    Log {
+        level: from.parsed("LOG_LEVEL", level, Level::parse).unwrap_or_default(),
+        format: from.parsed("LOG_FORMAT", format, Format::parse).unwrap_or_default(),
+    }
+}
+
+fn environment() -> Result<Vec<(String, String)>, ConfigError> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    let vars = std::env::vars_os();
+    let mut readable = Vec::new();
+    let mut problems = Vec::new();
+    for (name, value) in vars {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => readable.push((name, value)),
+            (Ok(name), Err(_)) if names::is_ours(&name) => problems.push(format!("{name} is not UTF-8.")),
+            _ => {}
+        }
+    }
+    if problems.is_empty() { Ok(readable) } else { Err(ConfigError(problems)) }
+}
+
+fn read_file(path: &std::path::Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+impl ConfigError {
+    /// The sentences.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the settings are not usable:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Which variables are ours.
+
+/// Variables that this build reads.
+pub(super) const READ: &[&str] = &[
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "DB_POOL_SIZE",
+    "BIND_ADDRESS",
+    "BASE_URL",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+    "SCAIKEY_URL",
+    "SCAIKEY_JWKS_URL",
+    "JWT_AUDIENCE",
+    "KMS_PROVIDER",
+    "KMS_LOCAL_KEY_FILE",
+    "KEY_CACHE_TTL",
+    "MIGRATE_ON_START",
+    "SOFT_DELETE_RETENTION",
+    "TENANT_ADMIN_BYPASS",
+    "DRAIN_TIMEOUT",
+];
+
+/// Variables of the product that this build does not support: whoever sets one counts on what it does.
+const LATER: &[&str] = &[
+    "DATABASE_URL_READ",
+    "REDIS_URL",
+    "TLS_CLIENT_CA_FILE",
+    "BOOTSTRAP_SUPER_ADMIN",
+    "KMS_KEY_ID",
+    "KMS_KEY_ID_SECONDARY",
+    "KMS_KEY_NAME",
+    "KMS_KEY_URL",
+    "VAULT_ADDR",
+    "VAULT_TOKEN",
+    "VAULT_TRANSIT_MOUNT",
+    "VAULT_TRANSIT_KEY",
+    "PKCS11_LIBRARY",
+    "PKCS11_SLOT",
+    "PKCS11_PIN",
+    "PKCS11_KEY_LABEL",
+    "OBJECT_STORE_PROVIDER",
+    "OBJECT_STORE_BUCKET",
+    "OBJECT_STORE_REGION",
+    "OBJECT_STORE_ENDPOINT",
+    "OBJECT_STORE_ACCESS_KEY_ID",
+    "OBJECT_STORE_SECRET_ACCESS_KEY",
+    "SCAIKEY_WEBHOOK_SECRET",
+    "IDENTITY_SYNC_INTERVAL",
+    "METRICS_BIND_ADDRESS",
+    "TRUSTED_PROXIES",
+    "WEBHOOK_ALLOWED_CIDRS",
+    "MFA_WINDOW",
+    "AUDIT_RETENTION",
+    "HTTP_CHALLENGE_BIND",
+];
+
+/// Prefixes under which a name that we do not know is a mistake rather than somebody else's.
+const PREFIXES: &[&str] = &[
+    "DATABASE_",
+    "DB_POOL_",
+    "KMS_",
+    "KEY_CACHE_",
+    "SCAIKEY_",
+    "TLS_",
+    "JWT_",
+    "LOG_",
+    "RATE_LIMIT_",
+    "REDIS_",
+    "VAULT_",
+    "PKCS11_",
+    "OBJECT_STORE_",
+    "AUDIT_",
+    "METRICS_",
+    "SCAIVAULT_",
+    "WEBHOOK_",
+    "IDENTITY_",
+    "BOOTSTRAP_",
+    "SOFT_DELETE_",
+    "TENANT_ADMIN_",
+    "HTTP_CHALLENGE_",
+];
+
+/// Variables of the clients of this product, which may share a shell with it.
+const CLIENTS: &[&str] = &[
+    "SCAIVAULT_URL",
+    "SCAIVAULT_TOKEN",
+    "SCAIVAULT_TOKEN_FILE",
+    "SCAIVAULT_PARTNER_ID",
+    "SCAIVAULT_TENANT_ID",
+    "SCAIVAULT_DEBUG",
+    "SCAIVAULT_READ_ONLY",
+    "SCAIVAULT_MASK_VALUES",
+    "SCAIVAULT_ALLOWED_PATHS",
+    "SCAIVAULT_DENIED_PATHS",
+];
+
+/// Whether a variable is read by us, or looks as if it were meant to be.
+pub(super) fn is_ours(name: &str) -> bool {
+    READ.contains(&name) || objection(name).is_some()
+}
+
+/// Why a variable must not be set; `None` if we read it or if it is none of our business.
+pub(super) fn objection(name: &str) -> Option<String> {
+    if READ.contains(&name) || CLIENTS.contains(&name) || is_service_link(name) {
+        return None;
+    }
+    if LATER.contains(&name) || name.starts_with("RATE_LIMIT_") {
+        return Some(format!("{name} is set, but this build does not support it; unset it."));
+    }
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix)).then(|| {
+        let known = name.strip_suffix("_FILE").filter(|base| READ.contains(base));
+        match known {
+            Some(base) => format!("{name} is not a setting: {base} cannot be read from a file."),
+            None => format!("{name} is not a setting of this server; check its spelling or unset it."),
+        }
+    })
+}
+
+/// Whether Kubernetes sets such a variable for a service that happens to be named `vault`, `redis` and so on
+/// (`REDIS_SERVICE_HOST`, `REDIS_PORT`, `REDIS_PORT_6379_TCP_ADDR`).
+fn is_service_link(name: &str) -> bool {
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    let Some((_, rest)) = name.split_once("_PORT") else { return false };
+    let mut parts = rest.strip_prefix('_').unwrap_or(rest).split('_');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(""), None, ..) => true,
+        (Some(port), Some("TCP" | "UDP" | "SCTP"), part, None) => {
+            let known = part.is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
+            known && port.bytes().all(|b| b.is_ascii_digit())
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,218 @@
+use std::path::Path;
+
+use super::*;
+
+const CANARY: &str = "hunter2-canary";
+
+fn serve(extra: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let base = [
+        ("DATABASE_URL", "postgresql://app:hunter2-canary@db:5432/scaivault?sslmode=require"),
+        ("BASE_URL", "https://vault.example"),
+        ("SCAIKEY_URL", "https://scaikey.example"),
+        ("KMS_PROVIDER", "local"),
+        ("KMS_LOCAL_KEY_FILE", "/etc/scaivault/root.key"),
+        ("PATH", "/usr/bin"),
+    ];
+    let mut vars: std::collections::BTreeMap<&str, &str> = base.into_iter().collect();
+    for (name, value) in extra {
+        if *value == "-" {
+            vars.remove(name);
+        } else {
+            vars.insert(name, value);
+        }
+    }
+    let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Config::from_vars(vars, &|path: &Path| match path.to_str() {
+        Some("/run/db") => Ok(format!("postgres://app:{CANARY}@db/x\n")),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    })
+}
+
+/// The only problem.
+fn problem(extra: &[(&str, &str)]) -> String {
+    let error = serve(extra).unwrap_err();
+    assert!(!error.to_string().contains(CANARY), "{error}");
+    assert_eq!(error.problems().len(), 1, "{error}");
+    error.problems()[0].clone()
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let config = serve(&[]).unwrap();
+    assert_eq!(config.http.bind.to_string(), "0.0.0.0:8443");
+    assert_eq!((config.http.tls, config.http.drain.as_secs()), (None, 30));
+    assert_eq!(config.http.base_url.as_str(), "https://vault.example");
+    assert_eq!(config.identity.audiences, ["scaivault"]);
+    assert_eq!((config.identity.issuer.as_str(), config.identity.jwks), ("https://scaikey.example", None));
+    assert_eq!((config.database.pool_size, config.database.url.kind()), (16, DatabaseKind::Postgres));
+    assert_eq!(config.kms.cache_ttl.as_secs(), 60);
+    assert_eq!(config.log, Log { level: Level::Info, format: Format::Json });
+    assert!(config.migrate_on_start && config.tenant_admin_bypass);
+    assert_eq!(config.soft_delete_retention.as_secs(), 30 * 24 * 3600);
+}
+
+#[test]
+fn every_setting_can_be_set() {
+    let config = serve(&[
+        ("DATABASE_URL", "sqlite:/var/lib/vault.db"),
+        ("DB_POOL_SIZE", "100"),
+        ("BIND_ADDRESS", "[::1]:9000"),
+        ("TLS_CERT_FILE", "/c"),
+        ("TLS_KEY_FILE", "/k"),
+        ("SCAIKEY_URL", "http://127.0.0.1:4000"),
+        ("SCAIKEY_JWKS_URL", "http://[::1]:4000/jwks"),
+        ("JWT_AUDIENCE", "a, b"),
+        ("KEY_CACHE_TTL", "0s"),
+        ("MIGRATE_ON_START", "false"),
+        ("SOFT_DELETE_RETENTION", "2w"),
+        ("TENANT_ADMIN_BYPASS", "false"),
+        ("DRAIN_TIMEOUT", "5m"),
+        ("LOG_LEVEL", "debug"),
+        ("LOG_FORMAT", "text"),
+    ])
+    .unwrap();
+    assert_eq!(config.database.url.expose(), "sqlite:/var/lib/vault.db");
+    assert_eq!(config.http.tls.unwrap().key, Path::new("/k"));
+    assert_eq!((config.identity.audiences.join("|"), config.kms.cache_ttl), ("a|b".into(), Duration::ZERO));
+    assert_eq!((config.http.drain.as_secs(), config.soft_delete_retention.as_secs()), (300, 14 * 86_400));
+    assert!(!config.migrate_on_start && !config.tenant_admin_bypass);
+}
+
+#[test]
+fn every_problem_is_told_at_once_and_named() {
+    let error = Config::from_vars(
+        [("LOG_LEVEL", "loud"), ("KMS_KEY_ID", "arn"), ("DATABSE_URL", "x"), ("DATABASE_POOL", "x")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        &read_file,
+    )
+    .unwrap_err();
+    let text = error.to_string();
+    for name in [
+        "LOG_LEVEL",
+        "KMS_KEY_ID",
+        "DATABASE_POOL",
+        "DATABASE_URL, or",
+        "BASE_URL",
+        "SCAIKEY_URL",
+        "KMS_PROVIDER",
+    ] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+    assert_eq!(error.problems().len(), 7, "{text}");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    assert!(
+        problem(&[("DATABASE_URL_FILE", "/run/db")])
+            .contains("DATABASE_URL and DATABASE_URL_FILE are both set")
+    );
+    assert!(problem(&[("TLS_CERT_FILE", "/c")]).starts_with("TLS_CERT_FILE is set without TLS_KEY_FILE"));
+    assert!(problem(&[("TLS_KEY_FILE", "/k")]).starts_with("TLS_KEY_FILE is set without TLS_CERT_FILE"));
+    assert!(problem(&[("KMS_LOCAL_KEY_FILE", "-")]).contains("KMS_LOCAL_KEY_FILE is required"));
+    assert_eq!(problem(&[("BASE_URL", " ")]), "BASE_URL is set but empty; give it a value or unset it.");
+}
+
+#[test]
+fn a_secret_comes_from_a_file_too_and_is_never_shown() {
+    let config = serve(&[("DATABASE_URL", "-"), ("DATABASE_URL_FILE", "/run/db")]).unwrap();
+    assert_eq!(config.database.url.expose(), format!("postgres://app:{CANARY}@db/x"));
+    assert!(!format!("{config:?}").contains(CANARY));
+    let missing = problem(&[("DATABASE_URL", "-"), ("DATABASE_URL_FILE", "/run/none")]);
+    assert!(missing.starts_with("DATABASE_URL_FILE names a file that cannot be read"), "{missing}");
+}
+
+#[test]
+fn wrong_values_are_refused_without_being_repeated() {
+    for (name, value) in [
+        ("DATABASE_URL", "mysql://app:hunter2-canary@db/x"),
+        ("DATABASE_URL", "hunter2-canary"),
+        ("DATABASE_URL", "sqlite:"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite::memory:"),
+        ("DATABASE_URL", "postgres:///hunter2-canary"),
+        ("BASE_URL", "https://alice:hunter2-canary@vault.example"),
+        ("BASE_URL", "https://vault.example/"),
+        ("BASE_URL", "https://vault.example/v1"),
+        ("BASE_URL", "https://vault.example?x"),
+        ("BASE_URL", "https://vault.example:443"),
+        ("BASE_URL", "vault.example"),
+        ("BASE_URL", "ftp://vault.example"),
+        ("SCAIKEY_URL", "http://scaikey.example"),
+        ("SCAIKEY_URL", "https://scaikey.example/"),
+        ("SCAIKEY_URL", "https://:hunter2-canary@scaikey.example"),
+        ("SCAIKEY_JWKS_URL", "http://scaikey.example/jwks"),
+        ("BIND_ADDRESS", "localhost:8443"),
+        ("BIND_ADDRESS", "8443"),
+        ("DB_POOL_SIZE", "0"),
+        ("DB_POOL_SIZE", "101"),
+        ("KEY_CACHE_TTL", "60"),
+        ("KEY_CACHE_TTL", "0"),
+        ("KEY_CACHE_TTL", "060s"),
+        ("KEY_CACHE_TTL", "1h30m"),
+        ("DRAIN_TIMEOUT", "-1s"),
+        ("DRAIN_TIMEOUT", "99999999999999999999s"),
+        ("SOFT_DELETE_RETENTION", "18446744073709551615w"),
+        ("MIGRATE_ON_START", "yes"),
+        ("TENANT_ADMIN_BYPASS", "1"),
+        ("JWT_AUDIENCE", "a,,b"),
+        ("LOG_FORMAT", "xml"),
+        ("KMS_PROVIDER", "hunter2-canary"),
+    ] {
+        let problem = problem(&[(name, value)]);
+        assert!(problem.starts_with(name) && problem.ends_with('.'), "{name}={value}: {problem}");
+    }
+}
+
+#[test]
+fn what_this_build_does_not_have_is_said() {
+    for name in ["aws", "gcp", "azure", "hashicorp", "hashicorp_vault", "vault", "pkcs11", "tpm"] {
+        assert!(problem(&[("KMS_PROVIDER", name)]).contains("this build has only local"));
+    }
+    for name in
+        ["REDIS_URL", "RATE_LIMIT_SECRETS_READ", "TRUSTED_PROXIES", "MFA_WINDOW", "TLS_CLIENT_CA_FILE"]
+    {
+        assert_eq!(
+            problem(&[(name, CANARY)]),
+            format!("{name} is set, but this build does not support it; unset it.")
+        );
+    }
+    for name in
+        ["SCAIKEY_JKWS_URL", "LOG_LEVLE", "KMS_PROVIDR", "SCAIVAULT_BIND", "WEBHOOK_X", "VAULT_NAMESPACE"]
+    {
+        let problem = problem(&[(name, CANARY)]);
+        assert!(problem.starts_with(name) && problem.contains("spelling"), "{problem}");
+    }
+    assert!(problem(&[("KMS_LOCAL_KEY_FILE_FILE", "x")]).contains("cannot be read from a file"));
+}
+
+#[test]
+fn the_variables_of_others_are_left_alone() {
+    let others = [
+        ("HOME", "/root"),
+        ("HOSTNAME", "pod-1"),
+        ("REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("REDIS_SERVICE_PORT", "6379"),
+        ("REDIS_SERVICE_PORT_TLS", "6380"),
+        ("REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("VAULT_PORT_8200_TCP", "tcp://10.0.0.1:8200"),
+        ("SCAIVAULT_PORT_8443_TCP_ADDR", "10.0.0.1"),
+        ("SCAIVAULT_URL", "https://vault.example"),
+        ("SCAIVAULT_TOKEN", CANARY),
+    ];
+    assert!(serve(&others).is_ok());
+}
+
+#[test]
+fn migrate_needs_the_database_alone_but_no_setting_may_be_wrong() {
+    let migrate = |vars: &[(&str, &str)]| {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        MigrateConfig::from_vars(vars, &read_file)
+    };
+    assert_eq!(
+        migrate(&[("DATABASE_URL", "sqlite:a.db")]).unwrap().database.url.kind(),
+        DatabaseKind::Sqlite
+    );
+    assert!(migrate(&[]).is_err());
+    assert!(migrate(&[("DATABASE_URL", "sqlite:a.db"), ("DATABASE_UR", "x")]).is_err());
+}
