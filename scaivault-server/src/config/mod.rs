@@ -185,12 +185,13 @@ impl MigrateConfig {
 }
 
 impl DevConfig {
-    /// The settings of this process.
+    /// The settings of this process. Variables of other commands are left alone: this command brings what
+    /// they would configure, and shares a shell with whatever else a developer runs.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let mut from = Reader::new(environment()?, &read_file);
+        let mut from = Reader::lenient(environment()?, &read_file);
         let named = from.has("DATABASE_URL") || from.has("DATABASE_URL_FILE");
         let database = if named { database(&mut from) } else { None };
         let log = log(&mut from);

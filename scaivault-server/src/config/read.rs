@@ -17,12 +17,22 @@ impl<'a> Reader<'a> {
         vars: impl IntoIterator<Item = (String, String)>,
         file: &'a dyn Fn(&Path) -> io::Result<String>,
     ) -> Self {
+        let vars: Vec<_> = vars.into_iter().collect();
+        let objections: Vec<_> = vars.iter().filter_map(|(name, _)| names::objection(name)).collect();
+        let mut reader = Self::lenient(vars, file);
+        reader.problems.extend(objections);
+        reader
+    }
+
+    /// Keeps the variables that are ours, whatever else there is.
+    pub(super) fn lenient(
+        vars: impl IntoIterator<Item = (String, String)>,
+        file: &'a dyn Fn(&Path) -> io::Result<String>,
+    ) -> Self {
         let mut reader = Self { vars: BTreeMap::new(), file, problems: Vec::new() };
         for (name, value) in vars {
             let value = Zeroizing::new(value);
-            if let Some(objection) = names::objection(&name) {
-                reader.problems.push(objection);
-            } else if names::READ.contains(&name.as_str()) {
+            if names::READ.contains(&name.as_str()) {
                 if value.trim().is_empty() {
                     reader.problems.push(format!("{name} is set but empty; give it a value or unset it."));
                 } else {
