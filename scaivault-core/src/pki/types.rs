@@ -169,8 +169,8 @@ pub struct Ca {
 pub struct CaCertificate {
     /// PEM.
     pub certificate_pem: String,
-    /// PEM, one each; empty for a root.
-    pub chain_pem: Vec<String>,
+    /// PEM blocks one after another; empty for a root.
+    pub chain_pem: String,
 }
 
 /// A revocation list that was just built.

@@ -26,7 +26,7 @@ pub(in crate::routes) async fn read(request: Request, ctx: Caller) -> Result<Rep
 pub(in crate::routes) async fn certificate(request: Request, ctx: Caller) -> Result<Reply> {
     let certificate = request.app().vault.pki(&ctx).ca_certificate(request.param("id")?).await?;
     if wire::wants_pem(request.head().headers()) {
-        let pem = certificate.certificate_pem + &certificate.chain_pem.concat();
+        let pem = certificate.certificate_pem + &certificate.chain_pem;
         return Ok(Reply::raw(StatusCode::OK, wire::PEM, pem.into_bytes()));
     }
     Reply::ok(&certificate)
