@@ -1,205 +1,183 @@
-//! The one client for everything that this server fetches.
+//! Requests that we make ourselves: one client, no redirects, everything bounded.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, StatusCode, Url, redirect::Policy};
+use reqwest::{Client, StatusCode, Url, redirect};
 use scaivault_core::{Error, JwksSource, Result, limits};
 use serde::Deserialize;
 
-use crate::config::Identity;
+use crate::config::{Identity, Issuer};
 
-/// Fetches from addresses that an operator has configured: no redirects, bounded in time and size.
+/// The one HTTP client. Cheap to clone.
 #[derive(Clone, Debug)]
-struct Egress(Client);
-
-/// Time for a whole fetch.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-impl Egress {
-    fn new() -> Result<Self> {
-        #[expect(clippy::disallowed_methods, reason = "the one place that makes a client")]
-        let builder = Client::builder();
-        let client = builder
-            .redirect(Policy::none())
-            .timeout(TIMEOUT)
-            .user_agent(concat!("ScaiVault/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Ok(Self(client.map_err(Error::internal)?))
-    }
-
-    /// The body, if the answer is a 200 of at most `max` bytes.
-    async fn get(&self, url: &str, max: usize) -> Result<Fetched> {
-        let mut response = self.0.get(url).send().await.map_err(unreachable)?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(Fetched::Missing);
-        }
-        if response.status() != StatusCode::OK {
-            return Err(unreachable(format!("{url} answered {}", response.status())));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > max {
-                return Err(unreachable(format!("{url} answered more than {max} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        String::from_utf8(body).map(Fetched::Body).map_err(unreachable)
-    }
+pub struct Egress {
+    client: Client,
 }
 
-enum Fetched {
-    Body(String),
-    Missing,
-}
-
-fn unreachable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::unavailable("The identity provider does not answer.", Duration::from_secs(5), source)
-}
-
-/// The key set of an identity provider, at a configured address or at the one that discovery names.
-#[derive(Debug)]
+/// Fetches the key set of the token issuer: from its configured address, or where its discovery document
+/// points.
+#[derive(Clone, Debug)]
 pub struct HttpJwks {
     egress: Egress,
-    issuer: String,
-    address: Option<String>,
+    issuer: Issuer,
+    jwks: Option<Issuer>,
 }
 
-/// Where discovery documents are, below the issuer's address: ScaiKey's place first.
-const DISCOVERY: &[&str] =
-    &["/api/v1/platform/oauth/.well-known/openid-configuration", "/.well-known/openid-configuration"];
+/// Why something was not fetched. Its text is for logs: it names the address, never what came back.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No usable answer in time.
+    #[error("{url} gives no usable answer")]
+    Transport {
+        /// Where from.
+        url: String,
+        /// What happened.
+        source: reqwest::Error,
+    },
+    /// An answer other than 200; redirects are not followed.
+    #[error("{url} answered {status}")]
+    Status {
+        /// Where from.
+        url: String,
+        /// The status.
+        status: StatusCode,
+    },
+    /// More than was asked for.
+    #[error("{url} answered more than {max} bytes")]
+    TooLarge {
+        /// Where from.
+        url: String,
+        /// The bound.
+        max: usize,
+    },
+    /// Not what was asked for.
+    #[error("{url}: {reason}")]
+    Unfit {
+        /// Where from.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+}
 
-#[derive(Deserialize)]
-struct Discovery {
-    jwks_uri: String,
+impl Egress {
+    /// A client that trusts the roots of the system and uses no proxy, whatever the environment says.
+    ///
+    /// # Errors
+    /// [`scaivault_core::Code::InternalError`] if TLS cannot be set up.
+    pub fn new() -> Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "the one client there is")]
+        let builder = Client::builder();
+        let client = builder
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(TIMEOUT)
+            .timeout(TIMEOUT)
+            .user_agent(concat!("scaivault/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(Error::internal)?;
+        Ok(Self { client })
+    }
+
+    /// The text at `url`, at most `max` bytes of it.
+    ///
+    /// # Errors
+    /// [`FetchError`]; anything but a 200 is one.
+    pub async fn get(&self, url: &str, max: usize) -> Result<String, FetchError> {
+        let named = || url.to_owned();
+        let transport =
+            |source: reqwest::Error| FetchError::Transport { url: named(), source: source.without_url() };
+        let mut answer = self.client.get(url).send().await.map_err(transport)?;
+        if answer.status() != StatusCode::OK {
+            return Err(FetchError::Status { url: named(), status: answer.status() });
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+            if bytes.len() + chunk.len() > max {
+                return Err(FetchError::TooLarge { url: named(), max });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        String::from_utf8(bytes)
+            .map_err(|_| FetchError::Unfit { url: named(), reason: "it is not UTF-8".into() })
+    }
 }
 
 impl HttpJwks {
-    /// Fetches nothing yet: the provider need not run when this server starts.
-    ///
-    /// # Errors
-    /// [`scaivault_core::Code::InternalError`] if the TLS roots of the system cannot be read.
-    pub fn new(identity: &Identity) -> Result<Self> {
-        Ok(Self {
-            egress: Egress::new()?,
-            issuer: identity.issuer.as_str().to_owned(),
-            address: identity.jwks.as_ref().map(|url| url.as_str().to_owned()),
-        })
+    /// The key set of the issuer in `identity`.
+    #[must_use]
+    pub fn new(egress: Egress, identity: &Identity) -> Self {
+        Self { egress, issuer: identity.issuer.clone(), jwks: identity.jwks.clone() }
     }
 
-    async fn discover(&self) -> Result<String> {
-        for path in DISCOVERY {
-            if let Fetched::Body(body) =
-                self.egress.get(&format!("{}{path}", self.issuer), limits::JWKS_BYTES).await?
-            {
-                let document: Discovery = serde_json::from_str(&body).map_err(unreachable)?;
-                return self.checked(document.jwks_uri);
+    async fn try_fetch(&self) -> Result<String, FetchError> {
+        let url = match &self.jwks {
+            Some(url) => url.as_str().to_owned(),
+            None => self.discover().await?,
+        };
+        self.egress.get(&url, limits::JWKS_BYTES).await
+    }
+
+    /// Asks the platform's discovery document, and the standard one (OpenID Connect Discovery 1.0 section 4)
+    /// if there is none.
+    async fn discover(&self) -> Result<String, FetchError> {
+        let at = |path: &str| format!("{}{path}", self.issuer.as_str());
+        let (platform, standard) = (at(PLATFORM_DISCOVERY), at(STANDARD_DISCOVERY));
+        match self.egress.get(&platform, DISCOVERY_BYTES).await {
+            Ok(text) => self.key_address(&platform, &text),
+            Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => {
+                let text = self.egress.get(&standard, DISCOVERY_BYTES).await?;
+                self.key_address(&standard, &text)
             }
+            Err(error) => Err(error),
         }
-        Err(unreachable("the issuer has no discovery document"))
     }
 
-    /// Keys come over a channel at least as good as the issuer's own.
-    fn checked(&self, jwks_uri: String) -> Result<String> {
-        let scheme = |url: &str| Url::parse(url).ok().map(|url| url.scheme().to_owned());
-        match (scheme(&self.issuer).as_deref(), scheme(&jwks_uri).as_deref()) {
-            (_, Some("https")) | (Some("http"), Some("http")) => Ok(jwks_uri),
-            _ => Err(unreachable("the discovery document names a key set that is not on https")),
+    /// Where a discovery document says the keys are. They may be at another host, but under the rules for
+    /// the issuer itself: an answer must not talk us down to plain HTTP.
+    fn key_address(&self, from: &str, text: &str) -> Result<String, FetchError> {
+        #[derive(Deserialize)]
+        struct Document {
+            jwks_uri: String,
         }
+        let unfit = |reason: String| FetchError::Unfit { url: from.to_owned(), reason };
+        let Ok(document) = serde_json::from_str::<Document>(text) else {
+            return Err(unfit("it is no discovery document with a jwks_uri".into()));
+        };
+        let address =
+            Issuer::parse(&document.jwks_uri).map_err(|reason| unfit(format!("its jwks_uri {reason}")))?;
+        let scheme = |url: &str| Url::parse(url).map(|url| url.scheme().to_owned()).ok();
+        if scheme(self.issuer.as_str()).as_deref() == Some("https")
+            && scheme(address.as_str()).as_deref() != Some("https")
+        {
+            return Err(unfit("its jwks_uri must be https, as the issuer is".into()));
+        }
+        Ok(address.as_str().to_owned())
     }
 }
 
 #[async_trait]
 impl JwksSource for HttpJwks {
+    /// The key set as JSON text, at most [`limits::JWKS_BYTES`] of it; parsing it is the verifier's business.
     async fn fetch(&self) -> Result<String> {
-        let url = match &self.address {
-            Some(url) => url.clone(),
-            None => self.discover().await?,
-        };
-        match self.egress.get(&url, limits::JWKS_BYTES).await? {
-            Fetched::Body(body) => Ok(body),
-            Fetched::Missing => Err(unreachable(format!("{url} answered 404"))),
-        }
+        self.try_fetch().await.map_err(|error| {
+            Error::unavailable("The keys of the token issuer cannot be fetched.", RETRY_AFTER, error)
+        })
     }
 }
+
+/// The discovery document of the platform.
+const PLATFORM_DISCOVERY: &str = "/api/v1/platform/oauth/.well-known/openid-configuration";
+/// The discovery document of any issuer.
+const STANDARD_DISCOVERY: &str = "/.well-known/openid-configuration";
+/// Bytes of a discovery document.
+const DISCOVERY_BYTES: usize = 64 << 10;
+/// Time for one whole exchange.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// When a caller should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
-
-    use super::*;
-    use crate::config::Issuer;
-
-    /// Answers each path with a fixed response on a loopback port, and gives the address.
-    async fn serve(routes: Vec<(&'static str, String)>) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let base = address.clone();
-        tokio::spawn(async move {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = vec![0; 4096];
-                let read = stream.read(&mut request).await.unwrap();
-                let request = String::from_utf8_lossy(&request[..read]).into_owned();
-                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-                let found = routes.iter().find(|(route, _)| *route == path).map(|(_, answer)| answer.clone());
-                let answer = found.unwrap_or_else(|| answer(404, "")).replace("BASE", &base);
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-        });
-        address
-    }
-
-    fn answer(status: u16, body: &str) -> String {
-        format!("HTTP/1.1 {status} X\r\nconnection: close\r\n\r\n{body}")
-    }
-
-    async fn fetch(issuer: &str, jwks: Option<String>) -> Result<String> {
-        let identity = Identity {
-            issuer: Issuer::parse(issuer).unwrap(),
-            jwks: jwks.map(|url| Issuer::parse(&url).unwrap()),
-            audiences: vec!["scaivault".into()],
-        };
-        HttpJwks::new(&identity).unwrap().fetch().await
-    }
-
-    #[tokio::test]
-    async fn keys_are_discovered_where_scaikey_and_where_others_have_them() {
-        for place in DISCOVERY {
-            let document = answer(200, r#"{"jwks_uri": "BASE/keys"}"#);
-            let issuer = serve(vec![(place, document), ("/keys", answer(200, "the keys"))]).await;
-            assert_eq!(fetch(&issuer, None).await.unwrap(), "the keys");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_configured_address_needs_no_discovery() {
-        let issuer = serve(vec![("/own", answer(200, "own keys"))]).await;
-        assert_eq!(fetch(&issuer, Some(format!("{issuer}/own"))).await.unwrap(), "own keys");
-    }
-
-    #[tokio::test]
-    async fn only_a_small_200_is_taken() {
-        let large = answer(200, &"x".repeat(limits::JWKS_BYTES + 1));
-        let moved = "HTTP/1.1 302 X\r\nlocation: BASE/good\r\nconnection: close\r\n\r\n".to_owned();
-        let routes = vec![
-            ("/busy", answer(503, "canary")),
-            ("/large", large),
-            ("/moved", moved),
-            ("/good", answer(200, "good")),
-        ];
-        let issuer = serve(routes).await;
-        for path in ["busy", "large", "moved", "none"] {
-            let error = fetch(&issuer, Some(format!("{issuer}/{path}"))).await.unwrap_err();
-            assert_eq!(error.code(), scaivault_core::Code::ServiceUnavailable, "{path}");
-            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
-        }
-        assert_eq!(
-            fetch("http://127.0.0.1:1", None).await.unwrap_err().code(),
-            scaivault_core::Code::ServiceUnavailable
-        );
-    }
-}
+mod tests;

@@ -192,10 +192,7 @@ async fn put(permit: Permit<'_>, path: &SecretPath, write: SecretWrite) -> Resul
         .bind(tx.ctx().now())
         .bind(tx.ctx().caller().identity_id());
     tx.execute(insert).await?;
-    if !created {
-        let oldest = row.current_version - row.max_versions;
-        tx.execute(query(sql::PRUNE).bind(tx.tenant()).bind(&row.id).bind(oldest)).await?;
-    }
+    prune(&mut tx, &row).await?;
     let id = row.id.clone();
     let item = row.into_item()?;
     if created || write.metadata.is_some() {
@@ -204,6 +201,15 @@ async fn put(permit: Permit<'_>, path: &SecretPath, write: SecretWrite) -> Resul
     told_of_put(&mut tx, &item, created)?;
     tx.note("version", item.version);
     tx.commit(Written { item, created }).await
+}
+
+/// Drops the versions that are more than the secret keeps.
+async fn prune(tx: &mut Write<'_>, row: &SecretRow) -> Result<()> {
+    let oldest = row.current_version - row.max_versions;
+    if oldest >= 1 {
+        tx.execute(query(sql::PRUNE).bind(tx.tenant()).bind(&row.id).bind(oldest)).await?;
+    }
+    Ok(())
 }
 
 /// Makes the secret's row, or moves the one that is there to its next version; holds its lock either way.
@@ -219,15 +225,12 @@ async fn upsert(
         check_expectation(write.expect, found.as_ref())?;
         match found {
             Some(row) => return Ok((update(tx, &row, write).await?, false)),
-            None if insert(tx, new_id, path, write).await? => {
-                let row = tx.fetch_optional(store::secret(tx.tenant(), path.as_str())).await?;
-                return Ok((
-                    row.ok_or_else(|| Error::internal("a row that was just inserted is not there"))?,
-                    true,
-                ));
+            None => {
+                if let Some(row) = insert(tx, new_id, path, write).await? {
+                    return Ok((row, true));
+                }
+                // Somebody else made it in between: now there is a row to lock.
             }
-            // Somebody else made it in between: now there is a row to lock.
-            None => {}
         }
     }
 }
@@ -250,8 +253,13 @@ fn check_expectation(expect: Expectation, found: Option<&SecretRow>) -> Result<(
     Err(Error::new(Code::VersionConflict, message).with(|d| d.current_version = Some(current)))
 }
 
-/// `false` if the path was taken in between.
-async fn insert(tx: &mut Write<'_>, id: &str, path: &SecretPath, write: &SecretWrite) -> Result<bool> {
+/// `None` if the path was taken in between.
+async fn insert(
+    tx: &mut Write<'_>,
+    id: &str,
+    path: &SecretPath,
+    write: &SecretWrite,
+) -> Result<Option<SecretRow>> {
     let now = tx.ctx().now();
     let metadata = write.metadata.clone().unwrap_or_default();
     let insert = query(sql::INSERT)
@@ -264,7 +272,7 @@ async fn insert(tx: &mut Write<'_>, id: &str, path: &SecretPath, write: &SecretW
         .bind(notify_text(&write.options).unwrap_or_else(|| NOTIFY_BEFORE.to_owned()))
         .bind(now)
         .bind(write.options.expiry(None, now));
-    Ok(tx.execute(insert).await? == 1)
+    tx.fetch_optional(insert).await
 }
 
 async fn update(tx: &mut Write<'_>, row: &SecretRow, write: &SecretWrite) -> Result<SecretRow> {
@@ -297,7 +305,6 @@ async fn apply(
     options: &WriteOptions,
 ) -> Result<SecretRow> {
     let now = tx.ctx().now();
-    let path = row.path.clone();
     let update = query(sql::UPDATE)
         .bind(tx.tenant())
         .bind(&row.id)
@@ -308,9 +315,8 @@ async fn apply(
         .bind(notify_text(options).unwrap_or_else(|| row.notify_before.clone()))
         .bind(now)
         .bind(options.expiry(change.expires_before, now));
-    tx.execute(update).await?;
-    let row = tx.fetch_optional(store::secret(tx.tenant(), &path)).await?;
-    row.ok_or_else(|| Error::internal("a row that was just updated is not there"))
+    let row = tx.fetch_optional(update).await?;
+    row.ok_or_else(|| Error::internal("a row that is locked is not there"))
 }
 
 fn notify_text(options: &WriteOptions) -> Option<String> {
@@ -365,8 +371,7 @@ async fn patch(permit: Permit<'_>, path: &SecretPath, patch: SecretPatch) -> Res
         expires_before: row.expires_at(),
     };
     let row = apply(&mut tx, &row, &change, &metadata, &patch.options).await?;
-    let oldest = row.current_version - row.max_versions;
-    tx.execute(query(sql::PRUNE).bind(tx.tenant()).bind(&row.id).bind(oldest)).await?;
+    prune(&mut tx, &row).await?;
     let id = row.id.clone();
     let item = row.into_item()?;
     if retag {

@@ -24,10 +24,14 @@ pub(crate) mod sql {
     pub(crate) const INSERT: &str = "\
         INSERT INTO secret (tenant_id, path, id, secret_type, current_version, max_versions, metadata, notify_before, \
         created_at, updated_at, expires_at) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $8, $9) \
-        ON CONFLICT (tenant_id, path) DO NOTHING";
+        ON CONFLICT (tenant_id, path) DO NOTHING \
+        RETURNING id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
+        expires_at, deleted_at, last_accessed_at";
     pub(crate) const UPDATE: &str = "\
         UPDATE secret SET secret_type = $3, current_version = $4, max_versions = $5, metadata = $6, notify_before = $7, \
-        updated_at = $8, expires_at = $9 WHERE tenant_id = $1 AND id = $2";
+        updated_at = $8, expires_at = $9 WHERE tenant_id = $1 AND id = $2 \
+        RETURNING id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
+        expires_at, deleted_at, last_accessed_at";
     pub(crate) const INSERT_VERSION: &str = "\
         INSERT INTO secret_version (tenant_id, secret_id, version, ciphertext, wrapped_key, key_id, created_at, created_by) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";

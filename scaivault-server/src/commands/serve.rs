@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::{Failure, start};
 use crate::{
     config::{self, Config, DatabaseKind},
-    egress::HttpJwks,
+    egress::{Egress, HttpJwks},
     http::tls,
     logging,
 };
@@ -54,7 +54,7 @@ pub(super) fn database(config: &config::Database) -> Result<Database, Failure> {
 }
 
 fn verifier(config: &Config) -> Result<TokenVerifier, Failure> {
-    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(&config.identity).map_err(Failure::general)?);
+    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(Egress::new()?, &config.identity));
     let settings = TokenSettings {
         issuers: vec![config.identity.issuer.as_str().to_owned()],
         audiences: config.identity.audiences.clone(),

@@ -125,8 +125,8 @@ impl<A: App> Serving<A> {
                 _ = ticks.tick() => {
                     idle = if self.peer.is_idle() { idle + 1 } else { 0 };
                     match idle {
-                        0 | 1 => {}
-                        2 => connection.as_mut().graceful_shutdown(),
+                        0 => {}
+                        1 => connection.as_mut().graceful_shutdown(),
                         _ => return,
                     }
                 }

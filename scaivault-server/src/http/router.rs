@@ -250,7 +250,7 @@ impl<A> Router<A> {
         match rows.iter().find(|route| serves(route, method)) {
             Some(route) => Ok((Arc::clone(route), params)),
             None if rows.is_empty() => Err(nothing()),
-            None => Err(not_allowed(method, rows)),
+            None => Err(not_allowed(rows)),
         }
     }
 
@@ -379,14 +379,14 @@ fn nothing() -> Box<Miss> {
     Box::new(Miss { error: Error::new(Code::NotFound, "There is no such route."), allow: None })
 }
 
-fn not_allowed<A>(method: &Method, rows: &Rows<A>) -> Box<Miss> {
+fn not_allowed<A>(rows: &Rows<A>) -> Box<Miss> {
     let mut methods: Vec<&str> = rows.iter().map(|route| route.method.as_str()).collect();
     if methods.contains(&"GET") && !methods.contains(&"HEAD") {
         methods.push("HEAD");
     }
     methods.sort_unstable();
     let allow = methods.join(", ");
-    let error = Error::new(Code::MethodNotAllowed, format!("{method} is not served here; {allow} is."));
+    let error = Error::new(Code::MethodNotAllowed, format!("Only {allow} is served here."));
     Box::new(Miss { error, allow: HeaderValue::from_str(&allow).ok() })
 }
 
