@@ -77,6 +77,27 @@ impl<T> Page<T> {
     pub fn has_more(&self) -> bool {
         self.cursor.is_some()
     }
+
+    pub(crate) fn try_map<U>(self, into: impl FnMut(T) -> Result<U>) -> Result<Page<U>> {
+        Ok(Page { items: self.items.into_iter().map(into).collect::<Result<_>>()?, cursor: self.cursor })
+    }
+}
+
+/// Cuts what a query gave for `wanted + 1` rows to a page: the row more says whether there is another, and the
+/// last row that is kept where that one begins.
+pub(crate) fn cut<R, L: Serialize>(
+    mut rows: Vec<R>,
+    wanted: usize,
+    (keys, list, filter): (&TenantKeys, &str, &impl Serialize),
+    place: impl Fn(&R) -> L,
+) -> Result<Page<R>> {
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let cursor = match rows.last().filter(|_| more) {
+        Some(last) => Some(seal_cursor(keys, list, filter, &place(last))?),
+        None => None,
+    };
+    Ok(Page { items: rows, cursor })
 }
 
 /// A page size: 100 unless given, between 1 and 1000.

@@ -148,14 +148,9 @@ async fn list(
     let after = cursor.map(open).transpose()?;
     let wanted = wire::page_size(limit);
     let page = store::page(permit.tenant(), include_inactive, after.as_deref(), wanted as i64 + 1);
-    let mut rows: Vec<SummaryRow> = permit.fetch_all(page).await?;
-    let more = rows.len() > wanted;
-    rows.truncate(wanted);
-    let cursor = match rows.last().filter(|_| more) {
-        Some(last) => Some(wire::seal_cursor(&keys, "policies", &include_inactive, &last.id)?),
-        None => None,
-    };
-    permit.answer(Page { items: rows.into_iter().map(PolicySummary::from).collect(), cursor })
+    let rows: Vec<SummaryRow> = permit.fetch_all(page).await?;
+    let page = wire::cut(rows, wanted, (&keys, "policies", &include_inactive), |last| last.id.clone())?;
+    permit.answer(page.try_map(|row| Ok(PolicySummary::from(row)))?)
 }
 
 async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome<Policy>> {
