@@ -72,18 +72,10 @@ async fn page(permit: Permit<'_>, filter: &AuditFilter) -> Result<Outcome<Page<A
     let last = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
     let select = select(permit.tenant(), filter, last.as_ref(), wanted as i64 + 1)?;
-    let mut logs: Vec<AuditLog> =
-        permit.fetch_all::<Row>(select).await?.into_iter().map(AuditLog::from).collect();
-    let more = logs.len() > wanted;
-    logs.truncate(wanted);
-    let cursor = match logs.last().filter(|_| more) {
-        Some(log) => {
-            let last = Last { at: log.timestamp.unix_timestamp_nanos() / 1000, id: log.id.clone() };
-            Some(wire::seal_cursor(&keys, "audit", &bound, &last)?)
-        }
-        None => None,
-    };
-    permit.answer(Page { items: logs, cursor })
+    let logs = permit.fetch_all::<Row>(select).await?.into_iter().map(AuditLog::from).collect();
+    let place =
+        |last: &AuditLog| Last { at: last.timestamp.unix_timestamp_nanos() / 1000, id: last.id.clone() };
+    permit.answer(wire::cut(logs, wanted, (&keys, "audit", &bound), place)?)
 }
 
 fn select<'a>(

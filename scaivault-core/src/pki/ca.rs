@@ -211,17 +211,10 @@ async fn list(
     let open = |cursor: String| wire::open_cursor::<String>(&keys, "cas", &(), &cursor);
     let after = cursor.map(open).transpose()?.unwrap_or_default();
     let wanted = wire::page_size(limit);
-    let mut rows: Vec<CaRow> =
-        permit.fetch_all(store::cas(permit.tenant(), &after, wanted as i64 + 1)).await?;
-    let more = rows.len() > wanted;
-    rows.truncate(wanted);
-    let cursor = match rows.last().filter(|_| more) {
-        Some(last) => Some(wire::seal_cursor(&keys, "cas", &(), &last.id)?),
-        None => None,
-    };
+    let rows: Vec<CaRow> = permit.fetch_all(store::cas(permit.tenant(), &after, wanted as i64 + 1)).await?;
+    let page = wire::cut(rows, wanted, (&keys, "cas", &()), |last| last.id.clone())?;
     let base_url = vault.settings.base_url.as_deref();
-    let items = rows.into_iter().map(|row| row.into_ca(base_url)).collect::<Result<_>>()?;
-    permit.answer(Page { items, cursor })
+    permit.answer(page.try_map(|row| row.into_ca(base_url))?)
 }
 
 /// The issuer, if it still issues.

@@ -121,15 +121,9 @@ async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<
     let before = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
     let page = store::certificates(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
-    let mut rows: Vec<CertificateRow> = permit.fetch_all(page).await?;
-    let more = rows.len() > wanted;
-    rows.truncate(wanted);
-    let cursor = match rows.last().filter(|_| more) {
-        Some(last) => Some(wire::seal_cursor(&keys, "certificates", &bound, &last.id)?),
-        None => None,
-    };
-    let items = rows.into_iter().map(|row| row.into_certificate(now, false)).collect::<Result<_>>()?;
-    permit.answer(Page { items, cursor })
+    let rows: Vec<CertificateRow> = permit.fetch_all(page).await?;
+    let page = wire::cut(rows, wanted, (&keys, "certificates", &bound), |last| last.id.clone())?;
+    permit.answer(page.try_map(|row| row.into_certificate(now, false))?)
 }
 
 pub(super) fn not_found() -> Error {

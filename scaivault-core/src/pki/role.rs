@@ -132,14 +132,8 @@ async fn list(permit: Permit<'_>, limit: Option<u32>, cursor: Option<String>) ->
     let wanted = wire::page_size(limit);
     let page = query(sql::ROLES).bind(permit.tenant()).bind(&after).bind(wanted as i64 + 1);
     let rows: Vec<RoleRow> = permit.fetch_all(page).await?;
-    let mut items: Vec<Role> = rows.into_iter().map(RoleRow::into_role).collect();
-    let more = items.len() > wanted;
-    items.truncate(wanted);
-    let cursor = match items.last().filter(|_| more) {
-        Some(last) => Some(wire::seal_cursor(&keys, "roles", &(), &last.config.name)?),
-        None => None,
-    };
-    permit.answer(Page { items, cursor })
+    let page = wire::cut(rows, wanted, (&keys, "roles", &()), |last| last.config.0.name.clone())?;
+    permit.answer(page.try_map(|row| Ok(row.into_role()))?)
 }
 
 pub(super) fn not_found() -> Error {
