@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use der::{Decode as _, Encode as _};
+use der::{Decode as _, Encode as _, asn1::OctetString};
 use scaivault_kms::{KeySpec, SigningKey};
 use time::OffsetDateTime;
 use x509_cert::name::Name;
-use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
+use x509_parser::{
+    oid_registry::OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+    prelude::{FromDer, X509Certificate, X509Version},
+};
 
 use crate::{
     Issued, PkiError, Refused, Serial, Subject,
@@ -54,8 +57,9 @@ impl Issuer {
     ///
     /// # Errors
     /// [`PkiError::Invalid`] if it is not one X.509 v3 certificate in DER of at most 64 KiB with a subject,
-    /// the CA flag and, if it states key usages, `keyCertSign`; if its key is of a kind that does not sign here;
-    /// if a URL is not plain `http://` or `https://` in ASCII.
+    /// the CA flag and, if it states key usages, `keyCertSign`; if its subject key identifier is empty or
+    /// malformed; if its key is of a kind that does not sign here; if a URL is not plain `http://` or
+    /// `https://` in ASCII.
     pub fn from_certificate(der: &[u8], urls: IssuerUrls) -> Result<Self, PkiError> {
         let bad = |message: &str| PkiError::invalid("certificate", message);
         if der.len() > MAX_CERTIFICATE {
@@ -92,7 +96,7 @@ impl Issuer {
         Ok(Self {
             der: der.to_vec(),
             name: subject.to_vec(),
-            key_id: subject_key_id(&certificate).map_or_else(|| public_key.key_id().to_vec(), <[u8]>::to_vec),
+            key_id: subject_key_id(&certificate)?.unwrap_or_else(|| public_key.key_id().to_vec()),
             public_key,
             spec,
             not_before: from_x509(tbs.validity.not_before),
@@ -161,11 +165,17 @@ impl Issuer {
     }
 }
 
-fn subject_key_id<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
-    certificate.tbs_certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
-        x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-        _ => None,
-    })
+/// The subject key identifier, if there is one. It is read with `der`: `x509-parser` takes any tag for an OCTET STRING,
+/// and what is written into certificates below has to be what other verifiers read here.
+fn subject_key_id(certificate: &X509Certificate<'_>) -> Result<Option<Vec<u8>>, PkiError> {
+    let bad = || PkiError::invalid("certificate", "has a malformed subject key identifier");
+    let extension = certificate.tbs_certificate.get_extension_unique(&OID_X509_EXT_SUBJECT_KEY_IDENTIFIER);
+    let Some(extension) = extension.map_err(|_| bad())? else { return Ok(None) };
+    let id = OctetString::from_der(extension.value).map_err(|_| bad())?;
+    if id.as_bytes().is_empty() {
+        return Err(bad());
+    }
+    Ok(Some(id.into_bytes().into()))
 }
 
 fn check_url(field: &'static str, url: Option<&str>) -> Result<(), PkiError> {

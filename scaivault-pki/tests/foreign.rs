@@ -78,6 +78,36 @@ async fn foreign_certificates_that_cannot_issue_are_refused() {
     assert!(error.to_string().contains("revocation lists"), "{error}");
 }
 
+/// Changes octets in place.
+type Edit<'a> = &'a dyn Fn(&mut [u8]);
+
+/// What is copied into certificates below must be what every verifier reads in the issuer's.
+#[tokio::test]
+async fn a_subject_key_identifier_is_one_octet_string_with_something_in_it() {
+    let ca = Ca::root(KeySpec::EcP256, None).await;
+    let good = [b"\x30\x1d\x06\x03\x55\x1d\x0e\x04\x16\x04\x14", ca.issuer.key_id()].concat();
+    let empty = b"\x30\x09\x06\x03\x55\x1d\x0e\x04\x02\x04\x00";
+    let other = b"\x30\x12\x06\x03\x2a\x03\x04\x04\x0b of no kind";
+    let at = ca.issued.der.windows(good.len()).position(|window| window == good).unwrap();
+    let edited = |edit: Edit<'_>| {
+        let mut der = ca.issued.der.clone();
+        edit(&mut der[at..at + good.len()]);
+        Issuer::from_certificate(&der, IssuerUrls::default())
+    };
+    assert!(edited(&|_| ()).is_ok());
+    let malformed: [Edit<'_>; 4] = [
+        &|extension| extension.copy_from_slice(&[&empty[..], other].concat()),
+        // Of another tag, and empty; of another tag; with an octet after its end.
+        &|extension| extension[9..11].fill(0),
+        &|extension| extension[9] = 0x0c,
+        &|extension| extension[10] -= 1,
+    ];
+    for edit in malformed {
+        let error = edited(edit).unwrap_err().to_string();
+        assert!(error.contains("malformed subject key identifier"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn lists_keep_their_bounds_and_forms() {
     let ca = Ca::root(KeySpec::EcP256, None).await;

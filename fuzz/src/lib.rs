@@ -1,0 +1,168 @@
+//! What the targets share: fixed keys, an issuer, and knives for DER.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use aws_lc_rs::{
+    agreement::{ECDH_P256, PrivateKey},
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
+};
+use scaivault_kms::{KeySpec, Secret, SignatureScheme, SigningKey as _, local::SoftwareKey};
+use scaivault_pki::{CaPlan, Issuer, IssuerUrls, PkiError, Role, RoleConfig, Serial, Subject, issue_root};
+use time::{OffsetDateTime, macros::datetime};
+
+/// The time of every target.
+pub const NOW: OffsetDateTime = datetime!(2026-10-05 12:00:00 UTC);
+
+/// The key of [`ISSUER`], the same in every run. It protects nothing.
+pub static ISSUER_KEY: LazyLock<SoftwareKey> = LazyLock::new(|| fixed_key(7));
+/// A key to request certificates for, the same in every run. It protects nothing.
+pub static REQUEST_KEY: LazyLock<SoftwareKey> = LazyLock::new(|| fixed_key(9));
+
+/// A root that may issue anything. Its name and key are the same in every run.
+pub static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
+    let plan = CaPlan::root(subject("Fuzz Root"), KeySpec::EcP256, 3650, None, NOW).expect("a valid plan");
+    let root = run(issue_root(plan, serial(), &*ISSUER_KEY)).expect("a root");
+    Issuer::from_certificate(&root.der, urls()).expect("its own certificate")
+});
+
+/// The domains under which [`role`] admits names.
+pub const DOMAINS: [&str; 4] = ["test", "example.com", "local", "org"];
+
+fn fixed_key(byte: u8) -> SoftwareKey {
+    let private = [byte; 32];
+    let key = PrivateKey::from_private_key(&ECDH_P256, &private).expect("a scalar below the order of P-256");
+    let public = key.compute_public_key().expect("its point");
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(
+        &ECDSA_P256_SHA256_ASN1_SIGNING,
+        &private,
+        public.as_ref(),
+    );
+    let pkcs8 = pair.expect("a pair").to_pkcs8v1().expect("PKCS #8");
+    SoftwareKey::from_pkcs8(KeySpec::EcP256, &Secret::new(pkcs8.as_ref().to_vec())).expect("a P-256 key")
+}
+
+/// Runs what never waits: a software key signs at once.
+pub fn run<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => unreachable!("a software key waits for nobody"),
+    }
+}
+
+/// A subject with nothing but a name.
+pub fn subject(name: &str) -> Subject {
+    Subject { common_name: name.into(), ..Subject::default() }
+}
+
+/// Addresses for what is issued.
+pub fn urls() -> IssuerUrls {
+    IssuerUrls {
+        crl_url: Some("http://pki.example/crl".into()),
+        ocsp_url: Some("http://pki.example/ocsp".into()),
+    }
+}
+
+/// Some serial number.
+pub fn serial() -> Serial {
+    Serial::from_random([1; 16])
+}
+
+/// A role that admits every name below [`DOMAINS`] and every address, for keys of one kind.
+pub fn role(key: KeySpec) -> Role {
+    let wildcards = DOMAINS.iter().map(|domain| format!("*.{domain}"));
+    let role = RoleConfig {
+        name: "fuzz".into(),
+        allowed_domains: DOMAINS.iter().map(|domain| (*domain).to_owned()).chain(wildcards).collect(),
+        allow_subdomains: true,
+        allow_ip_sans: true,
+        max_ttl: Duration::from_secs(3653 * 86_400),
+        default_ttl: Duration::from_secs(86_400),
+        key,
+        require_cn: false,
+        client_flag: true,
+        server_flag: true,
+    };
+    role.compile().expect("a valid role")
+}
+
+/// Input may be refused, never be found out to be wrong when it was accepted already.
+pub fn no_defect<T>(result: Result<T, PkiError>) -> Option<T> {
+    match result {
+        Ok(made) => Some(made),
+        Err(PkiError::Refused(refused)) => {
+            assert!(!refused.violations.is_empty());
+            None
+        }
+        Err(PkiError::Invalid { .. }) => None,
+        Err(defect) => panic!("{defect:?}"),
+    }
+}
+
+/// The first TLV of `der`, its content and what follows it; any definite length, minimal or not.
+fn tlv(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (&first, mut rest) = der.get(1..)?.split_first()?;
+    let mut length = usize::from(first);
+    if first & 0x80 != 0 {
+        let count = usize::from(first & 0x7f);
+        if !(1..=3).contains(&count) || rest.len() < count {
+            return None;
+        }
+        length = rest[..count].iter().fold(0, |all, &byte| all << 8 | usize::from(byte));
+        rest = &rest[count..];
+    }
+    let (content, after) = rest.split_at_checked(length)?;
+    Some((&der[..der.len() - after.len()], content, after))
+}
+
+/// A TLV of less than 16 MiB.
+fn wrap(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let octets = u32::try_from(length).expect("short input").to_be_bytes();
+    let skip = octets.iter().take_while(|&&byte| byte == 0).count();
+    let mut der = vec![tag];
+    match u8::try_from(length) {
+        Ok(short) if short < 0x80 => der.push(short),
+        _ => {
+            der.push(0x80 | (4 - skip) as u8);
+            der.extend_from_slice(&octets[skip..]);
+        }
+    }
+    parts.iter().for_each(|part| der.extend_from_slice(part));
+    der
+}
+
+/// The same elements with element `at` replaced.
+fn replace(elements: &[u8], at: usize, with: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = elements;
+    for _ in 0..at {
+        rest = tlv(rest)?.2;
+    }
+    let (_, _, after) = tlv(rest)?;
+    Some([&elements[..elements.len() - rest.len()], with, after].concat())
+}
+
+/// A certificate request for [`REQUEST_KEY`] and signed by it, otherwise as `der` has it: no mutation alone gets past
+/// a signature.
+pub fn resign_request(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, request, _) = tlv(der)?;
+    let (_, info, _) = tlv(request)?;
+    let info = wrap(0x30, &[&replace(info, 2, REQUEST_KEY.public_key_der())?]);
+    let signature = run(REQUEST_KEY.sign(SignatureScheme::EcdsaSha256, &info)).expect("a signature");
+    // ecdsa-with-SHA256
+    let algorithm = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+    Some(wrap(0x30, &[&info, algorithm, &wrap(3, &[&[0], &signature])]))
+}
+
+/// The same certificate for [`ISSUER_KEY`], its signature broken: then something can be issued under it.
+pub fn transplant_certificate(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate, _) = tlv(der)?;
+    let (_, tbs, rest) = tlv(certificate)?;
+    let tbs = wrap(0x30, &[&replace(tbs, 6, ISSUER_KEY.public_key_der())?]);
+    Some(wrap(0x30, &[&tbs, rest]))
+}
