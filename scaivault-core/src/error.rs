@@ -4,6 +4,8 @@ use scaivault_kms::KmsError;
 use scaivault_pki::{PkiError, Refused};
 use serde::Serialize;
 
+use crate::storage::NulInText;
+
 /// The result of every verb.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -261,6 +263,9 @@ impl From<sqlx::Error> for Error {
             }
             E::Database(ref db) if crate::storage::dialect::is_transient(db.as_ref()) => {
                 Self::unavailable("The database is not available.", Duration::from_secs(1), error)
+            }
+            E::Encode(ref reason) if reason.is::<NulInText>() => {
+                Self::new(Code::InvalidRequest, "No text may hold the character NUL.")
             }
             other => Self::internal(other),
         }

@@ -15,6 +15,6 @@ pub use self::{
     types::{Action, AuditFilter, AuditLog},
 };
 pub(crate) use self::{
-    record::Record,
+    record::{Record, shown},
     recorder::{Note, Recorder, Touch},
 };

@@ -45,17 +45,12 @@ impl<'a> Audit<'a> {
         took: std::time::Duration,
     ) -> Error {
         let on = match about {
-            Some(about) => {
-                On::Object { kind: "request", id: Some(about.chars().take(ABOUT_CHARS).collect()) }
-            }
+            Some(about) => On::Object { kind: "request", id: Some(about.to_owned()) },
             None => On::Nothing,
         };
         self.vault.door.refuse(self.ctx, &Act { action, scopes: &[], on }, error, took).await
     }
 }
-
-/// Characters kept of what a refused request was about.
-const ABOUT_CHARS: usize = 512;
 
 /// The place of the last record of a page.
 #[derive(Serialize, Deserialize)]

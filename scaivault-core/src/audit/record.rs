@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::Action;
-use crate::{Code, Ctx, Result, TenantId, id, pipeline::On};
+use crate::{Code, Ctx, Result, TenantId, id, limits, pipeline::On};
 
 /// A record on its way into the trail.
 #[derive(Clone, Debug)]
@@ -38,10 +38,10 @@ impl Record {
     ) -> Result<Self> {
         let caller = ctx.caller();
         let (resource_type, resource_id, path) = match on {
-            On::Path { path, .. } => (Some("secret"), None, Some(path.clone())),
-            On::Virtual { path, kind, .. } => (Some(*kind), None, Some(path.clone())),
-            On::Listing { prefix } => (Some("secret"), None, prefix.clone()),
-            On::Object { kind, id } => (Some(*kind), id.clone(), None),
+            On::Path { path, .. } => (Some("secret"), None, Some(shown(path))),
+            On::Virtual { path, kind, .. } => (Some(*kind), None, Some(shown(path))),
+            On::Listing { prefix } => (Some("secret"), None, prefix.as_deref().map(shown)),
+            On::Object { kind, id } => (Some(*kind), id.as_deref().map(shown), None),
             On::Nothing => (None, None, None),
         };
         Ok(Self {
@@ -63,4 +63,10 @@ impl Record {
             extra: Map::new(),
         })
     }
+}
+
+/// What a caller sent as a path or identifier, as far as a record keeps it: bounded, and without control
+/// characters, so that no text that he can think of keeps the record from being written.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(limits::PATH_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

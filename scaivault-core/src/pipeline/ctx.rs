@@ -23,9 +23,10 @@ impl Ctx {
     }
 
     /// Uses the request id of the protocol that the request came by; it is in the audit record and events.
+    /// Cut to 128 characters; what is not visible ASCII is dropped.
     #[must_use]
     pub fn with_request_id(mut self, id: impl Into<String>) -> Self {
-        self.request_id = id.into();
+        self.request_id = id.into().chars().filter(char::is_ascii_graphic).take(limits::ID_BYTES).collect();
         self
     }
 

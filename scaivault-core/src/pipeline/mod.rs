@@ -25,7 +25,7 @@ pub(crate) use self::{
 };
 use crate::{
     Clock, Code, Error, PartnerId, Random, Result, TenantId,
-    audit::{Action, Note, Record, Recorder},
+    audit::{Action, Note, Record, Recorder, shown},
     envelope::Keyring,
     events::{Event, EventType},
     id,
@@ -195,7 +195,7 @@ impl Door {
                     "failed_condition": null,
                     "source_ip": ctx.source_ip().map(|ip| ip.to_string()),
                 });
-                Some(self.event(ctx, EventType::PolicyViolation, Some(path.clone()), data)?)
+                Some(self.event(ctx, EventType::PolicyViolation, Some(shown(path)), data)?)
             }
             _ => None,
         };

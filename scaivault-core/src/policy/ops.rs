@@ -4,6 +4,7 @@ use super::{
     PolicyDocument, Rule,
     records::{Binding, BindingWrite, Policy, PolicyPatch, PolicySummary},
     store::{self, BindingRow, PolicyRow, SummaryRow, sql},
+    types::check_description,
 };
 use crate::{
     Code, Ctx, Error, Result, Scope,
@@ -172,6 +173,7 @@ async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome
 }
 
 async fn patch(permit: Permit<'_>, id: &str, patch: PolicyPatch) -> Result<Outcome<Policy>> {
+    check_description(patch.description.as_deref())?;
     let mut tx = permit.begin().await?;
     let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
     let before = row.ok_or_else(not_found)?.into_policy(Vec::new())?;

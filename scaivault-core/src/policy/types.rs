@@ -294,7 +294,7 @@ impl PolicyDocument {
     }
 }
 
-fn check_description(text: Option<&str>) -> Result<()> {
+pub(super) fn check_description(text: Option<&str>) -> Result<()> {
     let mut fields = FieldErrors::default();
     let text = text.unwrap_or_default();
     if text.chars().count() > limits::DESCRIPTION_CHARS {

@@ -57,8 +57,9 @@ async fn page(
     let mut items = Vec::new();
     let mut looked_at = 0;
     let more = loop {
-        // One row more than wanted tells whether there is another page.
-        let limit = wanted + 1 - items.len();
+        // One row more than wanted tells whether there is another page. Where rows were passed over, more
+        // are fetched at once.
+        let limit = (wanted + 1 - items.len()).max(if looked_at == 0 { 0 } else { STEP });
         let scan = Scan {
             tenant: permit.tenant(),
             prefix: filter.prefix.as_deref(),
@@ -69,21 +70,22 @@ async fn page(
             limit: i64::try_from(limit).unwrap_or(i64::MAX),
         };
         let rows: Vec<SecretRow> = permit.fetch_all(scan.query()).await?;
-        let (count, mut next) = (rows.len(), None);
+        let (count, mut another) = (rows.len(), false);
         looked_at += count;
         for row in rows {
-            if permit.may(&row.path, Permission::List) {
-                if items.len() == wanted {
-                    break;
-                }
-                next = Some(row.path.clone());
+            let allowed = permit.may(&row.path, Permission::List);
+            // Only a row that the caller may see is a reason for another page: one that he may not see
+            // must not show by it.
+            another = allowed && items.len() == wanted;
+            if another {
+                break;
+            }
+            after = Some(row.path.clone());
+            if allowed {
                 items.push(row.into_item()?);
-            } else {
-                next = Some(row.path);
             }
         }
-        after = next.or(after);
-        if items.len() == wanted && count == limit {
+        if another {
             break true;
         }
         if count < limit {
@@ -99,3 +101,6 @@ async fn page(
     };
     permit.answer(Page { items, cursor })
 }
+
+/// Rows fetched at once after a first step that had some the caller may not see.
+const STEP: usize = 256;

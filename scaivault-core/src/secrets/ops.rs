@@ -51,7 +51,8 @@ impl<'a> Secrets<'a> {
     /// [`Code::VersionConflict`] if what `write.expect` says is not so; [`Code::ValidationError`].
     pub async fn put(&self, path: &SecretPath, write: SecretWrite) -> Result<Written> {
         let act = Act::secret(Action::Write, &[Scope::SecretsWrite], path, Permission::Write);
-        self.vault.door.perform(self.ctx, act, |permit| put(permit, path, write)).await
+        let retention = self.vault.settings.soft_delete_retention;
+        self.vault.door.perform(self.ctx, act, |permit| put(permit, path, write, retention)).await
     }
 
     /// Changes metadata and options; makes no version. Needs `secrets:write` and the permission `write`.
@@ -174,12 +175,17 @@ async fn get(
     permit.answer(SecretValue { item, data })
 }
 
-async fn put(permit: Permit<'_>, path: &SecretPath, write: SecretWrite) -> Result<Outcome<Written>> {
+async fn put(
+    permit: Permit<'_>,
+    path: &SecretPath,
+    write: SecretWrite,
+    retention: std::time::Duration,
+) -> Result<Outcome<Written>> {
     write.options.check(permit.ctx().now())?;
     let keys = permit.keys().await?;
     let new_id = permit.new_id("sec_")?;
     let mut tx = permit.begin().await?;
-    let (row, created) = upsert(&mut tx, &new_id, path, &write).await?;
+    let (row, created) = upsert(&mut tx, &new_id, path, &write, retention).await?;
     let sealed = keys
         .seal(&slot(tx.tenant(), &[&row.id, path.as_str()], row.current_version), write.data.expose_json())?;
     let insert = query(sql::INSERT_VERSION)
@@ -218,10 +224,18 @@ async fn upsert(
     new_id: &str,
     path: &SecretPath,
     write: &SecretWrite,
+    retention: std::time::Duration,
 ) -> Result<(SecretRow, bool)> {
+    let over = tx.ctx().now();
+    let lost = |row: &SecretRow| row.deleted_at().is_some_and(|at| recoverable_until(at, retention) <= over);
     loop {
         let select = store::secret_locked(tx.tenant(), path.as_str(), tx.lock_rows());
-        let found: Option<SecretRow> = tx.fetch_optional(select).await?;
+        let mut found: Option<SecretRow> = tx.fetch_optional(select).await?;
+        if let Some(row) = found.take_if(|row| lost(row)) {
+            // What nobody can restore does not hold the path until the job comes by.
+            tx.execute(query(sql::DELETE).bind(tx.tenant()).bind(&row.id)).await?;
+            tx.note("purged", true);
+        }
         check_expectation(write.expect, found.as_ref())?;
         match found {
             Some(row) => return Ok((update(tx, &row, write).await?, false)),

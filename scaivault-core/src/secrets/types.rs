@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::SecretPath;
-use crate::{Code, DurationText, Error, FieldErrors, Result, limits, wire};
+use crate::{Code, DurationText, Error, FieldErrors, Result, limits, storage::has_nul, wire};
 
 /// A secret's value: a JSON object. Zeroized on drop, redacted in `Debug`, shown only by name.
 pub struct SecretData(Secret);
@@ -159,6 +159,11 @@ impl Metadata {
         if serde_json::to_vec(&map).map_err(Error::internal)?.len() > limits::SECRET_METADATA_BYTES {
             wrong
                 .push("metadata", format!("must be at most {} bytes of JSON", limits::SECRET_METADATA_BYTES));
+        }
+        for (key, value) in &map {
+            if key.contains('\0') || has_nul(value) {
+                wrong.push(format!("metadata.{}", key.replace('\0', "")), "must not hold the character NUL");
+            }
         }
         wrong.finish()?;
         Ok(Self(map))

@@ -12,6 +12,11 @@ pub(super) trait Backend: sqlx::Database<Arguments: IntoArguments<Self>> {
     fn rows(done: &Self::QueryResult) -> u64;
 }
 
+/// PostgreSQL has no texts with a NUL. Both databases refuse them, so that both answer alike.
+#[derive(Debug, thiserror::Error)]
+#[error("a text holds the character NUL")]
+pub(crate) struct NulInText;
+
 macro_rules! backend {
     ($db:ty) => {
         impl Backend for $db {
@@ -19,6 +24,9 @@ macro_rules! backend {
                 let mut to = Self::Arguments::default();
                 to.reserve(args.len(), 0);
                 for arg in args {
+                    if arg.has_nul() {
+                        return Err(sqlx::Error::Encode(Box::new(NulInText)));
+                    }
                     match arg {
                         Arg::Text(v) => to.add(v),
                         Arg::Owned(v) => to.add(v),

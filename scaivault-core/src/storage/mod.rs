@@ -26,8 +26,9 @@ use sqlx::{
 
 pub use self::migrate::SchemaState;
 pub(crate) use self::{
+    backend::NulInText,
     query::{Query, QueryBuilder, prefix_end, query},
-    types::{Arg, Ts, json},
+    types::{Arg, Ts, has_nul, json},
 };
 use crate::Result;
 #[cfg(feature = "postgres")]

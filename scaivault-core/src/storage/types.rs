@@ -84,6 +84,29 @@ pub(crate) enum Arg<'a> {
     Json(serde_json::Value),
 }
 
+impl Arg<'_> {
+    /// Whether there is a NUL in any text of it.
+    pub(super) fn has_nul(&self) -> bool {
+        match self {
+            Self::Text(Some(text)) => text.contains('\0'),
+            Self::Owned(text) => text.contains('\0'),
+            Self::Json(value) => has_nul(value),
+            Self::Text(None) | Self::Int(_) | Self::Bool(_) | Self::Time(_) | Self::Bytes(_) => false,
+        }
+    }
+}
+
+/// Whether there is a NUL in any text or key of a JSON value.
+pub(crate) fn has_nul(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(members) => members.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 impl<'a> From<&'a str> for Arg<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(Some(text))
