@@ -147,10 +147,11 @@ impl Vault {
     /// Writes what is waiting to be written and closes the database. Verbs called after this fail.
     pub async fn close(&self) {
         self.inner.door.stop_recording();
-        if let Some(task) = self.recorder.lock().await.take() {
-            if task.await.is_err() {
-                tracing::error!("the audit writer failed");
-            }
+        let task = self.recorder.lock().await.take();
+        if let Some(task) = task
+            && task.await.is_err()
+        {
+            tracing::error!("the audit writer failed");
         }
         self.inner.db.close().await;
     }

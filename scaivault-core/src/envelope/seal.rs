@@ -101,17 +101,10 @@ impl Aead {
         let prk =
             hkdf::Salt::new(hkdf::HKDF_SHA256, b"scaivault/envelope/derive/1").extract(self.key.expose());
         prk.expand(&[purpose.as_bytes()], &AES_256_GCM)
-            .and_then(|okm_from| hkdf_fill(okm_from, &mut *okm))
+            .and_then(|okm_from| okm_from.fill(&mut okm[..]))
             .map_err(|_| Error::internal("key derivation failed"))?;
         Self::new(SecretKey::from_slice(&*okm).ok_or_else(|| Error::internal("key derivation failed"))?)
     }
-}
-
-fn hkdf_fill(
-    okm: hkdf::Okm<'_, &'static aws_lc_rs::aead::Algorithm>,
-    out: &mut [u8; SecretKey::LEN],
-) -> Result<(), aws_lc_rs::error::Unspecified> {
-    okm.fill(out)
 }
 
 impl std::fmt::Debug for Aead {

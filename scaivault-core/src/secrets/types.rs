@@ -292,10 +292,8 @@ impl WriteOptions {
         if self.notify_before.as_ref().is_some_and(|list| list.is_empty() || list.len() > 10) {
             wrong.push("options.notify_before", "must be 1 to 10 durations");
         }
-        if let Some(Some(Expires::At(at))) = self.expires {
-            if at <= now {
-                wrong.push("options.expires_at", "must be in the future");
-            }
+        if matches!(self.expires, Some(Some(Expires::At(at))) if at <= now) {
+            wrong.push("options.expires_at", "must be in the future");
         }
         wrong.finish()
     }

@@ -242,11 +242,12 @@ impl Tx {
 
     /// Makes the transaction durable.
     pub(crate) async fn commit(self) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::Lite(tx) => tx.commit().await?,
             #[cfg(feature = "postgres")]
             Self::Pg(tx) => tx.commit().await?,
-        })
+        }
+        Ok(())
     }
 }
 

@@ -63,7 +63,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum DevCommand {
     /// Prints a token of the development issuer.
-    Token(dev_token::Options),
+    Token(Box<dev_token::Options>),
 }
 
 /// How a command failed: what to say, and the exit code.

@@ -89,8 +89,7 @@ async fn slow(request: Request<State>) -> Result<Reply> {
 }
 
 async fn panics(_: Request<State>) -> Result<Reply> {
-    let nothing: Option<Reply> = None;
-    Ok(nothing.expect("canary"))
+    panic!("canary");
 }
 
 async fn fails(_: Request<State>) -> Result<Reply> {
