@@ -6,7 +6,7 @@
 
 mod ops;
 mod record;
-mod recorder;
+pub(crate) mod recorder;
 pub(crate) mod store;
 mod types;
 

@@ -5,7 +5,7 @@
 //! wraps are bound to the [`Slot`] that they are in, so that one moved elsewhere does not open. The newest
 //! key seals, every key opens: rotating a key never rewrites a ciphertext.
 
-mod keyring;
+pub(crate) mod keyring;
 mod seal;
 
 pub(crate) use self::{

@@ -1,3 +1,5 @@
+use sqlx::SqlSafeStr as _;
+
 use super::*;
 
 async fn migrated() -> Db {
@@ -65,4 +67,58 @@ async fn times_keep_microseconds_and_sort() {
     let (time, less) = row.unwrap();
     assert_eq!(time.get(), base + time::Duration::microseconds(1));
     assert!(less);
+}
+
+/// Every constant statement of every room.
+fn statements() -> Vec<std::sync::Arc<str>> {
+    let rooms = [
+        crate::audit::recorder::sql::ALL,
+        crate::envelope::keyring::sql::ALL,
+        crate::events::store::sql::ALL,
+        crate::pki::store::sql::ALL,
+        crate::policy::store::sql::ALL,
+        crate::secrets::store::sql::ALL,
+        crate::tenancy::store::sql::ALL,
+    ];
+    let constants = rooms.into_iter().flatten().map(|sql| std::sync::Arc::from(*sql));
+    constants.chain(crate::audit::store::inserts()).collect()
+}
+
+#[tokio::test]
+async fn every_statement_prepares_on_sqlite() {
+    use sqlx::Executor as _;
+    let Db::Lite { write, .. } = migrated().await else { panic!("in memory is SQLite") };
+    let mut connection = write.acquire().await.unwrap();
+    let statements = statements();
+    assert!(statements.len() > 60, "some room's list is missing");
+    for sql in statements {
+        let prepared = connection.prepare(sqlx::AssertSqlSafe(sql.clone()).into_sql_str()).await;
+        assert!(prepared.is_ok(), "{sql}: {}", prepared.err().unwrap());
+    }
+}
+
+/// Needs a server, see the contract tests. Everything is done in a transaction that is rolled back.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn every_statement_prepares_on_postgres() {
+    use sqlx::{Connection as _, Executor as _};
+    #[expect(clippy::disallowed_methods, reason = "the one setting that the tests themselves have")]
+    let Ok(url) = std::env::var("SCAIVAULT_TEST_POSTGRES") else {
+        #[expect(clippy::print_stderr, reason = "whoever runs the tests has to know")]
+        {
+            eprintln!("skipped: SCAIVAULT_TEST_POSTGRES is not set");
+        }
+        return;
+    };
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut tx = connection.begin().await.unwrap();
+    let schema = include_str!("../../../migrations/0001_vault.sql");
+    for sql in ["CREATE SCHEMA scaivault_prepare", "SET LOCAL search_path TO scaivault_prepare", schema] {
+        sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
+    }
+    for sql in statements() {
+        let prepared = tx.prepare(sqlx::AssertSqlSafe(sql.clone()).into_sql_str()).await;
+        assert!(prepared.is_ok(), "{sql}: {}", prepared.err().unwrap());
+    }
+    tx.rollback().await.unwrap();
 }
