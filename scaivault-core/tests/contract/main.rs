@@ -1,0 +1,18 @@
+//! What the vault promises, written once and run over SQLite and PostgreSQL.
+//!
+//! PostgreSQL needs a server: `SCAIVAULT_TEST_POSTGRES` holds the URL of a superuser on one that may be
+//! filled with scratch databases. Without it that half says that it was skipped.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bench;
+
+mod access;
+mod audit;
+mod envelope;
+mod lifecycle;
+mod lists;
+mod pki;
+mod policies;
+mod secrets;
+mod tenancy;
