@@ -1,0 +1,14 @@
+//! The whole API over real sockets: the routing table, a vault on SQLite and tokens of the development issuer.
+//! The modules mirror the tree of the URLs; `errors` and `refusals` go across it.
+
+mod audit;
+mod auth;
+mod canary;
+mod errors;
+mod health;
+mod pki;
+mod policies;
+mod refusals;
+mod secrets;
+mod support;
+mod world;

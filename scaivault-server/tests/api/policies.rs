@@ -1,0 +1,177 @@
+use serde_json::{Value, json};
+
+use crate::support::{Api, Who, is_seconds, keys};
+
+fn rules(pattern: &str, permissions: &[&str]) -> Value {
+    json!([{ "path_pattern": pattern, "permissions": permissions }])
+}
+
+#[tokio::test]
+async fn a_policy_lives_from_creation_to_deletion() {
+    let api = Api::start().await;
+    let body = json!({ "name": "Readers", "description": "who reads", "rules": rules("app/**", &["read"]) });
+    let policy = api.write("POST", "/v1/policies", &body, 201).await;
+    let fields =
+        ["bindings", "created_at", "description", "id", "is_active", "name", "rules", "scope", "updated_at"];
+    assert_eq!(keys(&policy), fields);
+    assert_eq!(
+        policy["rules"],
+        json!([{ "path_pattern": "app/**", "permissions": ["read"], "conditions": {} }])
+    );
+    assert_eq!(
+        (&policy["scope"], &policy["is_active"], &policy["bindings"]),
+        (&json!("tenant"), &json!(true), &json!([]))
+    );
+    assert!(is_seconds(&policy["created_at"]));
+    let path = format!("/v1/policies/{}", policy["id"].as_str().unwrap());
+    assert!(path.starts_with("/v1/policies/pol_"), "{path}");
+    assert_eq!(api.get(&path).await, policy);
+
+    // Alike names collide, in whatever case.
+    let alike = json!({ "name": "readers", "rules": rules("x", &["read"]) });
+    api.admin("POST", "/v1/policies").json(&alike).send().await.refusal(409, "name_conflict");
+
+    let bind = json!({ "identity_type": "group", "identity_id": "group:sre", "expires_at": "2999-01-01T00:00:00+01:00" });
+    let binding = api.write("POST", &format!("{path}/bindings"), &bind, 201).await;
+    let fields =
+        ["created_at", "created_by", "expires_at", "id", "identity_id", "identity_type", "policy_id"];
+    assert_eq!(keys(&binding), fields);
+    assert_eq!(binding["expires_at"], "2998-12-31T23:00:00Z");
+    assert_eq!(
+        (&binding["policy_id"], &binding["created_by"]),
+        (&policy["id"], &json!("user:admin@dev.example"))
+    );
+    // The same again is the same binding.
+    let again = api.write("POST", &format!("{path}/bindings"), &bind, 200).await;
+    assert_eq!(again, binding);
+    assert_eq!(api.get(&format!("{path}/bindings")).await, json!({ "bindings": [binding] }));
+
+    let list = api.get("/v1/policies").await;
+    assert_eq!(keys(&list), ["cursor", "has_more", "policies"]);
+    let row = &list["policies"][0];
+    let fields = ["binding_count", "created_at", "id", "is_active", "name", "rule_count", "updated_at"];
+    assert_eq!(keys(row), fields);
+    assert_eq!((&row["rule_count"], &row["binding_count"]), (&json!(1), &json!(1)));
+
+    // A replacement keeps the bindings, a patch what it does not name.
+    let body = json!({ "name": "Writers", "rules": rules("app/*", &["write", "read"]) });
+    let replaced = api.write("PUT", &path, &body, 200).await;
+    assert_eq!((&replaced["name"], &replaced["description"]), (&json!("Writers"), &json!("")));
+    assert_eq!(replaced["bindings"], json!([binding]));
+    let patched = api.write("PATCH", &path, &json!({ "is_active": false }), 200).await;
+    assert_eq!((&patched["name"], &patched["is_active"]), (&json!("Writers"), &json!(false)));
+    assert_eq!(patched["rules"], replaced["rules"]);
+    assert_eq!(api.get("/v1/policies").await["policies"], json!([]));
+    assert_eq!(api.get("/v1/policies?include_inactive=true").await["policies"].as_array().unwrap().len(), 1);
+
+    api.admin("DELETE", &path).send().await.refusal(409, "policy_in_use");
+    let unbind = format!("{path}/bindings/{}", binding["id"].as_str().unwrap());
+    let gone = api.admin("DELETE", &unbind).send().await.expect(204);
+    assert!(gone.body.is_empty() && gone.header("content-type").is_none(), "{gone:?}");
+    api.admin("DELETE", &unbind).send().await.refusal(404, "binding_not_found");
+    api.admin("DELETE", &path).send().await.expect(204);
+    api.admin("GET", &path).send().await.refusal(404, "policy_not_found");
+
+    let other = api.write("POST", "/v1/policies", &body, 201).await;
+    let path = format!("/v1/policies/{}", other["id"].as_str().unwrap());
+    api.write("POST", &format!("{path}/bindings"), &bind, 201).await;
+    api.admin("DELETE", &format!("{path}?force=true")).send().await.expect(204);
+    assert_eq!(api.get("/v1/policies?include_inactive=true").await["policies"], json!([]));
+}
+
+#[tokio::test]
+async fn policies_are_paged() {
+    let api = Api::start().await;
+    for n in 0..5 {
+        let body = json!({ "name": format!("p{n}"), "rules": rules("a", &["read"]) });
+        api.write("POST", "/v1/policies", &body, 201).await;
+    }
+    let mut names = Vec::new();
+    let mut query = "limit=2".to_owned();
+    loop {
+        let page = api.get(&format!("/v1/policies?{query}")).await;
+        let list = page["policies"].as_array().unwrap();
+        assert!(list.len() <= 2);
+        names.extend(list.iter().map(|policy| policy["name"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        query = format!("limit=2&cursor={cursor}");
+    }
+    names.sort();
+    assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+}
+
+/// Each change counts for the next request.
+#[tokio::test]
+async fn what_a_policy_grants_is_exactly_what_can_be_done() {
+    let api = Api::start().await;
+    for path in ["app/db", "app/deep/db", "ops/db"] {
+        api.write("PUT", &format!("/v1/secrets/{path}"), &json!({ "data": { "at": path } }), 201).await;
+    }
+    let every = "secrets:read secrets:write secrets:delete secrets:list";
+    let bob = api.token_of(&Who { groups: &["group:sre"], ..Who::new("user:bob@dev.example", every) });
+    let status = |method: &'static str, path: &'static str| {
+        let (api, bob) = (&api, &bob);
+        async move {
+            let call = api.call(bob, method, &format!("/v1/secrets/{path}"));
+            let call = if method == "PUT" { call.json(&json!({ "data": {} })) } else { call };
+            call.send().await.status
+        }
+    };
+    assert_eq!(status("GET", "app/db").await, 403);
+    let body = json!({ "name": "sre", "rules": rules("app/*", &["read"]) });
+    let policy = api.write("POST", "/v1/policies", &body, 201).await;
+    let path = format!("/v1/policies/{}", policy["id"].as_str().unwrap());
+    assert_eq!(status("GET", "app/db").await, 403, "not bound yet");
+    let bind = json!({ "identity_type": "group", "identity_id": "group:sre" });
+    let binding = api.write("POST", &format!("{path}/bindings"), &bind, 201).await;
+    assert_eq!(status("GET", "app/db").await, 200);
+    for (method, other) in [
+        ("GET", "app/deep/db"),
+        ("GET", "ops/db"),
+        ("GET", "app/none/x"),
+        ("PUT", "app/db"),
+        ("DELETE", "app/db"),
+        ("GET", "app/db/metadata"),
+        ("GET", "app/db/versions"),
+        ("PATCH", "app/db"),
+    ] {
+        let call = api.call(&bob, method, &format!("/v1/secrets/{other}"));
+        let call = if ["PUT", "PATCH"].contains(&method) { call.json(&json!({ "data": {} })) } else { call };
+        // A patch knows no data: what it would be told comes before who may.
+        let answer = call.send().await;
+        assert!(
+            answer.status == 403 || (method == "PATCH" && answer.status == 422),
+            "{method} {other}: {answer:?}"
+        );
+    }
+    // A path that is there and one that is not are refused alike.
+    let there = api.call(&bob, "GET", "/v1/secrets/ops/db").send().await.refusal(403, "access_denied");
+    let absent = api.call(&bob, "GET", "/v1/secrets/ops/no").send().await.refusal(403, "access_denied");
+    assert_eq!(there["message"], absent["message"]);
+    assert_eq!(keys(&there["details"]), keys(&absent["details"]));
+    // On a path he may read, what is not there is not there.
+    api.call(&bob, "GET", "/v1/secrets/app/none").send().await.refusal(404, "secret_not_found");
+
+    api.write("PATCH", &path, &json!({ "rules": rules("app/**", &["read", "list", "write"]) }), 200).await;
+    assert_eq!(status("GET", "app/deep/db").await, 200);
+    assert_eq!(status("PUT", "app/new").await, 201);
+    assert_eq!(status("DELETE", "app/new").await, 403);
+    let list = api.call(&bob, "GET", "/v1/secrets").send().await.expect(200).json();
+    let seen: Vec<&str> =
+        list["secrets"].as_array().unwrap().iter().map(|s| s["path"].as_str().unwrap()).collect();
+    assert_eq!(seen, ["app/db", "app/deep/db", "app/new"]);
+
+    api.write("PATCH", &path, &json!({ "is_active": false }), 200).await;
+    assert_eq!(status("GET", "app/db").await, 403);
+    api.write("PATCH", &path, &json!({ "is_active": true }), 200).await;
+    assert_eq!(status("GET", "app/db").await, 200);
+    let unbind = format!("{path}/bindings/{}", binding["id"].as_str().unwrap());
+    api.admin("DELETE", &unbind).send().await.expect(204);
+    assert_eq!(status("GET", "app/db").await, 403);
+    // The audit trail says by which rule he got in.
+    let read = &api.audit("action=read&identity_id=user:bob@dev.example&success=true").await[0];
+    assert_eq!(
+        (&read["extra_data"]["policy_id"], &read["extra_data"]["rule_index"]),
+        (&policy["id"], &json!(0))
+    );
+}

@@ -1,0 +1,163 @@
+//! What a caller with little may do: exactly that, on every row of the routing table.
+
+use scaivault_core::Scope;
+use scaivault_server::{
+    app::Service,
+    http::router::{Access, Route},
+    routes,
+};
+use serde_json::{Value, json};
+
+use crate::{support::Answer, world::World};
+
+/// A body that would be accepted, for rows that take one.
+fn body(row: &Route<Service>, world: &World) -> Option<Value> {
+    let rules = json!([{ "path_pattern": "**", "permissions": ["admin"] }]);
+    let body = match (row.method().as_str(), row.template()) {
+        ("PUT", "/v1/secrets/{*path}") => json!({ "data": { "k": "v" } }),
+        ("PATCH", "/v1/secrets/{*path}") => json!({ "metadata": { "owner": "me" } }),
+        ("POST", "/v1/policies") | ("PUT", "/v1/policies/{id}") => json!({ "name": "mine", "rules": rules }),
+        ("PATCH", "/v1/policies/{id}") => json!({ "rules": rules }),
+        ("POST", "/v1/policies/{id}/bindings") => json!({ "identity_type": "user", "identity_id": "user:x" }),
+        ("POST", "/v1/pki/ca") => {
+            json!({ "name": "mine", "common_name": "Mine", "ca_type": "root", "key_type": "ec" })
+        }
+        ("POST", "/v1/pki/roles") => {
+            json!({ "name": "mine", "ca_id": world.ca, "allowed_domains": ["x.example"] })
+        }
+        ("PATCH", "/v1/pki/roles/{name}") => json!({ "allow_subdomains": true }),
+        ("POST", "/v1/pki/issue/{role}") => json!({ "common_name": "x.svc.cluster.local" }),
+        ("POST", "/v1/pki/revoke") => json!({ "serial_number": world.serial }),
+        _ => return None,
+    };
+    Some(body)
+}
+
+/// A path that names what is there; a role that is not the caller's.
+fn path(row: &Route<Service>, world: &World) -> String {
+    let id = match row.template() {
+        template if template.starts_with("/v1/policies/") => "{policy}",
+        template if template.starts_with("/v1/pki/certificates/") => "{cert}",
+        _ => "{ca}",
+    };
+    let path = row
+        .template()
+        .replace("{*path}", "app/db")
+        .replace("{binding_id}", "{binding}")
+        .replace("{id}", id)
+        .replace("{name}", "svc")
+        .replace("{role}", "other");
+    let path = world.fill(&path);
+    assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
+    path
+}
+
+async fn send(world: &World, token: &str, row: &Route<Service>) -> Answer {
+    let call = world.api.call(token, row.method().as_str(), &path(row, world));
+    match body(row, world) {
+        Some(body) => call.json(&body).send().await,
+        None => call.send().await,
+    }
+}
+
+#[tokio::test]
+async fn who_may_issue_from_one_role_may_do_nothing_else() {
+    let world = World::start().await;
+    let token = world.api.token("sa:narrow", "pki:issue");
+    let issue = json!({ "common_name": "narrow.svc.cluster.local" });
+    world.api.call(&token, "POST", "/v1/pki/issue/svc").json(&issue).send().await.expect(201);
+    let before = world.snapshot().await;
+    let mut refused = 0;
+    for row in routes::router().unwrap().rows().filter(|row| row.access() == Access::Authenticated) {
+        let answer = send(&world, &token, row).await;
+        // The contract lets him see authorities and certificates, which are no secrets.
+        let reads = row.required_scope() == Some("pki:issue") && row.method() == http::Method::GET;
+        match row.required_scope() {
+            None => drop(answer.expect(200)),
+            Some("pki:issue") if reads => drop(answer.expect(200)),
+            Some("pki:issue") => {
+                let error = answer.refusal(403, "access_denied");
+                assert_eq!(error["details"], json!({ "path": "pki/issue/other" }), "{row:?}");
+                refused += 1;
+            }
+            Some(scope) => {
+                let error = answer.refusal(403, "insufficient_scope");
+                assert_eq!(error["details"], json!({ "required_scope": scope }), "{row:?}");
+                assert!(error["message"].as_str().unwrap().contains(scope), "{row:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(world.snapshot().await, before);
+    let trail = world.api.audit("identity_id=sa:narrow&success=false").await;
+    assert_eq!(trail.len(), refused);
+    assert!(refused >= 25, "{refused}");
+    // A role that is not there is refused like one that is.
+    let answer = world.api.call(&token, "POST", "/v1/pki/issue/nothing").json(&issue).send().await;
+    answer.refusal(403, "access_denied");
+}
+
+#[tokio::test]
+async fn without_any_scope_every_row_that_wants_one_is_refused() {
+    let world = World::start().await;
+    let token = world.api.token("sa:narrow", "");
+    let before = world.snapshot().await;
+    for row in routes::router().unwrap().rows() {
+        let Some(scope) = row.required_scope() else { continue };
+        let error = send(&world, &token, row).await.refusal(403, "insufficient_scope");
+        assert!(error["message"].as_str().unwrap().contains(scope), "{row:?}: {error}");
+    }
+    assert_eq!(world.snapshot().await, before);
+}
+
+#[tokio::test]
+async fn without_a_token_every_row_but_the_public_ones_is_a_401() {
+    let world = World::start().await;
+    let before = world.snapshot().await;
+    let mut public = Vec::new();
+    for row in routes::router().unwrap().rows() {
+        if row.access() == Access::Public {
+            public.push(row.template());
+            continue;
+        }
+        let call = world.api.anonymous(row.method().as_str(), &path(row, &world));
+        let answer = match body(row, &world) {
+            Some(body) => call.json(&body).send().await,
+            None => call.send().await,
+        };
+        answer.refusal(401, "authentication_required");
+    }
+    let known = [
+        "/v1/health",
+        "/v1/health/ready",
+        "/v1/version",
+        "/v1/pki/ca/{id}/crl",
+        "/v1/pki/ocsp/{ca_id}",
+        "/v1/pki/ocsp/{ca_id}/{*request}",
+    ];
+    assert_eq!(public, known, "whoever opens a row to everybody says so here");
+    assert_eq!(world.snapshot().await, before);
+}
+
+#[tokio::test]
+async fn sec_a2_scopes_without_a_policy_open_no_path() {
+    let world = World::start().await;
+    let all: Vec<&str> =
+        Scope::ALL.iter().map(|scope| scope.as_str()).filter(|scope| *scope != "admin").collect();
+    let token = world.api.token("sa:narrow", &all.join(" "));
+    let before = world.snapshot().await;
+    for row in routes::router().unwrap().rows() {
+        if !row.template().starts_with("/v1/secrets/") && row.template() != "/v1/pki/issue/{role}" {
+            continue;
+        }
+        let there = send(&world, &token, row).await.refusal(403, "access_denied");
+        assert!(!there.to_string().contains("version"), "{row:?}: {there}");
+    }
+    for query in ["", "?prefix=app", "?prefix=app/db", "?tag=x", "?include_deleted=true", "?limit=0"] {
+        let list =
+            world.api.call(&token, "GET", &format!("/v1/secrets{query}")).send().await.expect(200).json();
+        let nothing = json!({ "secrets": [], "data": [], "cursor": null, "has_more": false });
+        assert_eq!(list, nothing, "{query}");
+    }
+    assert_eq!(world.snapshot().await, before);
+}

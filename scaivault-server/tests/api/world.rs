@@ -1,0 +1,81 @@
+//! One of everything, to work with and to see what a refused request left alone.
+
+use serde_json::{Value, json};
+
+use crate::support::Api;
+
+/// A server whose tenant holds one of everything.
+pub(crate) struct World {
+    pub(crate) api: Api,
+    pub(crate) ca: String,
+    pub(crate) policy: String,
+    pub(crate) binding: String,
+    pub(crate) certificate: String,
+    pub(crate) serial: String,
+}
+
+impl World {
+    /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
+    /// issue from `svc`, and `app/db` with two versions.
+    pub(crate) async fn start() -> Self {
+        let api = Api::start().await;
+        let root = json!({
+            "name": "mesh", "common_name": "Mesh Root", "ca_type": "root", "key_type": "ec", "key_size": 256,
+        });
+        let ca = text(&api.write("POST", "/v1/pki/ca", &root, 201).await["id"]);
+        for name in ["svc", "other"] {
+            let role = json!({
+                "name": name, "ca_id": ca, "allowed_domains": ["*.svc.cluster.local"], "max_ttl": "24h",
+            });
+            api.write("POST", "/v1/pki/roles", &role, 201).await;
+        }
+        let name = json!({ "common_name": "billing.svc.cluster.local" });
+        let issued = api.write("POST", "/v1/pki/issue/svc", &name, 201).await;
+        let rules = json!([{ "path_pattern": "pki/issue/svc", "permissions": ["read"] }]);
+        let policy = json!({ "name": "narrow", "rules": rules });
+        let policy = text(&api.write("POST", "/v1/policies", &policy, 201).await["id"]);
+        let bind = json!({ "identity_type": "service_account", "identity_id": "sa:narrow" });
+        let path = format!("/v1/policies/{policy}/bindings");
+        let binding = text(&api.write("POST", &path, &bind, 201).await["id"]);
+        for (value, status) in [("one", 201), ("two", 200)] {
+            api.write("PUT", "/v1/secrets/app/db", &json!({ "data": { "k": value } }), status).await;
+        }
+        let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
+        Self { api, ca, policy, binding, certificate, serial }
+    }
+
+    /// Everything that a request could have changed.
+    pub(crate) async fn snapshot(&self) -> Value {
+        let Self { api, ca, policy, .. } = self;
+        let crl = api.anonymous("GET", &format!("/v1/pki/ca/{ca}/crl")).header("Accept", "text/plain");
+        json!([
+            api.get("/v1/secrets?include_deleted=true").await,
+            api.get("/v1/secrets/app/db/versions").await,
+            api.get("/v1/policies?include_inactive=true").await,
+            api.get(&format!("/v1/policies/{policy}")).await,
+            api.get("/v1/pki/ca").await,
+            api.get("/v1/pki/roles").await,
+            api.get("/v1/pki/certificates?include_revoked=true").await,
+            crl.send().await.expect(200).text(),
+        ])
+    }
+
+    /// Puts the identifiers into a path or a body: `{ca}`, `{policy}`, `{binding}`, `{cert}`, `{serial}`.
+    pub(crate) fn fill(&self, text: &str) -> String {
+        [
+            ("{ca}", &self.ca),
+            ("{policy}", &self.policy),
+            ("{binding}", &self.binding),
+            ("{cert}", &self.certificate),
+            ("{serial}", &self.serial),
+        ]
+        .iter()
+        .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+}
+
+/// A text out of JSON.
+#[track_caller]
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
