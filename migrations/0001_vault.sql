@@ -80,6 +80,7 @@ CREATE TABLE policy (
     name_key    TEXT COLLATE "C" NOT NULL,
     description TEXT NOT NULL,
     rules       JSONB NOT NULL,
+    rule_count  BIGINT NOT NULL,
     is_active   BOOLEAN NOT NULL,
     created_at  TIMESTAMPTZ NOT NULL,
     updated_at  TIMESTAMPTZ NOT NULL,
@@ -142,6 +143,7 @@ CREATE TABLE pki_crl (
     FOREIGN KEY (tenant_id, ca_id) REFERENCES pki_ca (tenant_id, id)
 );
 CREATE INDEX pki_crl_due ON pki_crl (due_at);
+CREATE UNIQUE INDEX pki_crl_ca ON pki_crl (ca_id);
 
 CREATE TABLE pki_role (
     tenant_id  TEXT COLLATE "C" NOT NULL REFERENCES tenant (tenant_id),

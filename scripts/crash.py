@@ -33,14 +33,12 @@ class Run:
         self.options, self.port, self.process, self.token = options, port, None, None
 
     def start(self):
-        environment = {k: v for k, v in os.environ.items() if k != "DATABASE_URL"}
-        if self.options.database_url:
-            environment["DATABASE_URL"] = self.options.database_url
+        database = ["--database-url", self.options.database_url] if self.options.database_url else []
         began = time.monotonic()
         with open(self.options.log, "ab") as log:
             self.process = subprocess.Popen(
-                [self.options.server, "dev", "--bind", f"127.0.0.1:{self.port}", "--data-dir", self.options.data],
-                stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+                [self.options.server, "dev", "--bind", f"127.0.0.1:{self.port}", "--data-dir", self.options.data, *database],
+                stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
         for line in self.process.stdout:
             if line.startswith(b"admin token: "):
                 self.token = line.split(b": ", 1)[1].strip().decode()

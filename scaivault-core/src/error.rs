@@ -199,6 +199,22 @@ impl Error {
         self
     }
 
+    /// What is behind it, outermost first, for logs: the words of each cause and nothing else, since what a
+    /// database shows for debugging may hold whole rows.
+    #[must_use]
+    pub fn causes(&self) -> String {
+        let mut causes = String::new();
+        let mut next = StdError::source(self);
+        while let Some(cause) = next {
+            if !causes.is_empty() {
+                causes.push_str(": ");
+            }
+            causes.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        causes
+    }
+
     pub(crate) fn is_recorded(&self) -> bool {
         self.recorded
     }

@@ -72,6 +72,7 @@ mod id;
 mod identity;
 mod jobs;
 pub mod limits;
+mod name;
 mod pipeline;
 pub mod pki;
 pub mod policy;
@@ -89,6 +90,7 @@ pub use id::{PartnerId, TenantId};
 pub use identity::{
     Caller, IdentityType, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenVerifier, Whoami,
 };
+pub use name::Name;
 pub use pipeline::Ctx;
 pub use storage::{Database, SchemaState};
 pub use vault::{Vault, VaultBuilder};

@@ -8,6 +8,14 @@ pub const PATH_SEGMENTS: usize = 10;
 pub const PATH_CHARS: usize = 512;
 /// `**` segments of a path pattern.
 pub const PATTERN_DOUBLE_STARS: usize = 4;
+/// Policies of one tenant.
+pub const POLICIES: i64 = 1000;
+/// Bindings of one policy.
+pub const BINDINGS: i64 = 10_000;
+/// Certificate authorities of one tenant.
+pub const CAS: i64 = 1000;
+/// PKI roles of one tenant.
+pub const ROLES: i64 = 10_000;
 /// Rules of one policy.
 pub const POLICY_RULES: usize = 1000;
 /// Characters of a name (policy, CA, role).
@@ -19,7 +27,7 @@ pub const ID_BYTES: usize = 128;
 /// Bytes of a secret's `data` object, as JSON.
 pub const SECRET_DATA_BYTES: usize = 1 << 20;
 /// Bytes of a secret's `metadata` object, as JSON.
-pub const SECRET_METADATA_BYTES: usize = 64 << 10;
+pub const SECRET_METADATA_BYTES: usize = 16 << 10;
 /// Tags of a secret.
 pub const TAGS: usize = 64;
 /// Characters of a tag.
@@ -71,7 +79,15 @@ pub const OCSP_VALIDITY: Duration = Duration::from_secs(3600);
 pub const AUDIT_BATCH: usize = 64;
 /// Audit records that may wait for the database before callers are told to come back.
 pub const AUDIT_QUEUE: usize = 4096;
-/// The longest life of a CA, in days.
-pub const CA_VALIDITY_DAYS: u32 = 36_500;
+/// The longest retention of deleted secrets: a thousand years, so that sums with times stay in range.
+pub const RETENTION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
+/// How long an event waits in the outbox before it is dropped.
+pub const OUTBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a statement may take on PostgreSQL, and how long it may wait for a lock.
+pub const STATEMENT_TIME: Duration = Duration::from_secs(30);
+/// See [`STATEMENT_TIME`].
+pub const LOCK_TIME: Duration = Duration::from_secs(10);
+/// Certificates that one OCSP request may ask about.
+pub const OCSP_CERTIFICATES: usize = 16;
 /// Characters of a user agent that the audit trail keeps.
 pub const USER_AGENT_CHARS: usize = 256;

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use scaivault_kms::KeyProvider;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, SystemClock,
@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
+    /// Becomes `true` when the vault is closed.
+    pub(crate) closed: watch::Sender<bool>,
     db: Db,
 }
 
@@ -72,6 +74,21 @@ impl Vault {
             default_partner: None,
             settings: Settings { base_url: None, soft_delete_retention: limits::SOFT_DELETE_RETENTION },
         }
+    }
+
+    /// Whether a database holds keys that were wrapped by a root key: then another root key is of no use to it.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
+    pub async fn holds_keys(database: &Database) -> Result<bool> {
+        let db = Db::open(database).await?;
+        let held = match db.schema().await {
+            Ok(SchemaState::Behind(missing)) if missing.first() == Some(&1) => Ok(false),
+            Ok(_) => crate::envelope::holds_keys(&db).await,
+            Err(error) => Err(error),
+        };
+        db.close().await;
+        held
     }
 
     /// Says who asks. The request gets a name of its own unless [`Ctx::with_request_id`] gives it one.
@@ -146,6 +163,7 @@ impl Vault {
 
     /// Writes what is waiting to be written and closes the database. Verbs called after this fail.
     pub async fn close(&self) {
+        self.inner.closed.send_replace(true);
         self.inner.door.stop_recording();
         let task = self.recorder.lock().await.take();
         if let Some(task) = task
@@ -198,10 +216,10 @@ impl VaultBuilder {
         self
     }
 
-    /// How long a deleted secret can be restored.
+    /// How long a deleted secret can be restored, at most a thousand years.
     #[must_use]
     pub fn soft_delete_retention(mut self, retention: Duration) -> Self {
-        self.settings.soft_delete_retention = retention;
+        self.settings.soft_delete_retention = retention.min(limits::RETENTION_MAX);
         self
     }
 
@@ -280,8 +298,15 @@ impl VaultBuilder {
             random.clone(),
             DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass },
         );
-        let inner =
-            Arc::new(Inner { door, clock, random, settings: self.settings, issuers: Issuers::new(), db });
+        let inner = Arc::new(Inner {
+            door,
+            clock,
+            random,
+            settings: self.settings,
+            issuers: Issuers::new(),
+            closed: watch::Sender::new(false),
+            db,
+        });
         Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }
 }

@@ -8,6 +8,8 @@ use super::{
 use crate::{
     Ctx, Error, Result, Scope,
     pipeline::{Act, On, Outcome, Permit},
+    policy::Permission,
+    secrets::SecretPath,
     storage::{Query, QueryBuilder, Ts, prefix_end},
     vault::Inner,
     wire::{self, Page},
@@ -45,12 +47,19 @@ impl<'a> Audit<'a> {
         took: std::time::Duration,
     ) -> Error {
         let on = match about {
+            Some(about) if SECRET_ACTIONS.contains(&action) && SecretPath::parse(about).is_ok() => {
+                On::Path { path: about.to_owned(), permission: Permission::Read }
+            }
             Some(about) => On::Object { kind: "request", id: Some(about.to_owned()) },
             None => On::Nothing,
         };
         self.vault.door.refuse(self.ctx, &Act { action, scopes: &[], on }, error, took).await
     }
 }
+
+/// Actions whose requests are about a secret's path.
+const SECRET_ACTIONS: &[Action] =
+    &[Action::Read, Action::Write, Action::Delete, Action::List, Action::Restore];
 
 /// The place of the last record of a page.
 #[derive(Serialize, Deserialize)]

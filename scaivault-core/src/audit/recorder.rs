@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use time::OffsetDateTime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{Record, store};
 use crate::{
@@ -69,7 +69,7 @@ impl Recorder {
         drop(queue);
         let written = written.await.map_err(|_| Error::internal("the audit writer stopped"))?;
         written.map_err(|error| {
-            tracing::error!(error = %error, source = ?std::error::Error::source(&error), "audit records could not be written");
+            tracing::error!(error = %error, causes = error.causes(), "audit records could not be written");
             let wait = error.details().retry_after.unwrap_or(Duration::from_secs(1));
             Error::unavailable("The audit trail cannot be written.", wait, error)
         })
@@ -78,6 +78,7 @@ impl Recorder {
 
 async fn write_groups(db: Db, mut waiting: mpsc::Receiver<Pending>) {
     let mut group = Vec::with_capacity(limits::AUDIT_BATCH);
+    let touching = Arc::new(Semaphore::new(1));
     while waiting.recv_many(&mut group, limits::AUDIT_BATCH).await > 0 {
         let (notes, done): (Vec<_>, Vec<_>) = group.drain(..).map(|p| (p.note, p.done)).unzip();
         let result = write(&db, &notes).await.map_err(Arc::new);
@@ -85,18 +86,29 @@ async fn write_groups(db: Db, mut waiting: mpsc::Receiver<Pending>) {
             // A caller that went away has nothing to be told.
             let _ = waiter.send(result.clone());
         }
+        // A secret may be locked by a writer: the records of everybody else do not wait for that. If the last
+        // touches are still waiting, these are dropped; the next read of the secret touches it.
+        if let Ok(free) = Arc::clone(&touching).try_acquire_owned() {
+            let touches = last_touches(&notes);
+            if !touches.is_empty() {
+                let db = db.clone();
+                tokio::spawn(async move {
+                    touch(&db, touches).await;
+                    drop(free);
+                });
+            }
+        }
     }
 }
 
 async fn write(db: &Db, notes: &[Note]) -> Result<()> {
     let records: Vec<Record> = notes.iter().map(|n| n.record.clone()).collect();
     let mut inserts = store::insert(&records);
-    let more = notes.iter().any(|n| n.event.is_some() || n.touch.is_some());
-    if let (1, false) = (inserts.len(), more) {
-        if let Some(insert) = inserts.pop() {
-            db.execute(insert).await?;
-        }
-        return Ok(());
+    if inserts.len() == 1
+        && notes.iter().all(|n| n.event.is_none())
+        && let Some(insert) = inserts.pop()
+    {
+        return db.execute(insert).await.map(drop);
     }
     let mut tx = db.begin().await?;
     for insert in inserts {
@@ -105,15 +117,21 @@ async fn write(db: &Db, notes: &[Note]) -> Result<()> {
     for event in notes.iter().filter_map(|n| n.event.as_ref()) {
         tx.execute(events::store::insert(event)).await?;
     }
-    for touch in last_touches(notes) {
-        tx.execute(query(sql::TOUCH).bind(touch.at).bind(&touch.tenant).bind(&touch.secret_id)).await?;
-    }
     tx.commit().await
 }
 
-/// One touch a secret, in the order of their keys, so that two replicas never lock the same rows crosswise.
-fn last_touches(notes: &[Note]) -> Vec<&Touch> {
-    let mut touches: Vec<&Touch> = notes.iter().filter_map(|n| n.touch.as_ref()).collect();
+async fn touch(db: &Db, touches: Vec<Touch>) {
+    for touch in touches {
+        let update = query(sql::TOUCH).bind(touch.at).bind(&touch.tenant).bind(&touch.secret_id);
+        if let Err(error) = db.execute(update).await {
+            tracing::warn!(error = %error, causes = error.causes(), "when a secret was last read could not be written");
+        }
+    }
+}
+
+/// One touch a secret, the latest.
+fn last_touches(notes: &[Note]) -> Vec<Touch> {
+    let mut touches: Vec<Touch> = notes.iter().filter_map(|n| n.touch.clone()).collect();
     touches.sort_by(|a, b| (&a.tenant, &a.secret_id, b.at).cmp(&(&b.tenant, &b.secret_id, a.at)));
     touches.dedup_by(|a, b| a.secret_id == b.secret_id && a.tenant == b.tenant);
     touches

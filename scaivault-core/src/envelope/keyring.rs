@@ -91,6 +91,13 @@ impl Keyring {
         cache.try_get_with(tenant.clone(), load).await.map_err(Error::shared)
     }
 
+    /// Drops the keys whose time is over.
+    pub(crate) async fn forget_expired(&self) {
+        if let Some(cache) = &self.cache {
+            cache.run_pending_tasks().await;
+        }
+    }
+
     /// Asks the provider for a round trip.
     pub(crate) async fn health(&self) -> Result<()> {
         self.provider.health().await?;
@@ -167,6 +174,11 @@ impl Keyring {
     }
 }
 
+/// Whether any partner key was ever wrapped for this database.
+pub(crate) async fn holds_keys(db: &Db) -> Result<bool> {
+    Ok(db.fetch_optional::<(i64,)>(query(sql::COUNT_PARTNER_KEYS)).await?.is_some_and(|(n,)| n > 0))
+}
+
 /// Tenants whose keys are kept open at once.
 const CACHED_TENANTS: u64 = 10_000;
 
@@ -222,6 +234,8 @@ pub(crate) mod sql {
     pub(crate) const INSERT_PARTNER_KEY: &str = "\
         INSERT INTO partner_key (id, partner_id, version, wrapped, created_at) \
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (partner_id, version) DO NOTHING";
+    pub(crate) const COUNT_PARTNER_KEYS: &str = "SELECT count(*) FROM partner_key";
     #[cfg(test)]
-    pub(crate) const ALL: &[&str] = &[TENANT_KEYS, INSERT_TENANT_KEY, NEWEST_PARTNER_KEY, INSERT_PARTNER_KEY];
+    pub(crate) const ALL: &[&str] =
+        &[COUNT_PARTNER_KEYS, TENANT_KEYS, INSERT_TENANT_KEY, NEWEST_PARTNER_KEY, INSERT_PARTNER_KEY];
 }

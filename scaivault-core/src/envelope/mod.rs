@@ -9,6 +9,6 @@ pub(crate) mod keyring;
 mod seal;
 
 pub(crate) use self::{
-    keyring::{Keyring, TenantKeys},
+    keyring::{Keyring, TenantKeys, holds_keys},
     seal::{Sealed, Slot},
 };

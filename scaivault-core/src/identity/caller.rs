@@ -39,7 +39,8 @@ impl Caller {
         Self::outsider(id.into(), IdentityType::ServiceAccount, tenant)
     }
 
-    /// A background job of the vault, which appears as `system:<job>`. It has no scopes unless given.
+    /// A background job of the program itself, which appears as `system:<job>`. It stands above scopes and
+    /// policies: never make one from what a request says.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] unless `system:<job>` is 8 to 128 visible ASCII characters without

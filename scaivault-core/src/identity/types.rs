@@ -61,7 +61,7 @@ texts! {
         SecretsRead = "secrets:read",
         /// Create and update.
         SecretsWrite = "secrets:write",
-        /// Delete and restore.
+        /// Delete; restoring takes `secrets:write`.
         SecretsDelete = "secrets:delete",
         /// Enumerate, and read metadata.
         SecretsList = "secrets:list",

@@ -18,12 +18,23 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     lists.and(purge)
 }
 
-/// Does what is due, again and again.
+/// Does what is due, again and again, until the vault is closed.
 pub(crate) async fn run_forever(vault: Vault) {
-    loop {
-        if let Err(error) = run_due(&vault).await {
-            tracing::error!(error = %error, source = ?std::error::Error::source(&error), "background work failed");
+    let mut closed = vault.inner().closed.subscribe();
+    while !*closed.borrow_and_update() {
+        let round = tokio::spawn({
+            let vault = vault.clone();
+            async move { run_due(&vault).await }
+        });
+        match round.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(error = %error, causes = error.causes(), "background work failed")
+            }
+            // What a panic says may hold a secret; the next round is tried all the same.
+            Err(_) => tracing::error!("background work panicked"),
         }
-        tokio::time::sleep(EVERY).await;
+        vault.inner().door.forget_expired_keys().await;
+        let _ = tokio::time::timeout(EVERY, closed.changed()).await;
     }
 }

@@ -21,7 +21,7 @@ use serde_json::json;
 pub use self::ctx::Ctx;
 pub(crate) use self::{
     act::{Act, On},
-    permit::{Outcome, Permit, PublicPermit, Write},
+    permit::{Outcome, Permit, PublicPermit, Sees, Write},
 };
 use crate::{
     Clock, Code, Error, PartnerId, Random, Result, TenantId,
@@ -141,31 +141,38 @@ impl Door {
         }
         let partner = self.tenants.partner(ctx).await?;
         let admin = self.settings.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
-        let mut policies = None;
+        let mut sees = Sees::Nothing;
         let grant = match &act.on {
-            _ if system => Grant::System,
-            On::Path { .. } | On::Virtual { .. } | On::Listing { .. } if admin => Grant::TenantAdmin,
+            _ if system => {
+                sees = Sees::Everything;
+                Grant::System
+            }
+            On::Path { .. } | On::Virtual { .. } | On::Listing { .. } if admin => {
+                sees = Sees::Everything;
+                Grant::TenantAdmin
+            }
             On::Path { path, permission } | On::Virtual { path, permission, .. } => {
-                let policies = policies.insert(self.policies.current(ctx.tenant()).await?);
-                match policies.decide(caller, path, *permission, ctx.now()) {
+                let in_force = self.policies.current(ctx.tenant()).await?.for_caller(caller, ctx.now());
+                let grant = match in_force.decide(path, *permission) {
                     Decision::Allow(rule) => {
                         Grant::Rule { policy_id: rule.policy_id.to_owned(), rule_index: rule.rule_index }
                     }
                     Decision::Deny => {
-                        let message = "No policy allows this.";
-                        return Err(
-                            Error::new(Code::AccessDenied, message).with(|d| d.path = Some(path.clone()))
-                        );
+                        let denied = Error::new(Code::AccessDenied, "No policy allows this.");
+                        return Err(denied.with(|d| d.path = Some(path.clone())));
                     }
-                }
+                };
+                sees = Sees::Granted(in_force);
+                grant
             }
             On::Listing { .. } => {
-                policies = Some(self.policies.current(ctx.tenant()).await?);
+                sees =
+                    Sees::Granted(self.policies.current(ctx.tenant()).await?.for_caller(caller, ctx.now()));
                 Grant::Scope
             }
             On::Object { .. } | On::Nothing => Grant::Scope,
         };
-        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(), policies, started))
+        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(), sees, started))
     }
 
     fn check_scope(&self, ctx: &Ctx, any_of: &'static [Scope]) -> Result<()> {
@@ -225,6 +232,11 @@ impl Door {
     /// Takes no more records, so that the audit writer comes to its end.
     pub(crate) fn stop_recording(&self) {
         self.recorder.stop();
+    }
+
+    /// Drops unwrapped keys whose time is over, also when nobody asks for any.
+    pub(crate) async fn forget_expired_keys(&self) {
+        self.keyring.forget_expired().await;
     }
 
     /// Readiness: the database answers and the root key works.

@@ -8,7 +8,7 @@ use crate::{
     audit::{self, Note, Touch},
     envelope::TenantKeys,
     events::{self, Event, EventType},
-    policy::{CompiledPolicies, Permission},
+    policy::{InForce, Permission},
     storage::{Query, Row, Tx},
 };
 
@@ -23,8 +23,19 @@ pub(crate) struct Permit<'a> {
     extra: Map<String, Value>,
     resource_id: Option<String>,
     touch: Option<Touch>,
-    policies: Option<Arc<CompiledPolicies>>,
+    sees: Sees,
     started: Instant,
+}
+
+/// Which paths of the tenant the holder of a permit may look at besides the one it is for.
+#[derive(Debug)]
+pub(crate) enum Sees {
+    /// None: the act is not about paths.
+    Nothing,
+    /// All: a tenant admin, or a job.
+    Everything,
+    /// What these policies grant.
+    Granted(InForce),
 }
 
 /// What a verb returns to the pipeline. Made by [`Permit::answer`] and [`Write::commit`] alone.
@@ -43,10 +54,10 @@ impl<'a> Permit<'a> {
         act: Arc<Act>,
         partner: PartnerId,
         extra: Map<String, Value>,
-        policies: Option<Arc<CompiledPolicies>>,
+        sees: Sees,
         started: Instant,
     ) -> Self {
-        Self { door, ctx, act, partner, extra, resource_id: None, touch: None, policies, started }
+        Self { door, ctx, act, partner, extra, resource_id: None, touch: None, sees, started }
     }
 
     pub(crate) fn ctx(&self) -> &'a Ctx {
@@ -82,12 +93,10 @@ impl<'a> Permit<'a> {
     /// Whether the caller may do this to that path as well: for each item of a list, and for what only
     /// those may see who administer a path.
     pub(crate) fn may(&self, path: &str, permission: Permission) -> bool {
-        match &self.policies {
-            // A tenant admin or a job: every path of the tenant.
-            None => true,
-            Some(policies) => {
-                policies.decide(self.ctx.caller(), path, permission, self.ctx.now()).is_allowed()
-            }
+        match &self.sees {
+            Sees::Nothing => false,
+            Sees::Everything => true,
+            Sees::Granted(policies) => policies.decide(path, permission).is_allowed(),
         }
     }
 

@@ -10,11 +10,10 @@ use super::{
     types::{Ca, CaCertificate, CaCreate, CaType, KeyType},
 };
 use crate::{
-    Code, Error, FieldErrors, Result, Scope,
+    Code, Error, FieldErrors, Name, Result, Scope,
     audit::Action,
     limits,
     pipeline::{Act, Outcome, Permit},
-    policy::PolicyName,
     storage::query,
     vault::Inner,
     wire::{self, Page},
@@ -78,7 +77,7 @@ impl<'a> Pki<'a> {
 
 async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<Outcome<Ca>> {
     let now = permit.ctx().now();
-    let spec = check(write)?;
+    let (name, spec) = check(write)?;
     let parent = match &write.parent_ca_id {
         Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
         None => None,
@@ -102,11 +101,16 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
     let sealed = keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?;
 
     let mut tx = permit.begin().await?;
+    let count = query(sql::COUNT_CAS).bind(tx.tenant());
+    if tx.fetch_optional::<(i64,)>(count).await?.is_some_and(|(n,)| n >= limits::CAS) {
+        let message = format!("The tenant has {} CAs, which is as many as there may be.", limits::CAS);
+        return Err(Error::new(Code::InvalidState, message));
+    }
     let insert = query(sql::INSERT_CA)
         .bind(tx.tenant())
         .bind(&id)
-        .bind(&write.name)
-        .bind(write.name.to_ascii_lowercase())
+        .bind(name.as_str())
+        .bind(name.key())
         .bind(&write.common_name)
         .bind(write.ca_type.as_str())
         .bind(write.parent_ca_id.as_deref())
@@ -138,19 +142,19 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
     let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), &id)).await?;
     let ca = row.ok_or_else(|| Error::internal("a CA vanished"))?.into_ca(base_url)?;
     tx.resource(&id);
-    tx.note("name", write.name.clone());
+    tx.note("name", name.as_str());
     tx.note("ca_type", write.ca_type.as_str());
     tx.commit(ca).await
 }
 
-/// Checks what the engine does not know of; gives the kind of key.
-fn check(write: &CaCreate) -> Result<KeySpec> {
+/// Checks what the engine does not know of; gives the name in its one spelling, and the kind of key.
+fn check(write: &CaCreate) -> Result<(Name, KeySpec)> {
     let mut wrong = FieldErrors::default();
-    if let Err(error) = PolicyName::parse(&write.name) {
-        wrong.push(
-            "name",
-            error.details().fields.get("name").map_or("is not valid", |reasons| reasons[0].as_str()),
-        );
+    let name = Name::parse(&write.name);
+    if let Err(error) = &name {
+        for reason in error.details().fields.values().flatten() {
+            wrong.push("name", reason);
+        }
     }
     match (write.ca_type, &write.parent_ca_id) {
         (CaType::Root, Some(_)) => wrong.push("parent_ca_id", "a root has no parent"),
@@ -162,7 +166,7 @@ fn check(write: &CaCreate) -> Result<KeySpec> {
         KeySpec::EcP256
     });
     wrong.finish()?;
-    Ok(spec)
+    Ok((name?, spec))
 }
 
 fn plan(write: &CaCreate, spec: KeySpec, parent: Option<&Issuer>, now: OffsetDateTime) -> Result<CaPlan> {

@@ -102,6 +102,15 @@ pub(super) async fn insert_certificate(
     tx.execute(insert).await.map(drop)
 }
 
+/// Checks once more, in the transaction that lists what was signed, that the CA still issues.
+pub(super) async fn check_issuing(tx: &mut Write<'_>, ca_id: &str) -> Result<()> {
+    let state = query(sql::CA_STATE).bind(tx.tenant()).bind(ca_id);
+    match tx.fetch_optional::<(bool,)>(state).await? {
+        Some((true,)) => Ok(()),
+        _ => Err(super::ca::inactive()),
+    }
+}
+
 /// The one place of a kept private key.
 pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
     Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }

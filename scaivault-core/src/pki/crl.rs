@@ -54,17 +54,22 @@ pub(crate) async fn build_due(vault: &Vault) -> Result<()> {
     let due: Vec<(String, String)> = inner.door.job_db().fetch_all(query(sql::DUE_CRLS).bind(now)).await?;
     let mut result = Ok(());
     for (tenant, ca_id) in due {
-        let claim = query(sql::CLAIM_CRL).bind(&tenant).bind(&ca_id).bind(now).bind(now + CLAIM);
-        if inner.door.job_db().execute(claim).await? == 0 {
-            continue;
-        }
-        let ctx = vault.ctx(Caller::system("crl-builder", TenantId::parse(tenant)?)?)?;
-        if let Err(error) = vault.pki(&ctx).build_crl(&ca_id).await {
-            tracing::error!(ca_id, error = %error, "a revocation list could not be built");
+        // One that cannot be built does not keep the others.
+        if let Err(error) = build_claimed(vault, &tenant, &ca_id, now).await {
+            tracing::error!(ca_id, error = %error, causes = error.causes(), "a revocation list could not be built");
             result = Err(error);
         }
     }
     result
+}
+
+async fn build_claimed(vault: &Vault, tenant: &str, ca_id: &str, now: time::OffsetDateTime) -> Result<()> {
+    let claim = query(sql::CLAIM_CRL).bind(tenant).bind(ca_id).bind(now).bind(now + CLAIM);
+    if vault.inner().door.job_db().execute(claim).await? == 0 {
+        return Ok(());
+    }
+    let ctx = vault.ctx(Caller::system("crl-builder", TenantId::parse(tenant)?)?)?;
+    vault.pki(&ctx).build_crl(ca_id).await.map(drop)
 }
 
 /// How long a replica that took a list may work on it before another may.

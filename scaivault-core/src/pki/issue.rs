@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     Pki,
     ca::{generate_key, inactive, issuer, new_serial, told},
-    certificate::{Inventory, insert_certificate, key_slot},
+    certificate::{Inventory, check_issuing, insert_certificate, key_slot},
     store::{RoleRow, sql},
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
@@ -82,6 +82,7 @@ async fn issue(
         key: kept.as_ref(),
     };
     let mut tx = permit.begin().await?;
+    check_issuing(&mut tx, &ca.id).await?;
     insert_certificate(&mut tx, &inventory, &issued).await?;
     let path = format!("pki/issue/{role_name}");
     tx.event(EventType::CertificateIssued, Some(&path), told(&issued, &ca.id, &id, common_name.as_deref()))?;

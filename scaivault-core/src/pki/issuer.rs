@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use moka::future::Cache;
-use scaivault_kms::{KeySpec, local::SoftwareKey};
+use scaivault_kms::{KeySpec, KmsError, SignatureScheme, SigningKey, local::SoftwareKey};
 use scaivault_pki::{Issuer, IssuerUrls, pem};
 
 use super::store::{ChainRow, sql};
@@ -66,9 +67,41 @@ impl CaIssuer {
     }
 
     /// The private key, open for as long as the value lives.
-    pub(super) fn open_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<SoftwareKey> {
+    pub(super) fn open_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<CaKey> {
         let pkcs8 = keys.open(&key_slot(tenant, &[&self.id]), &self.sealed_key)?;
-        Ok(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)
+        Ok(CaKey(Arc::new(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)))
+    }
+}
+
+/// A CA's key in this process. RSA takes milliseconds to sign, which is too long for a thread that serves
+/// others: it is done where it holds nobody up.
+#[derive(Debug)]
+pub(super) struct CaKey(Arc<SoftwareKey>);
+
+#[async_trait]
+impl SigningKey for CaKey {
+    fn spec(&self) -> KeySpec {
+        self.0.spec()
+    }
+
+    fn public_key_der(&self) -> &[u8] {
+        self.0.public_key_der()
+    }
+
+    async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError> {
+        if matches!(self.spec(), KeySpec::EcP256 | KeySpec::EcP384) {
+            return self.0.sign(scheme, message).await;
+        }
+        let (key, message) = (Arc::clone(&self.0), message.to_vec());
+        let runtime = tokio::runtime::Handle::current();
+        let signing = tokio::task::spawn_blocking(move || runtime.block_on(key.sign(scheme, &message)));
+        signing.await.unwrap_or_else(|_| {
+            Err(KmsError::Device {
+                provider: "local",
+                message: "signing was interrupted".into(),
+                source: None,
+            })
+        })
     }
 }
 

@@ -1,21 +1,13 @@
 use std::sync::Arc;
 
-use scaivault_pki::{
-    RevocationReason,
-    ocsp::{self, CertStatus, OcspError, OcspRequest},
-};
+use scaivault_pki::ocsp::{self, CertStatus, OcspError, OcspRequest};
 
 use super::{
     issuer::{self, CaIssuer},
-    store::{ChainRow, sql},
+    store::{self, ChainRow, StatusRow, sql},
     types::PublicCrl,
 };
-use crate::{
-    Error, Result, TenantId, limits,
-    pipeline::PublicPermit,
-    storage::{Ts, query},
-    vault::Inner,
-};
+use crate::{Result, TenantId, limits, pipeline::PublicPermit, storage::query, vault::Inner};
 
 /// What relying parties may fetch without a token. From [`Vault::public_pki`](crate::Vault::public_pki).
 #[derive(Clone, Copy, Debug)]
@@ -66,10 +58,10 @@ impl<'a> PublicPki<'a> {
         if request.cert_ids().iter().any(|id| !id.matches(&ca.issuer)) {
             return Ok(ocsp::error_response(OcspError::Unauthorized));
         }
-        let mut statuses = Vec::with_capacity(request.cert_ids().len());
-        for id in request.cert_ids() {
-            statuses.push(status(&permit, &tenant, ca_id, id.serial().as_bytes()).await?);
+        if request.cert_ids().len() > limits::OCSP_CERTIFICATES {
+            return Ok(ocsp::error_response(OcspError::MalformedRequest));
         }
+        let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
         let key = ca.open_key(&tenant, &*permit.keys(&tenant).await?)?;
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
@@ -77,22 +69,18 @@ impl<'a> PublicPki<'a> {
     }
 }
 
-async fn status(
+/// One status for each certificate of the request, in order, by one query.
+async fn statuses(
     permit: &PublicPermit<'_>,
     tenant: &TenantId,
     ca_id: &str,
-    serial: &[u8],
-) -> Result<CertStatus> {
-    let find = query(sql::STATUS).bind(tenant).bind(ca_id).bind(serial);
-    let row: Option<(Option<Ts>, Option<String>)> = permit.fetch_optional(find).await?;
-    match row {
+    request: &OcspRequest,
+) -> Result<Vec<CertStatus>> {
+    let serials = request.cert_ids().iter().map(|id| id.serial().as_bytes());
+    let rows: Vec<StatusRow> = permit.fetch_all(store::statuses(tenant, ca_id, serials)).await?;
+    let status = |id: &ocsp::CertId| match rows.iter().find(|row| row.serial == id.serial().as_bytes()) {
+        Some(row) => row.status(),
         None => Ok(CertStatus::Unknown),
-        Some((None, _)) => Ok(CertStatus::Good),
-        Some((Some(at), reason)) => {
-            let reason = reason.as_deref().and_then(RevocationReason::parse);
-            let reason =
-                reason.ok_or_else(|| Error::internal("a stored revocation has an unknown reason"))?;
-            Ok(CertStatus::Revoked { at: at.get(), reason })
-        }
-    }
+    };
+    request.cert_ids().iter().map(status).collect()
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Code, Error, Result, Scope,
     audit::Action,
+    limits,
     pipeline::{Act, Outcome, Permit, Write},
     storage::{json, query},
     wire::{self, Page},
@@ -97,6 +98,11 @@ async fn create(permit: Permit<'_>, config: RoleWrite) -> Result<Outcome<Role>> 
     config.compile()?;
     let mut tx = permit.begin().await?;
     check_ca(&mut tx, &config.ca_id).await?;
+    let count = query(sql::COUNT_ROLES).bind(tx.tenant());
+    if tx.fetch_optional::<(i64,)>(count).await?.is_some_and(|(n,)| n >= limits::ROLES) {
+        let message = format!("The tenant has {} roles, which is as many as there may be.", limits::ROLES);
+        return Err(Error::new(Code::InvalidState, message));
+    }
     let insert = query(sql::INSERT_ROLE)
         .bind(tx.tenant())
         .bind(&config.name)

@@ -1,4 +1,4 @@
-use scaivault_pki::{Serial, pem};
+use scaivault_pki::{RevocationReason, Serial, ocsp::CertStatus, pem};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
@@ -18,6 +18,8 @@ pub(crate) mod sql {
         UNION ALL SELECT p.id, p.parent_ca_id, p.certificate, p.key_spec, p.key_ciphertext, p.key_wrapped_key, p.key_id, \
         chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
         SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id FROM chain ORDER BY depth";
+    pub(crate) const COUNT_CAS: &str = "SELECT count(*) FROM pki_ca WHERE tenant_id = $1";
+    pub(crate) const COUNT_ROLES: &str = "SELECT count(*) FROM pki_role WHERE tenant_id = $1";
     pub(crate) const CA_STATE: &str = "SELECT is_active FROM pki_ca WHERE tenant_id = $1 AND id = $2";
     pub(crate) const CA_OWNER: &str = "SELECT tenant_id FROM pki_ca WHERE id = $1";
     pub(crate) const INSERT_CA: &str = "\
@@ -25,8 +27,13 @@ pub(crate) mod sql {
         key_ciphertext, key_wrapped_key, key_id, not_before, not_after, is_active, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, TRUE, $16) \
         ON CONFLICT (tenant_id, name_key) DO NOTHING";
+    /// Ends the issuing of a CA that is known by its parent and serial, and of every CA below it.
     pub(crate) const DEACTIVATE_CA: &str = "\
-        UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND parent_ca_id = $2 AND serial = $3";
+        UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND id IN ( \
+        WITH RECURSIVE below (id, depth) AS ( \
+        SELECT id, 0 FROM pki_ca WHERE tenant_id = $1 AND parent_ca_id = $2 AND serial = $3 \
+        UNION ALL SELECT c.id, below.depth + 1 FROM pki_ca c JOIN below ON c.parent_ca_id = below.id \
+        WHERE c.tenant_id = $1 AND below.depth < 16) SELECT id FROM below)";
     pub(crate) const INSERT_CRL: &str = "\
         INSERT INTO pki_crl (tenant_id, ca_id, number, crl, this_update, next_update, due_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -74,11 +81,11 @@ pub(crate) mod sql {
     pub(crate) const REVOKE: &str = "\
         UPDATE pki_certificate SET revoked_at = $3, revocation_reason = $4 \
         WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL";
-    pub(crate) const STATUS: &str = "\
-        SELECT revoked_at, revocation_reason FROM pki_certificate WHERE tenant_id = $1 AND ca_id = $2 AND serial = $3";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
         CHAIN,
+        COUNT_CAS,
+        COUNT_ROLES,
         CA_STATE,
         CA_OWNER,
         INSERT_CA,
@@ -100,7 +107,6 @@ pub(crate) mod sql {
         CERTIFICATE,
         BY_SERIAL,
         REVOKE,
-        STATUS,
     ];
 }
 
@@ -190,6 +196,8 @@ pub(super) struct CertificateRow {
     common_name: Option<String>,
     alt_names: Json<Vec<String>>,
     ip_sans: Json<Vec<String>>,
+    /// Not read for a list.
+    #[sqlx(default)]
     certificate: Vec<u8>,
     fingerprint_sha256: Vec<u8>,
     not_before: Ts,
@@ -199,8 +207,11 @@ pub(super) struct CertificateRow {
     source: String,
     issued_to: String,
     created_at: Ts,
+    #[sqlx(default)]
     key_ciphertext: Option<Vec<u8>>,
+    #[sqlx(default)]
     key_wrapped_key: Option<Vec<u8>>,
+    #[sqlx(default)]
     key_id: Option<String>,
 }
 
@@ -287,6 +298,40 @@ pub(super) fn ca<'a>(tenant: &'a TenantId, id: &'a str) -> Query<'a> {
     q.build()
 }
 
+/// What OCSP says of one certificate.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct StatusRow {
+    pub(super) serial: Vec<u8>,
+    revoked_at: Option<Ts>,
+    revocation_reason: Option<String>,
+}
+
+impl StatusRow {
+    pub(super) fn status(&self) -> Result<CertStatus> {
+        let Some(at) = self.revoked_at else { return Ok(CertStatus::Good) };
+        let reason = self.revocation_reason.as_deref().and_then(RevocationReason::parse);
+        let reason = reason.ok_or_else(|| Error::internal("a stored revocation has an unknown reason"))?;
+        Ok(CertStatus::Revoked { at: at.get(), reason })
+    }
+}
+
+/// The states of these serial numbers of a CA; what was never issued has no row.
+pub(super) fn statuses<'a>(
+    tenant: &'a TenantId,
+    ca_id: &'a str,
+    serials: impl Iterator<Item = &'a [u8]>,
+) -> Query<'a> {
+    let mut q = QueryBuilder::new(
+        "SELECT serial, revoked_at, revocation_reason FROM pki_certificate WHERE tenant_id = ",
+    );
+    q.arg(tenant).text(" AND ca_id = ").arg(ca_id).text(" AND serial IN (");
+    for (i, serial) in serials.enumerate() {
+        q.text(if i == 0 { "" } else { ", " }).arg(serial);
+    }
+    q.text(")");
+    q.build()
+}
+
 /// One page of the inventory, newest first.
 pub(super) fn certificates<'a>(
     tenant: &'a TenantId,
@@ -296,9 +341,8 @@ pub(super) fn certificates<'a>(
     limit: i64,
 ) -> Query<'a> {
     let mut q = QueryBuilder::new(
-        "SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, fingerprint_sha256, not_before, \
-         not_after, revoked_at, revocation_reason, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
-         FROM pki_certificate WHERE tenant_id = ",
+        "SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, fingerprint_sha256, not_before, not_after, \
+         revoked_at, revocation_reason, source, issued_to, created_at FROM pki_certificate WHERE tenant_id = ",
     );
     q.arg(tenant).and("id < ", before).and("ca_id = ", filter.ca_id.as_deref());
     if let Some(window) = &filter.expiring_within {

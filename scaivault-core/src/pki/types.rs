@@ -366,14 +366,17 @@ pub struct RolePatch {
 impl RolePatch {
     pub(super) fn apply(self, to: &RoleWrite) -> RoleWrite {
         let key_type = self.key_type.unwrap_or(to.key_type);
+        let max_ttl = self.max_ttl.unwrap_or_else(|| to.max_ttl.clone());
+        // A default that nobody asks to change follows the maximum down.
+        let kept = to.default_ttl.clone().filter(|default| default.get() <= max_ttl.get());
         RoleWrite {
             name: to.name.clone(),
             ca_id: self.ca_id.unwrap_or_else(|| to.ca_id.clone()),
             allowed_domains: self.allowed_domains.unwrap_or_else(|| to.allowed_domains.clone()),
             allow_subdomains: self.allow_subdomains.unwrap_or(to.allow_subdomains),
             allow_ip_sans: self.allow_ip_sans.unwrap_or(to.allow_ip_sans),
-            max_ttl: self.max_ttl.unwrap_or_else(|| to.max_ttl.clone()),
-            default_ttl: self.default_ttl.or_else(|| to.default_ttl.clone()),
+            max_ttl,
+            default_ttl: self.default_ttl.or(kept),
             key_type,
             // Another family without a size takes that family's default.
             key_bits: self.key_bits.or(if key_type == to.key_type { to.key_bits } else { None }),

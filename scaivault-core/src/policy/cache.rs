@@ -59,7 +59,7 @@ impl PolicyCache {
         let known = slot.current.load_full().filter(|loaded| loaded.epoch == epoch);
         let policies = match known {
             Some(loaded) => loaded.policies.clone(),
-            None => Arc::new(store::load(&self.db, tenant).await?),
+            None => Arc::new(self.load(tenant, epoch).await?),
         };
         slot.current.store(Some(Arc::new(Loaded { epoch, checked_at, policies: policies.clone() })));
         Ok(policies)
@@ -70,6 +70,19 @@ impl PolicyCache {
         let slot = self.slot(tenant);
         let _loading = slot.loading.lock().await;
         slot.current.store(None);
+    }
+
+    /// Policies and bindings are two reads: if a change was committed in between, they are read again, so that
+    /// no rule is joined to a binding that it never stood beside.
+    async fn load(&self, tenant: &TenantId, mut epoch: i64) -> Result<CompiledPolicies> {
+        loop {
+            let policies = store::load(&self.db, tenant).await?;
+            let (now,) = self.db.fetch_optional::<(i64,)>(store::epoch(tenant)).await?.unwrap_or_default();
+            if now == epoch {
+                return Ok(policies);
+            }
+            epoch = now;
+        }
     }
 
     fn slot(&self, tenant: &TenantId) -> Arc<Slot> {

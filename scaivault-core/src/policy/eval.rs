@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use time::OffsetDateTime;
 
@@ -52,6 +52,20 @@ struct Policy {
 struct Bound {
     policy: usize,
     expires_at: Option<OffsetDateTime>,
+}
+
+/// The policies in force for one caller at one time.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    policies: Arc<CompiledPolicies>,
+    bound: Vec<usize>,
+}
+
+impl InForce {
+    /// The decision of [`CompiledPolicies::decide`].
+    pub(crate) fn decide(&self, path: &str, permission: Permission) -> Decision<'_> {
+        self.policies.matching(&self.bound, path, permission).next().map_or(Decision::Deny, Decision::Allow)
+    }
 }
 
 /// Whether something is allowed, and by what.
@@ -133,6 +147,11 @@ impl CompiledPolicies {
     ) -> Vec<Match<'_>> {
         let bound = self.bound_to(caller, now);
         self.matching(&bound, path, permission).collect()
+    }
+
+    /// What is in force for `caller` at `now`, to decide about many paths at once.
+    pub(crate) fn for_caller(self: &Arc<Self>, caller: &Caller, now: OffsetDateTime) -> InForce {
+        InForce { bound: self.bound_to(caller, now), policies: Arc::clone(self) }
     }
 
     /// Identifier and name of every policy that is in force for `caller` at `now`, by identifier.

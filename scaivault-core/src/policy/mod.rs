@@ -17,8 +17,9 @@ pub(crate) mod store;
 mod types;
 
 pub(crate) use cache::PolicyCache;
+pub(crate) use eval::InForce;
 pub use eval::{BindingInput, CompiledPolicies, Decision, Match, PolicyInput};
 pub use glob::PathPattern;
 pub use ops::Policies;
 pub use records::{Binding, BindingWrite, Policy, PolicyPatch, PolicySummary};
-pub use types::{Permission, Permissions, PolicyDocument, PolicyName, PolicyWrite, Rule, RuleWrite};
+pub use types::{Permission, Permissions, PolicyDocument, PolicyWrite, Rule, RuleWrite};

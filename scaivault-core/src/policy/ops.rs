@@ -116,7 +116,7 @@ impl<'a> Policies<'a> {
     }
 
     /// Grants a policy to an identity or group, which need not be known yet. Needs `policies:write`. A binding
-    /// that is there keeps its id and takes the new expiry; the second value says whether it was made now.
+    /// that is there stays as it is, its expiry too; the second value says whether it was made now.
     ///
     /// # Errors
     /// [`Code::PolicyNotFound`]; [`Code::ValidationError`] for a bad identity or an expiry in the past.
@@ -125,7 +125,8 @@ impl<'a> Policies<'a> {
         self.vault.door.perform(self.ctx, act, |permit| async move { bind(permit, id, &binding).await }).await
     }
 
-    /// Takes a grant back; when this returns, nobody is allowed anything by it. Needs `policies:write`.
+    /// Takes a grant back. When this returns, this vault allows nothing by it any more; another replica may for
+    /// up to [`limits::EPOCH_CHECK`]. Needs `policies:write`.
     ///
     /// # Errors
     /// [`Code::BindingNotFound`].
@@ -157,6 +158,14 @@ async fn list(
 async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome<Policy>> {
     let id = permit.new_id("pol_")?;
     let mut tx = permit.begin().await?;
+    // First of all: from here on, whoever else changes the tenant's policies waits.
+    tx.bump_policies().await?;
+    let count = query(sql::COUNT).bind(tx.tenant());
+    if tx.fetch_optional::<(i64,)>(count).await?.is_some_and(|(n,)| n >= limits::POLICIES) {
+        let message =
+            format!("The tenant has {} policies, which is as many as there may be.", limits::POLICIES);
+        return Err(Error::new(Code::InvalidState, message));
+    }
     let insert = query(sql::INSERT)
         .bind(tx.tenant())
         .bind(&id)
@@ -164,6 +173,7 @@ async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome
         .bind(document.name().key())
         .bind(document.description().unwrap_or_default())
         .bind(json_arg(&document.rules())?)
+        .bind(document.rules().len() as i64)
         .bind(tx.ctx().now());
     if tx.execute(insert).await? == 0 {
         return Err(name_conflict());
@@ -175,6 +185,7 @@ async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome
 async fn patch(permit: Permit<'_>, id: &str, patch: PolicyPatch) -> Result<Outcome<Policy>> {
     check_description(patch.description.as_deref())?;
     let mut tx = permit.begin().await?;
+    tx.bump_policies().await?;
     let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
     let before = row.ok_or_else(not_found)?.into_policy(Vec::new())?;
     let (name, name_key) = match &patch.name {
@@ -193,6 +204,7 @@ async fn patch(permit: Permit<'_>, id: &str, patch: PolicyPatch) -> Result<Outco
         .bind(name_key)
         .bind(patch.description.unwrap_or(before.description))
         .bind(json_arg(&rules)?)
+        .bind(rules.len() as i64)
         .bind(patch.is_active.unwrap_or(before.is_active))
         .bind(tx.ctx().now());
     tx.execute(update).await?;
@@ -221,6 +233,12 @@ async fn bind(permit: Permit<'_>, id: &str, write: &BindingWrite) -> Result<Outc
     let mut tx = permit.begin().await?;
     let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
     row.ok_or_else(not_found)?;
+    let count = query(sql::COUNT_BINDINGS).bind(tx.tenant()).bind(id);
+    if tx.fetch_optional::<(i64,)>(count).await?.is_some_and(|(n,)| n >= limits::BINDINGS) {
+        let message =
+            format!("The policy has {} bindings, which is as many as there may be.", limits::BINDINGS);
+        return Err(Error::new(Code::InvalidState, message));
+    }
     let insert = query(sql::INSERT_BINDING)
         .bind(tx.tenant())
         .bind(&binding_id)
@@ -233,17 +251,13 @@ async fn bind(permit: Permit<'_>, id: &str, write: &BindingWrite) -> Result<Outc
     let created = tx.execute(insert).await? == 1;
     let find = query(sql::BINDING_OF).bind(tx.tenant()).bind(id).bind(write.identity_type.as_str());
     let row: Option<BindingRow> = tx.fetch_optional(find.bind(&write.identity_id)).await?;
-    let mut binding = row.ok_or_else(|| Error::internal("a binding vanished"))?.into_binding()?;
-    if binding.expires_at != write.expires_at {
-        let set = query(sql::SET_BINDING_EXPIRY).bind(tx.tenant()).bind(&binding.id).bind(write.expires_at);
-        tx.execute(set).await?;
-        binding.expires_at = write.expires_at;
-    }
+    let binding = row.ok_or_else(|| Error::internal("a binding vanished"))?.into_binding()?;
     if created {
         tx.event(EventType::PolicyBindingCreated, None, told_of_binding(id, &binding))?;
+        tx.bump_policies().await?;
     }
     note_binding(&mut tx, &binding);
-    tx.bump_policies().await?;
+    tx.note("created", created);
     tx.commit((binding, created)).await
 }
 
@@ -301,7 +315,6 @@ async fn finish(mut tx: Write<'_>, id: &str, event: EventType) -> Result<Outcome
     let policy = row.ok_or_else(|| Error::internal("a policy vanished"))?.into_policy(bindings)?;
     tx.event(event, None, told(&tx, id, &policy.name))?;
     tx.note("name", policy.name.clone());
-    tx.bump_policies().await?;
     tx.commit(policy).await
 }
 

@@ -1,8 +1,8 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{PolicyName, Rule};
-use crate::{IdentityType, wire};
+use super::Rule;
+use crate::{IdentityType, Name, wire};
 
 /// A stored policy with everything about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,7 +27,7 @@ pub struct Policy {
 pub struct PolicySummary {
     pub id: String,
     pub name: String,
-    pub rule_count: usize,
+    pub rule_count: i64,
     pub binding_count: i64,
     pub is_active: bool,
     #[serde(serialize_with = "wire::seconds")]
@@ -40,7 +40,7 @@ pub struct PolicySummary {
 #[derive(Clone, Debug, Default)]
 pub struct PolicyPatch {
     /// Another name.
-    pub name: Option<PolicyName>,
+    pub name: Option<Name>,
     /// Another description.
     pub description: Option<String>,
     /// Other rules, all of them.

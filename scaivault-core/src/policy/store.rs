@@ -30,12 +30,13 @@ pub(crate) mod sql {
         SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1 AND policy_id = $2 ORDER BY id";
     pub(crate) const INSERT: &str = "\
-        INSERT INTO policy (tenant_id, id, name, name_key, description, rules, is_active, created_at, updated_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, TRUE, $7, $7) ON CONFLICT (tenant_id, name_key) DO NOTHING";
+        INSERT INTO policy (tenant_id, id, name, name_key, description, rules, rule_count, is_active, created_at, \
+        updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, TRUE, $8, $8) ON CONFLICT (tenant_id, name_key) DO NOTHING";
     pub(crate) const NAME_TAKEN: &str =
         "SELECT count(*) FROM policy WHERE tenant_id = $1 AND name_key = $2 AND id <> $3";
     pub(crate) const UPDATE: &str = "\
-        UPDATE policy SET name = $3, name_key = $4, description = $5, rules = $6, is_active = $7, updated_at = $8 \
+        UPDATE policy SET name = $3, name_key = $4, description = $5, rules = $6, rule_count = $7, is_active = $8, \
+        updated_at = $9 \
         WHERE tenant_id = $1 AND id = $2";
     pub(crate) const DELETE: &str = "DELETE FROM policy WHERE tenant_id = $1 AND id = $2";
     pub(crate) const INSERT_BINDING: &str = "\
@@ -45,8 +46,9 @@ pub(crate) mod sql {
     pub(crate) const BINDING_OF: &str = "\
         SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1 AND policy_id = $2 AND identity_type = $3 AND identity_id = $4";
-    pub(crate) const SET_BINDING_EXPIRY: &str =
-        "UPDATE policy_binding SET expires_at = $3 WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const COUNT: &str = "SELECT count(*) FROM policy WHERE tenant_id = $1";
+    pub(crate) const COUNT_BINDINGS: &str =
+        "SELECT count(*) FROM policy_binding WHERE tenant_id = $1 AND policy_id = $2";
     pub(crate) const BINDING: &str = "\
         SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1 AND policy_id = $2 AND id = $3";
@@ -65,7 +67,8 @@ pub(crate) mod sql {
         DELETE,
         INSERT_BINDING,
         BINDING_OF,
-        SET_BINDING_EXPIRY,
+        COUNT,
+        COUNT_BINDINGS,
         BINDING,
         DELETE_BINDING,
     ];
@@ -142,7 +145,7 @@ fn identity_type(text: &str) -> Result<IdentityType> {
 pub(super) struct SummaryRow {
     pub(super) id: String,
     name: String,
-    rules: Json<Vec<serde::de::IgnoredAny>>,
+    rule_count: i64,
     binding_count: i64,
     is_active: bool,
     created_at: Ts,
@@ -154,7 +157,7 @@ impl From<SummaryRow> for PolicySummary {
         Self {
             id: row.id,
             name: row.name,
-            rule_count: row.rules.0.len(),
+            rule_count: row.rule_count,
             binding_count: row.binding_count,
             is_active: row.is_active,
             created_at: row.created_at.get(),
@@ -199,7 +202,7 @@ pub(super) fn page<'a>(
     limit: i64,
 ) -> Query<'a> {
     let mut q = QueryBuilder::new(
-        "SELECT p.id, p.name, p.rules, p.is_active, p.created_at, p.updated_at, (SELECT count(*) FROM policy_binding b \
+        "SELECT p.id, p.name, p.rule_count, p.is_active, p.created_at, p.updated_at, (SELECT count(*) FROM policy_binding b \
          WHERE b.tenant_id = p.tenant_id AND b.policy_id = p.id) AS binding_count FROM policy p WHERE p.tenant_id = ",
     );
     q.arg(tenant).and("p.id > ", after);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 
 use super::PathPattern;
-use crate::{Code, Error, FieldErrors, Result, limits};
+use crate::{Code, Error, FieldErrors, Name, Result, limits};
 
 /// What a rule may allow on a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub enum Permission {
     Read,
     /// Create and update.
     Write,
-    /// Delete and restore.
+    /// Delete; restoring is writing.
     Delete,
     /// Enumerate, without values.
     List,
@@ -188,63 +188,11 @@ pub struct RuleWrite {
     pub conditions: Option<Value>,
 }
 
-/// A policy's name: unique in its tenant whatever the case, see [`PolicyName::key`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct PolicyName(String);
-
-impl PolicyName {
-    /// Reads a name, without the spaces around it: a letter or digit, then letters, digits, `. _ -` and
-    /// single spaces, all ASCII, so that two names that look alike are alike; at most
-    /// [`limits::NAME_CHARS`] characters.
-    ///
-    /// # Errors
-    /// [`Code::ValidationError`] on `name`, for these rules and for the reserved names `root`, `system`
-    /// and `default` in any case.
-    pub fn parse(text: &str) -> Result<Self> {
-        let name = text.trim_matches(' ');
-        let reason = if !(1..=limits::NAME_CHARS).contains(&name.len()) {
-            format!("must have 1 to {} characters", limits::NAME_CHARS)
-        } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            "must begin with a letter or digit".into()
-        } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b" ._-".contains(&b)) {
-            "must hold only letters, digits, spaces and . _ -".into()
-        } else if name.contains("  ") {
-            "must not hold two spaces in a row".into()
-        } else if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-            "is reserved".into()
-        } else {
-            return Ok(Self(name.to_owned()));
-        };
-        Err(Error::field("name", reason))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// What has to be unique in a tenant: the name in lower case.
-    #[must_use]
-    pub fn key(&self) -> String {
-        self.0.to_ascii_lowercase()
-    }
-}
-
-const RESERVED: [&str; 3] = ["root", "system", "default"];
-
-impl fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// A policy as somebody writes it, unchecked.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyWrite {
-    /// See [`PolicyName`].
+    /// See [`Name`].
     pub name: String,
     /// What it is for.
     #[serde(default)]
@@ -256,7 +204,7 @@ pub struct PolicyWrite {
 /// A policy that means something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyDocument {
-    name: PolicyName,
+    name: Name,
     description: Option<String>,
     rules: Vec<Rule>,
 }
@@ -270,14 +218,14 @@ impl PolicyDocument {
     /// [`Rule::parse_all`].
     pub fn parse(write: PolicyWrite) -> Result<Self> {
         let PolicyWrite { name, description, rules } = write;
-        let name = PolicyName::parse(&name)?;
+        let name = Name::parse(&name)?;
         check_description(description.as_deref())?;
         Ok(Self { name, description, rules: Rule::parse_all(rules)? })
     }
 
     /// The name.
     #[must_use]
-    pub fn name(&self) -> &PolicyName {
+    pub fn name(&self) -> &Name {
         &self.name
     }
 
@@ -397,9 +345,9 @@ mod tests {
 
     #[test]
     fn sec_a4_names_that_look_alike_collide_and_reserved_ones_are_refused() {
-        let key = |name: &str| PolicyName::parse(name).unwrap().key();
+        let key = |name: &str| Name::parse(name).unwrap().key();
         assert_eq!(key("Payments Team"), key(" payments team "));
-        assert_eq!(PolicyName::parse(" Payments ").unwrap().as_str(), "Payments");
+        assert_eq!(Name::parse(" Payments ").unwrap().as_str(), "Payments");
         let long = "x".repeat(limits::NAME_CHARS + 1);
         for bad in [
             "root",
@@ -428,7 +376,7 @@ mod tests {
             "a\0",
             &long,
         ] {
-            let error = PolicyName::parse(bad).unwrap_err();
+            let error = Name::parse(bad).unwrap_err();
             assert_eq!(error.code(), Code::ValidationError, "{bad:?}");
             assert!(error.details().fields.contains_key("name"));
         }

@@ -3,7 +3,7 @@ use serde::Serialize;
 use super::{
     SecretItem, Secrets,
     path::check_characters,
-    store::{Scan, SecretRow},
+    store::{self, Scan, SecretRow},
     types::ListFilter,
 };
 use crate::{
@@ -24,6 +24,7 @@ struct Bound<'f> {
     tag: &'f Option<String>,
     secret_type: Option<&'static str>,
     include_deleted: bool,
+    expiring_within: Option<u64>,
 }
 
 pub(super) async fn list(secrets: &Secrets<'_>, filter: ListFilter) -> Result<Page<SecretItem>> {
@@ -47,42 +48,46 @@ async fn page(
         tag: &filter.tag,
         secret_type: filter.secret_type.map(super::SecretType::as_str),
         include_deleted: filter.include_deleted,
+        expiring_within: filter.expiring_within.map(|d| d.as_secs()),
     };
+    let now = permit.ctx().now();
+    let expiring = filter.expiring_within.map(|window| (now, now + window.min(limits::RETENTION_MAX)));
     let keys = permit.keys().await?;
     let mut after: Option<String> = match &filter.cursor {
         Some(cursor) => Some(wire::open_cursor(&keys, "secrets", &bound, cursor)?),
         None => None,
     };
     let wanted = wire::page_size(filter.limit);
-    let mut items = Vec::new();
+    let mut paths: Vec<String> = Vec::new();
     let mut looked_at = 0;
     let more = loop {
         // One row more than wanted tells whether there is another page. Where rows were passed over, more
         // are fetched at once.
-        let limit = (wanted + 1 - items.len()).max(if looked_at == 0 { 0 } else { STEP });
+        let limit = (wanted + 1 - paths.len()).max(if looked_at == 0 { 0 } else { STEP });
         let scan = Scan {
             tenant: permit.tenant(),
             prefix: filter.prefix.as_deref(),
             tag: filter.tag.as_deref(),
             secret_type: bound.secret_type,
             deleted_after,
+            expiring,
             after: after.as_deref(),
             limit: i64::try_from(limit).unwrap_or(i64::MAX),
         };
-        let rows: Vec<SecretRow> = permit.fetch_all(scan.query()).await?;
+        let rows: Vec<(String,)> = permit.fetch_all(scan.query()).await?;
         let (count, mut another) = (rows.len(), false);
         looked_at += count;
-        for row in rows {
-            let allowed = permit.may(&row.path, Permission::List);
+        for (path,) in rows {
+            let allowed = permit.may(&path, Permission::List);
             // Only a row that the caller may see is a reason for another page: one that he may not see
             // must not show by it.
-            another = allowed && items.len() == wanted;
+            another = allowed && paths.len() == wanted;
             if another {
                 break;
             }
-            after = Some(row.path.clone());
+            after = Some(path.clone());
             if allowed {
-                items.push(row.into_item()?);
+                paths.push(path);
             }
         }
         if another {
@@ -95,6 +100,12 @@ async fn page(
             break true;
         }
     };
+    // Paths are short; the rows that hold metadata are read only where the caller may see them.
+    let rows: Vec<SecretRow> = match paths.is_empty() {
+        true => Vec::new(),
+        false => permit.fetch_all(store::secrets(permit.tenant(), &paths)).await?,
+    };
+    let items = rows.into_iter().map(SecretRow::into_item).collect::<Result<_>>()?;
     let cursor = match (more, after) {
         (true, Some(after)) => Some(wire::seal_cursor(&keys, "secrets", &bound, &after)?),
         _ => None,

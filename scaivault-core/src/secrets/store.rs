@@ -115,6 +115,8 @@ impl SecretRow {
             expires_at: self.expires_at.map(Ts::get),
             last_accessed_at: self.last_accessed_at.map(Ts::get),
             deleted_at: self.deleted_at.map(Ts::get),
+            rotation_policy_id: None,
+            secret_policy_id: None,
             version_count: None,
         })
     }
@@ -156,6 +158,8 @@ impl VersionRow {
             created_at: self.created_at.get(),
             created_by: self.created_by,
             state: if self.version == current { VersionState::Current } else { VersionState::Superseded },
+            is_rotation: false,
+            grace_period_ends: None,
         }
     }
 }
@@ -174,7 +178,17 @@ pub(super) fn secret_and_version<'a>(tenant: &'a TenantId, path: &'a str, versio
     query(sql::SECRET_AND_VERSION).bind(tenant).bind(path).bind(version.unwrap_or(0))
 }
 
-/// One step of a list: rows after `after`, in the order of their paths.
+/// The secrets on these paths, in the order of their paths.
+pub(super) fn secrets<'a>(tenant: &'a TenantId, paths: &'a [String]) -> Query<'a> {
+    let mut q = QueryBuilder::new(
+        "SELECT id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
+         expires_at, deleted_at, last_accessed_at FROM secret WHERE tenant_id = ",
+    );
+    q.arg(tenant).and_in("path", paths.iter().map(String::as_str)).text(" ORDER BY path");
+    q.build()
+}
+
+/// One step of a list: paths after `after`, in the order of their paths.
 pub(super) struct Scan<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) prefix: Option<&'a str>,
@@ -182,16 +196,15 @@ pub(super) struct Scan<'a> {
     pub(super) secret_type: Option<&'static str>,
     /// Also rows deleted after this time; none of the deleted if `None`.
     pub(super) deleted_after: Option<OffsetDateTime>,
+    /// Only rows that expire after the first and not after the second of these times.
+    pub(super) expiring: Option<(OffsetDateTime, OffsetDateTime)>,
     pub(super) after: Option<&'a str>,
     pub(super) limit: i64,
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn query(&self) -> Query<'a> {
-        let mut q = QueryBuilder::new(
-            "SELECT id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
-             expires_at, deleted_at, last_accessed_at FROM secret WHERE tenant_id = ",
-        );
+        let mut q = QueryBuilder::new("SELECT path FROM secret WHERE tenant_id = ");
         q.arg(self.tenant);
         q.and("path > ", self.after);
         if let Some(prefix) = self.prefix {
@@ -202,6 +215,9 @@ impl<'a> Scan<'a> {
             None => q.text(" AND deleted_at IS NULL"),
             Some(time) => q.text(" AND (deleted_at IS NULL OR deleted_at > ").arg(time).text(")"),
         };
+        if let Some((after, until)) = self.expiring {
+            q.and("expires_at > ", Some(after)).and("expires_at <= ", Some(until));
+        }
         if let Some(tag) = self.tag {
             q.text(" AND id IN (SELECT secret_id FROM secret_tag WHERE tenant_id = ").arg(self.tenant);
             q.text(" AND tag = ").arg(tag).text(")");

@@ -342,6 +342,10 @@ pub struct SecretItem {
     pub last_accessed_at: Option<OffsetDateTime>,
     #[serde(serialize_with = "wire::seconds_opt", skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<OffsetDateTime>,
+    /// No policy rotates secrets yet.
+    pub rotation_policy_id: Option<String>,
+    /// No policy makes values yet.
+    pub secret_policy_id: Option<String>,
     /// How many versions can be read; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version_count: Option<i64>,
@@ -388,6 +392,11 @@ pub struct SecretVersion {
     pub created_at: OffsetDateTime,
     pub created_by: String,
     pub state: VersionState,
+    /// Whether a rotation made it; none does yet.
+    pub is_rotation: bool,
+    /// Until when a version that was rotated out can be read.
+    #[serde(serialize_with = "wire::seconds_opt")]
+    pub grace_period_ends: Option<OffsetDateTime>,
 }
 
 /// What a version is now.
@@ -411,6 +420,8 @@ pub struct ListFilter {
     pub secret_type: Option<SecretType>,
     /// Also those that were deleted and can be restored.
     pub include_deleted: bool,
+    /// Only those that have not expired and will within this time.
+    pub expiring_within: Option<Duration>,
     /// Items a page: 100 unless given, 1000 at most.
     pub limit: Option<u32>,
     /// Where the previous page ended.

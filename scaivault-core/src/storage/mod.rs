@@ -32,7 +32,7 @@ pub(crate) use self::{
 };
 use crate::Result;
 #[cfg(feature = "postgres")]
-use crate::{Code, Error};
+use crate::{Code, Error, limits};
 
 /// Which database a vault lives in.
 #[derive(Clone)]
@@ -70,7 +70,11 @@ impl Database {
     pub fn postgres(url: &str, pool_size: u32) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::new(Code::InvalidRequest, "the PostgreSQL URL cannot be read"))?;
-        let options = options.application_name("scaivault");
+        let milliseconds = |time: Duration| time.as_millis().to_string();
+        let options = options.application_name("scaivault").options([
+            ("statement_timeout", milliseconds(limits::STATEMENT_TIME)),
+            ("lock_timeout", milliseconds(limits::LOCK_TIME)),
+        ]);
         Ok(Self(Kind::Postgres { options: Box::new(options), pool_size }))
     }
 }

@@ -28,7 +28,7 @@ impl Tenants {
     /// The partner of the tenant that `ctx` acts on; makes the tenant's row on first sight.
     ///
     /// # Errors
-    /// [`Code::TenantAccessDenied`] if the caller's token names another partner than the tenant's.
+    /// [`Code::TenantAccessDenied`] if the caller's token names another partner than the tenant's first one did.
     pub(crate) async fn partner(&self, ctx: &Ctx) -> Result<PartnerId> {
         let partner = match self.seen.get(ctx.tenant()).await {
             Some(partner) => partner,
@@ -39,7 +39,9 @@ impl Tenants {
             }
         };
         match ctx.caller().partner_id() {
-            Some(claimed) if *claimed != partner => Err(Error::new(
+            // A tenant whose first token named no partner stays under the default one, whatever later tokens
+            // name: its keys do.
+            Some(claimed) if *claimed != partner && partner != self.default_partner => Err(Error::new(
                 Code::TenantAccessDenied,
                 "The tenant belongs to another partner than the token names.",
             )),

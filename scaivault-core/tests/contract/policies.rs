@@ -1,16 +1,16 @@
 //! Policies: what is stored, what a binding does and when it stops doing it.
 
 use scaivault_core::{
-    Code, IdentityType,
-    policy::{BindingWrite, PolicyName, PolicyPatch},
+    Code, IdentityType, Name,
+    policy::{BindingWrite, PolicyPatch},
 };
 use serde_json::json;
 use time::ext::NumericalDuration as _;
 
 use crate::bench::{Bench, HOUR, bind_user, code, contract, path, policy, refusal, user};
 
-fn name(name: &str) -> Option<PolicyName> {
-    Some(PolicyName::parse(name).unwrap())
+fn name(name: &str) -> Option<Name> {
+    Some(Name::parse(name).unwrap())
 }
 
 async fn can_read(t: &Bench, id: &str) -> bool {

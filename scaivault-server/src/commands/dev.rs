@@ -3,34 +3,38 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use scaivault_core::{Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault};
 use tokio::net::TcpListener;
 
-use super::{Failure, say, serve, start};
+use super::{Failure, say, start};
 use crate::{
-    config::DevConfig,
+    config::Log,
     dev::{Claims, DataDir, DevIssuer, PARTNER, TENANT},
     logging,
 };
 
 /// `dev`: everything with nothing installed, on this machine only.
-pub(super) async fn dev(bind: SocketAddr, data_dir: Option<&Path>) -> Result<(), Failure> {
+pub(super) async fn dev(
+    bind: SocketAddr,
+    data_dir: Option<&Path>,
+    database_url: Option<&str>,
+) -> Result<(), Failure> {
     if !bind.ip().is_loopback() {
         let message =
             format!("--bind {bind}: development mode listens on loopback only, such as 127.0.0.1:8443");
         return Err(Failure::settings(message));
     }
-    let config = DevConfig::from_env()?;
-    logging::start(config.log);
+    logging::start(Log::from_env()?);
     let dir = DataDir::open(data_dir)
         .map_err(|error| Failure::general(format!("the data folder cannot be used: {error}")))?;
     let issuer = DevIssuer::open(dir.path()).map_err(Failure::general)?;
-    let database = match &config.database {
-        Some(database) => serve::database(database)?,
+    let database = match database_url {
+        Some(url) => Database::postgres(url, POOL).map_err(Failure::settings)?,
         None => Database::sqlite(dir.database()),
     };
     let listener = TcpListener::bind(bind)
         .await
         .map_err(|error| Failure::general(format!("cannot listen on {bind}: {error}")))?;
     let url = format!("http://{}", listener.local_addr()?);
-    let vault = Vault::builder(database, dir.root_key().map_err(Failure::general)?)
+    let sealed = Vault::holds_keys(&database).await?;
+    let vault = Vault::builder(database, dir.root_key(sealed).map_err(Failure::general)?)
         .base_url(&url)
         .default_partner(PartnerId::parse(PARTNER)?)
         .open()
@@ -38,6 +42,9 @@ pub(super) async fn dev(bind: SocketAddr, data_dir: Option<&Path>) -> Result<(),
     greet(&url, &issuer, &dir, data_dir.is_some())?;
     start::serve(listener, vault, verifier(&issuer)?, None, Duration::from_secs(30)).await
 }
+
+/// Connections to PostgreSQL.
+const POOL: u32 = 16;
 
 fn verifier(issuer: &DevIssuer) -> Result<TokenVerifier, Failure> {
     let settings = TokenSettings {

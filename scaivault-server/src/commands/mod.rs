@@ -53,6 +53,9 @@ enum Command {
         /// Where to keep the data; a folder for this run alone if not given.
         #[arg(long)]
         data_dir: Option<PathBuf>,
+        /// A PostgreSQL for development instead of SQLite in the folder, which must then be named.
+        #[arg(long, requires = "data_dir")]
+        database_url: Option<String>,
     },
     /// Prints the version.
     Version,
@@ -146,7 +149,9 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Dev { command: Some(DevCommand::Token(options)), data_dir, .. } => {
             say(&dev_token::token(&options, data_dir.as_deref())?)
         }
-        Command::Dev { command: None, bind, data_dir } => dev::dev(bind, data_dir.as_deref()).await,
+        Command::Dev { command: None, bind, data_dir, database_url } => {
+            dev::dev(bind, data_dir.as_deref(), database_url.as_deref()).await
+        }
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),
         Command::CheckConfig => check_config::check_config().await,
     }

@@ -102,15 +102,6 @@ pub struct MigrateConfig {
     pub log: Log,
 }
 
-/// What `dev` takes from the environment: everything else it brings itself.
-#[derive(Clone, Debug)]
-pub struct DevConfig {
-    /// Where the state is, if not in the data folder.
-    pub database: Option<Database>,
-    /// How to log.
-    pub log: Log,
-}
-
 /// What is wrong with the settings: one sentence each, none with a secret in it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<String>);
@@ -184,29 +175,14 @@ impl MigrateConfig {
     }
 }
 
-impl DevConfig {
-    /// The settings of this process. Variables of other commands are left alone: this command brings what
-    /// they would configure, and shares a shell with whatever else a developer runs.
+impl Log {
+    /// `LOG_LEVEL` and `LOG_FORMAT` alone, for `dev`. Variables of other commands are left alone: `dev` brings
+    /// what they would configure, and shares a shell with whatever else a developer runs.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem.
     pub fn from_env() -> Result<Self, ConfigError> {
         let mut from = Reader::lenient(environment()?, &read_file);
-        let named = from.has("DATABASE_URL") || from.has("DATABASE_URL_FILE");
-        let database = if named { database(&mut from) } else { None };
-        let log = log(&mut from);
-        let problems = from.finish();
-        if problems.is_empty() { Ok(Self { database, log }) } else { Err(ConfigError(problems)) }
-    }
-}
-
-impl Log {
-    /// `LOG_LEVEL` and `LOG_FORMAT` alone, for commands that need no other setting.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with every problem.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        let mut from = Reader::new(environment()?, &read_file);
         let log = log(&mut from);
         let problems = from.finish();
         if problems.is_empty() { Ok(log) } else { Err(ConfigError(problems)) }

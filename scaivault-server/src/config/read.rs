@@ -47,10 +47,6 @@ impl<'a> Reader<'a> {
         self.vars.get(name).map(|value| value.trim().to_owned())
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.vars.contains_key(name)
-    }
-
     pub(super) fn required(&mut self, name: &str) -> Option<String> {
         let value = self.text(name);
         if value.is_none() {

@@ -4,6 +4,7 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use reqwest::Url;
+use scaivault_core::DurationText;
 use zeroize::Zeroizing;
 
 /// A connection string, which holds a password.
@@ -210,31 +211,19 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "must be true or false".into())
 }
 
-/// An integer without leading zero and one unit (`s`, `m`, `h`, `d`, `w`), or `0s`.
+/// A duration as the API writes it (`30s`, `7d`), at most a hundred years, or `0s`.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let parse = || {
-        let unit = text.chars().next_back()?;
-        let digits = text.strip_suffix(unit)?;
-        let seconds: u64 = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 24 * 3600,
-            'w' => 7 * 24 * 3600,
-            _ => return None,
-        };
-        let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-        let total = digits.parse::<u64>().ok().filter(|_| plain)?.checked_mul(seconds)?;
-        (total <= MAX_SECONDS).then(|| Duration::from_secs(total))
-    };
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0s" {
         return Ok(Duration::ZERO);
     }
-    parse().ok_or_else(|| "must be an integer and one unit of s, m, h, d, w, such as 30s or 7d".into())
+    let parsed = text.parse::<DurationText>().ok().map(|duration| duration.get());
+    parsed
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or_else(|| "must be an integer and one unit of s, m, h, d, w, such as 30s or 7d".into())
 }
 
-/// A hundred years: nothing here lasts longer, and times stay in range.
-const MAX_SECONDS: u64 = 100 * 366 * 24 * 3600;
+/// A hundred years: nothing here lasts longer.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);

@@ -55,15 +55,15 @@ impl DataDir {
         &self.path
     }
 
-    /// The software root key: made with a new folder, never beside a database that is there already, whose
-    /// key must then be missing.
+    /// The software root key: made with a new folder, never where something was sealed already (`sealed` says
+    /// whether the database holds keys), since what is missing then is the key of that.
     ///
     /// # Errors
     /// [`KmsError`] if the file is missing beside a database, or cannot be used.
-    pub fn root_key(&self) -> Result<Arc<LocalProvider>, KmsError> {
+    pub fn root_key(&self, sealed: bool) -> Result<Arc<LocalProvider>, KmsError> {
         let path = self.path.join("root.key");
         let key = match KeyFile::open(&path) {
-            Err(KmsError::NotFound { .. }) if !self.database().exists() => KeyFile::create(&path)?,
+            Err(KmsError::NotFound { .. }) if !sealed && !self.database().exists() => KeyFile::create(&path)?,
             opened => opened?,
         };
         Ok(Arc::new(LocalProvider::new(key)))
@@ -81,14 +81,15 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(Some(&parent.path().join("data"))).unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
-        dir.root_key().unwrap();
+        assert!(matches!(dir.root_key(true), Err(KmsError::NotFound { .. })), "another database's key");
+        dir.root_key(false).unwrap();
         let bytes = fs::read(dir.path().join("root.key")).unwrap();
-        dir.root_key().unwrap();
+        dir.root_key(true).unwrap();
         assert_eq!(fs::read(dir.path().join("root.key")).unwrap(), bytes);
 
         fs::write(dir.database(), b"").unwrap();
         fs::remove_file(dir.path().join("root.key")).unwrap();
-        assert!(matches!(dir.root_key(), Err(KmsError::NotFound { .. })));
+        assert!(matches!(dir.root_key(false), Err(KmsError::NotFound { .. })));
         assert!(!dir.path().join("root.key").exists());
     }
 }

@@ -1,7 +1,5 @@
 //! The one place that knows which status a code has and what an error looks like on the wire.
 
-use std::error::Error as _;
-
 use http::{HeaderValue, StatusCode, header};
 use scaivault_core::{Code, Details, Error};
 use serde::Serialize;
@@ -71,16 +69,7 @@ pub(crate) fn reply(error: &Error, id: &RequestId, action: &str) -> Reply {
 fn log(error: &Error, status: StatusCode, id: &RequestId, action: &str) {
     let (code, request_id) = (error.code().as_str(), id.as_str());
     if status.is_server_error() {
-        let mut causes = String::new();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            if !causes.is_empty() {
-                causes.push_str(": ");
-            }
-            causes.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        tracing::error!(code, request_id, action, causes, "{}", error.message());
+        tracing::error!(code, request_id, action, causes = error.causes(), "{}", error.message());
     } else {
         tracing::debug!(code, request_id, action, "request refused");
     }

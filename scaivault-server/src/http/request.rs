@@ -78,16 +78,6 @@ impl<A: Send + Sync> Request<A> {
         json::decode(&bytes)
     }
 
-    /// The same where a body may be left out: an empty one is `T::default()`.
-    ///
-    /// # Errors
-    /// As [`json`](Self::json).
-    pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
-        json::check_media_type(&self.head.headers)?;
-        let bytes = self.body.read().await?;
-        if bytes.is_empty() { Ok(T::default()) } else { json::decode(&bytes) }
-    }
-
     /// The body as bytes of media type `media`, at most `max` of them; zeroized when dropped.
     ///
     /// # Errors

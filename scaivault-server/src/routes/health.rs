@@ -24,7 +24,7 @@ pub(super) async fn ready(request: Request) -> Result<Reply> {
         states.insert(name.to_owned(), json!(if error.is_none() { "ok" } else { "error" }));
         if let Some(error) = error {
             // The cause may name hosts and users: it is in the log, not in an answer that needs no token.
-            tracing::warn!(check = name, error = %error, source = ?std::error::Error::source(&error), "not ready");
+            tracing::warn!(check = name, error = %error, causes = error.causes(), "not ready");
             errors.insert(name.to_owned(), json!(error.message()));
         }
     }

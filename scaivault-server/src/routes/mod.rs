@@ -51,6 +51,7 @@ fn open() -> Vec<Route<Service>> {
 fn secret_rows() -> Vec<Route<Service>> {
     vec![
         row(GET, "/v1/secrets", secrets::list, Action::List, Scope::SecretsList),
+        row(GET, "/v1/secrets/expiring", secrets::expiring, Action::List, Scope::SecretsList),
         row(GET, "/v1/secrets/{*path}", secrets::read, Action::Read, Scope::SecretsRead),
         row(PUT, "/v1/secrets/{*path}", secrets::put, Action::Write, Scope::SecretsWrite),
         row(PATCH, "/v1/secrets/{*path}", secrets::patch, Action::Write, Scope::SecretsWrite),

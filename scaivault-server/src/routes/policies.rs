@@ -1,6 +1,6 @@
 use scaivault_core::{
-    Error, IdentityType, Result,
-    policy::{BindingWrite, PolicyDocument, PolicyName, PolicyPatch, PolicyWrite, Rule, RuleWrite},
+    Error, IdentityType, Name, Result,
+    policy::{BindingWrite, PolicyDocument, PolicyPatch, PolicyWrite, Rule, RuleWrite},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -88,7 +88,7 @@ struct PatchBody {
 pub(super) async fn patch(mut request: Request, ctx: Caller) -> Result<Reply> {
     let body: PatchBody = request.json().await?;
     let patch = PolicyPatch {
-        name: body.name.as_deref().map(PolicyName::parse).transpose()?,
+        name: body.name.as_deref().map(Name::parse).transpose()?,
         description: body.description,
         rules: body.rules.map(Rule::parse_all).transpose()?,
         is_active: body.is_active,

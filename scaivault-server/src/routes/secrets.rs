@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use http::{HeaderValue, header};
 use scaivault_core::{
     Code, Error, Result,
@@ -56,7 +58,8 @@ struct PutBody {
 #[serde(default)]
 struct PutOptions {
     max_versions: Option<i64>,
-    expires_in: Option<String>,
+    #[serde(deserialize_with = "given")]
+    expires_in: Option<Option<String>>,
     #[serde(deserialize_with = "given")]
     expires_at: Option<Option<String>>,
     notify_before: Option<String>,
@@ -71,15 +74,14 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D
 impl PutOptions {
     fn parse(self) -> Result<(WriteOptions, Option<i64>)> {
         let expires = match (self.expires_in, self.expires_at) {
-            (Some(_), Some(_)) => {
+            (Some(Some(_)), Some(Some(_))) => {
                 return Err(Error::field("options.expires_in", "stands beside options.expires_at"));
             }
-            (Some(text), None) => Some(Some(Expires::In(wire::duration("options.expires_in", &text)?))),
-            (None, Some(Some(text))) => {
-                Some(Some(Expires::At(wire::time_field("options.expires_at", &text)?)))
-            }
-            (None, Some(None)) => Some(None),
+            (Some(Some(text)), _) => Some(Some(Expires::In(wire::duration("options.expires_in", &text)?))),
+            (_, Some(Some(text))) => Some(Some(Expires::At(wire::time_field("options.expires_at", &text)?))),
             (None, None) => None,
+            // `null` says that it never expires.
+            _ => Some(None),
         };
         let notify_before =
             self.notify_before.as_deref().map(WriteOptions::parse_notify_before).transpose()?;
@@ -104,6 +106,19 @@ pub(super) async fn put(mut request: Request, ctx: Caller) -> Result<Reply> {
     let written = request.app().vault.secrets(&ctx).put(&path, write).await?;
     let reply = if written.created { Reply::created(&written.item) } else { Reply::ok(&written.item) };
     Ok(etag(reply?, written.item.version))
+}
+
+/// Refuses a condition on a request that none is evaluated for: whoever sends one counts on it.
+fn unconditional(head: &Head) -> Result<()> {
+    for name in [&header::IF_MATCH, &header::IF_NONE_MATCH] {
+        if head.headers().contains_key(name) {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                format!("The header {name} is understood by PUT alone."),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What the caller expects to find, said once: by `options.cas`, by `If-Match` or by `If-None-Match`.
@@ -148,6 +163,7 @@ struct PatchBody {
 /// `PATCH /v1/secrets/{path}`.
 pub(super) async fn patch(mut request: Request, ctx: Caller) -> Result<Reply> {
     let path = path(&request)?;
+    unconditional(request.head())?;
     let body: PatchBody = request.json().await?;
     let (options, cas) = body.options.parse()?;
     if cas.is_some() {
@@ -165,6 +181,7 @@ struct DeleteQuery {
 
 /// `DELETE /v1/secrets/{path}`.
 pub(super) async fn delete(request: Request, ctx: Caller) -> Result<Reply> {
+    unconditional(request.head())?;
     let query: DeleteQuery = request.query()?;
     let permanent = query.permanent.unwrap_or(false);
     Reply::ok(&request.app().vault.secrets(&ctx).delete(&path(&request)?, permanent).await?)
@@ -172,6 +189,7 @@ pub(super) async fn delete(request: Request, ctx: Caller) -> Result<Reply> {
 
 /// `POST /v1/secrets/{path}/restore`.
 pub(super) async fn restore(request: Request, ctx: Caller) -> Result<Reply> {
+    unconditional(request.head())?;
     Reply::ok(&request.app().vault.secrets(&ctx).restore(&path(&request)?).await?)
 }
 
@@ -179,6 +197,38 @@ pub(super) async fn restore(request: Request, ctx: Caller) -> Result<Reply> {
 pub(super) async fn metadata(request: Request, ctx: Caller) -> Result<Reply> {
     Reply::ok(&request.app().vault.secrets(&ctx).metadata(&path(&request)?).await?)
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ExpiringQuery {
+    days: Option<u32>,
+    prefix: Option<String>,
+    limit: Option<Limit>,
+    cursor: Option<String>,
+}
+
+/// `GET /v1/secrets/expiring`: what expires within so many days, 30 unless given.
+pub(super) async fn expiring(request: Request, ctx: Caller) -> Result<Reply> {
+    let query: ExpiringQuery = request.query()?;
+    let days = query.days.unwrap_or(30);
+    if !(1..=MAX_DAYS).contains(&days) {
+        let message = format!("Query parameter days: must be 1 to {MAX_DAYS}.");
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    let filter = ListFilter {
+        prefix: query.prefix,
+        expiring_within: Some(Duration::from_secs(u64::from(days) * 86_400)),
+        limit: query.limit.map(Limit::get),
+        cursor: query.cursor,
+        ..ListFilter::default()
+    };
+    let page = request.app().vault.secrets(&ctx).list(filter).await?;
+    let has_more = page.has_more();
+    Reply::ok(&ListReply { secrets: &page.items, data: &page.items, cursor: page.cursor, has_more })
+}
+
+/// Ten years.
+const MAX_DAYS: u32 = 3653;
 
 /// `GET /v1/secrets/{path}/versions`.
 pub(super) async fn versions(request: Request, ctx: Caller) -> Result<Reply> {
@@ -197,6 +247,14 @@ struct ListQuery {
     cursor: Option<String>,
 }
 
+#[derive(Serialize)]
+struct ListReply<'a> {
+    secrets: &'a [SecretItem],
+    data: &'a [SecretItem],
+    cursor: Option<String>,
+    has_more: bool,
+}
+
 /// `GET /v1/secrets`. The same array stands under `secrets` and `data`: clients of both habits exist.
 pub(super) async fn list(request: Request, ctx: Caller) -> Result<Reply> {
     let query: ListQuery = request.query()?;
@@ -205,13 +263,13 @@ pub(super) async fn list(request: Request, ctx: Caller) -> Result<Reply> {
         tag: query.tag,
         secret_type: query.secret_type.as_deref().map(SecretType::parse).transpose()?,
         include_deleted: query.include_deleted.unwrap_or(false),
+        expiring_within: None,
         limit: query.limit.map(Limit::get),
         cursor: query.cursor,
     };
     let page = request.app().vault.secrets(&ctx).list(filter).await?;
-    let mut body = wire::envelope("secrets", page)?;
-    body["data"] = body["secrets"].clone();
-    Reply::ok(&body)
+    let has_more = page.has_more();
+    Reply::ok(&ListReply { secrets: &page.items, data: &page.items, cursor: page.cursor, has_more })
 }
 
 #[cfg(test)]
