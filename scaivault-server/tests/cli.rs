@@ -173,15 +173,19 @@ fn a_dry_run_changes_nothing_and_a_migration_happens_once() {
     let again = run(&["migrate", "--dry-run"], &vars);
     assert_eq!((again.code, again.out.as_str()), (0, dry.out.as_str()));
 
+    let behind = run(&["check-config"], &place.vars());
+    assert_eq!(behind.code, 0, "{}", behind.err);
+    assert!(behind.out.contains("schema behind by the migrations [1"), "{}", behind.out);
+    assert_eq!(fs::read_dir(place.dir.path()).unwrap().count(), 1, "only the key: looking makes no database");
+
     let refused = run(&["serve", "--no-migrate"], &place.vars());
     assert_eq!((refused.code, refused.out.as_str()), (3, ""));
     assert!(refused.err.contains("the schema lacks the migrations [1"), "{}", refused.err);
     let refused = run(&["serve"], &place.with("MIGRATE_ON_START", "false"));
     assert_eq!(refused.code, 3);
 
-    let behind = run(&["check-config"], &place.vars());
-    assert_eq!(behind.code, 0, "{}", behind.err);
-    assert!(behind.out.contains("schema behind by the migrations [1"), "{}", behind.out);
+    let nowhere = run(&["check-config"], &place.with("DATABASE_URL", "sqlite:/nonexistent/folder/vault.db"));
+    assert_eq!((nowhere.code, nowhere.out.as_str()), (1, ""));
 
     let done = run(&["migrate"], &vars);
     assert_eq!(done.code, 0, "{}", done.err);
