@@ -242,6 +242,10 @@ impl VaultBuilder {
     /// # Errors
     /// [`Code::ServiceUnavailable`] if the database cannot be reached.
     pub async fn schema(&self) -> Result<SchemaState> {
+        if self.database.is_to_be_made() {
+            // Opening it would make it.
+            return Ok(SchemaState::empty());
+        }
         let db = Db::open(&self.database).await?;
         let state = db.schema().await;
         db.close().await;

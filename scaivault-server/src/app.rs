@@ -32,10 +32,12 @@ impl App for Service {
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
             ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
         }
-        if let Some(tenant) = head.header(&X_TENANT_ID)? {
-            ctx = ctx.for_tenant(TenantId::parse(tenant)?);
+        match tenant(head) {
+            Ok(None) => Ok(Arc::new(ctx)),
+            Ok(Some(tenant)) => Ok(Arc::new(ctx.for_tenant(tenant))),
+            // Who calls is known by now, so that he was refused is recorded.
+            Err(error) => Err(self.refused(&Arc::new(ctx), head.refusal(), error).await),
         }
-        Ok(Arc::new(ctx))
     }
 
     async fn refused(&self, ctx: &Arc<Ctx>, refusal: Refusal, error: Error) -> Error {
@@ -57,6 +59,16 @@ fn bearer(head: &Head) -> Result<&str> {
         }
         _ => Err(required("The header Authorization must have the form: Bearer <token>.")),
     }
+}
+
+/// The tenant that the request names, if it names one.
+fn tenant(head: &Head) -> Result<Option<TenantId>> {
+    let named = head.header(&X_TENANT_ID)?;
+    let parse = |text: &str| {
+        let message = "The header X-Tenant-ID is not a tenant: 1 to 128 visible ASCII characters.";
+        TenantId::parse(text).map_err(|_| Error::new(Code::InvalidRequest, message))
+    };
+    named.map(parse).transpose()
 }
 
 static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");

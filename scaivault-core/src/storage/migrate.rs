@@ -25,6 +25,13 @@ pub enum SchemaState {
     Ahead(i64),
 }
 
+impl SchemaState {
+    /// What a database has in which nothing was ever made.
+    pub(crate) fn empty() -> Self {
+        Self::Behind(MIGRATIONS.iter().map(|m| m.0).collect())
+    }
+}
+
 impl Db {
     /// Compares the schema with what this build needs; changes nothing.
     pub(crate) async fn schema(&self) -> Result<SchemaState> {
@@ -54,7 +61,15 @@ impl Db {
         let applied = match self {
             Self::Lite { write, .. } => {
                 let mut connection = write.acquire().await?;
-                connection.ensure_migrations_table(TABLE).await.map_err(refused)?;
+                let exists: bool = sqlx::query_scalar(
+                    "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = $1",
+                )
+                .bind(TABLE)
+                .fetch_one(&mut *connection)
+                .await?;
+                if !exists {
+                    return Ok(Vec::new());
+                }
                 connection.list_applied_migrations(TABLE).await
             }
             #[cfg(feature = "postgres")]

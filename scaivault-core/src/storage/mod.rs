@@ -79,6 +79,15 @@ impl Database {
     }
 }
 
+impl Database {
+    /// Whether this is a SQLite file that is yet to be made, in a folder that is there.
+    pub(crate) fn is_to_be_made(&self) -> bool {
+        let Kind::File(path) = &self.0 else { return false };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        !path.exists() && folder.is_none_or(std::path::Path::is_dir)
+    }
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {

@@ -32,6 +32,19 @@ async fn a_schema_from_a_newer_build_is_ahead_and_refused() {
 }
 
 #[tokio::test]
+async fn looking_at_a_schema_makes_neither_file_nor_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = Database::sqlite(dir.path().join("vault.db"));
+    assert!(file.is_to_be_made() && !Database::in_memory().is_to_be_made());
+    assert!(!Database::sqlite(dir.path().join("no/vault.db")).is_to_be_made());
+    let db = Db::open(&file).await.unwrap();
+    assert!(!file.is_to_be_made());
+    assert_eq!(db.schema().await.unwrap(), SchemaState::empty());
+    let tables = db.fetch_optional::<(i64,)>(query("SELECT count(*) FROM sqlite_schema")).await.unwrap();
+    assert_eq!(tables, Some((0,)));
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_dropped_leaves_nothing() {
     let db = migrated().await;
     let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();

@@ -236,13 +236,27 @@ async fn sec_c1_another_tenant_is_refused_and_the_refusal_stays_at_home() {
         assert!(["tnt_other", "tnt_nowhere"].contains(&target), "{log}");
     }
     api.admin("GET", "/v1/secrets/app/db").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_none_is_refused_and_recorded() {
+    let api = Api::start().await;
     let long = "x".repeat(129);
-    for bad in ["", "a b", "tnt_é", long.as_str()] {
-        let answer = api.admin("GET", "/v1/secrets/app/db").header("X-Tenant-ID", bad).send().await;
-        answer.refusal(400, "invalid_request");
+    for (id, bad) in ["", "a b", "tnt_é", long.as_str()].iter().enumerate() {
+        let call = api.admin("GET", "/v1/secrets/app/db").header("X-Request-ID", &format!("bad-{id}"));
+        let error = call.header("X-Tenant-ID", bad).send().await.refusal(400, "invalid_request");
+        assert!(error["message"].as_str().unwrap().to_lowercase().contains("x-tenant-id"), "{error}");
+        let trail = api.audit(&format!("request_id=bad-{id}")).await;
+        assert_eq!(trail.len(), 1, "{bad}: {trail:?}");
+        let expected = (&json!("read"), &json!("invalid_request"), &json!(TENANT));
+        assert_eq!((&trail[0]["action"], &trail[0]["error_code"], &trail[0]["tenant_id"]), expected);
     }
     let twice = api.admin("GET", "/v1/secrets").header("X-Tenant-ID", TENANT).header("X-Tenant-ID", TENANT);
     twice.send().await.refusal(400, "invalid_request");
+    // A stranger with such a header is a stranger.
+    let stranger = api.call("garbage", "GET", "/v1/secrets").header("X-Tenant-ID", "a b").send().await;
+    stranger.refusal(401, "token_invalid");
+    assert_eq!(api.audit("").await.len(), 5);
 }
 
 #[tokio::test]
