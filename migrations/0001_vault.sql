@@ -3,10 +3,12 @@
 -- that are listed in order collate bytewise. Every row of a tenant carries `tenant_id`.
 
 CREATE TABLE tenant (
-    tenant_id    TEXT COLLATE "C" PRIMARY KEY,
-    partner_id   TEXT COLLATE "C" NOT NULL,
-    policy_epoch BIGINT NOT NULL DEFAULT 0,
-    created_at   TIMESTAMPTZ NOT NULL
+    tenant_id     TEXT COLLATE "C" PRIMARY KEY,
+    partner_id    TEXT COLLATE "C" NOT NULL,
+    -- Whether the tenant's first token named the partner; if not, it is the default one.
+    partner_named BOOLEAN NOT NULL,
+    policy_epoch  BIGINT NOT NULL DEFAULT 0,
+    created_at    TIMESTAMPTZ NOT NULL
 );
 
 -- Partner master keys, wrapped by the root key (a `WrappedKey` of scaivault-kms).

@@ -49,10 +49,12 @@ async fn a_transaction_that_is_dropped_leaves_nothing() {
     let db = migrated().await;
     let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
     let insert = || {
-        query("INSERT INTO tenant (tenant_id, partner_id, created_at) VALUES ($1, $2, $3)")
-            .bind("tnt")
-            .bind("ptn")
-            .bind(now)
+        query(
+            "INSERT INTO tenant (tenant_id, partner_id, partner_named, created_at) VALUES ($1, $2, TRUE, $3)",
+        )
+        .bind("tnt")
+        .bind("ptn")
+        .bind(now)
     };
     let count = || query("SELECT count(*) FROM tenant");
     let mut tx = db.begin().await.unwrap();

@@ -14,7 +14,15 @@ pub(crate) struct Tenants {
     db: Db,
     clock: Arc<dyn Clock>,
     default_partner: PartnerId,
-    seen: Cache<TenantId, PartnerId>,
+    seen: Cache<TenantId, Home>,
+}
+
+/// Where a tenant belongs.
+#[derive(Clone, Debug)]
+struct Home {
+    partner: PartnerId,
+    /// Whether a token named it.
+    named: bool,
 }
 
 /// Tenants remembered at once.
@@ -30,43 +38,44 @@ impl Tenants {
     /// # Errors
     /// [`Code::TenantAccessDenied`] if the caller's token names another partner than the tenant's first one did.
     pub(crate) async fn partner(&self, ctx: &Ctx) -> Result<PartnerId> {
-        let partner = match self.seen.get(ctx.tenant()).await {
-            Some(partner) => partner,
+        let claimed = ctx.caller().partner_id();
+        let home = match self.seen.get(ctx.tenant()).await {
+            Some(home) => home,
             None => {
-                let claimed = ctx.caller().partner_id().unwrap_or(&self.default_partner);
                 let load = self.load(ctx.tenant(), claimed);
                 self.seen.try_get_with_by_ref(ctx.tenant(), load).await.map_err(Error::shared)?
             }
         };
-        match ctx.caller().partner_id() {
+        match claimed {
             // A tenant whose first token named no partner stays under the default one, whatever later tokens
             // name: its keys do.
-            Some(claimed) if *claimed != partner && partner != self.default_partner => Err(Error::new(
+            Some(claimed) if home.named && *claimed != home.partner => Err(Error::new(
                 Code::TenantAccessDenied,
                 "The tenant belongs to another partner than the token names.",
             )),
-            _ => Ok(partner),
+            _ => Ok(home.partner),
         }
     }
 
     /// The partner of a tenant that exists.
     pub(crate) async fn partner_of(&self, tenant: &TenantId) -> Result<Option<PartnerId>> {
-        if let Some(partner) = self.seen.get(tenant).await {
-            return Ok(Some(partner));
+        if let Some(home) = self.seen.get(tenant).await {
+            return Ok(Some(home.partner));
         }
-        self.db
-            .fetch_optional::<(String,)>(store::partner(tenant))
-            .await?
-            .map(|(id,)| PartnerId::parse(id))
-            .transpose()
+        Ok(self.find(tenant).await?.map(|home| home.partner))
     }
 
-    async fn load(&self, tenant: &TenantId, claimed: &PartnerId) -> Result<PartnerId> {
-        if let Some((partner,)) = self.db.fetch_optional::<(String,)>(store::partner(tenant)).await? {
-            return PartnerId::parse(partner);
+    async fn load(&self, tenant: &TenantId, claimed: Option<&PartnerId>) -> Result<Home> {
+        if let Some(home) = self.find(tenant).await? {
+            return Ok(home);
         }
-        self.db.execute(store::insert(tenant, claimed, self.clock.now())).await?;
-        let row: Option<(String,)> = self.db.fetch_optional(store::partner(tenant)).await?;
-        row.map_or_else(|| Err(Error::internal("a tenant vanished")), |(partner,)| PartnerId::parse(partner))
+        let partner = claimed.unwrap_or(&self.default_partner);
+        self.db.execute(store::insert(tenant, partner, claimed.is_some(), self.clock.now())).await?;
+        self.find(tenant).await?.ok_or_else(|| Error::internal("a tenant vanished"))
+    }
+
+    async fn find(&self, tenant: &TenantId) -> Result<Option<Home>> {
+        let row: Option<(String, bool)> = self.db.fetch_optional(store::partner(tenant)).await?;
+        row.map(|(partner, named)| Ok(Home { partner: PartnerId::parse(partner)?, named })).transpose()
     }
 }

@@ -6,9 +6,9 @@ use crate::{
 };
 
 pub(crate) mod sql {
-    pub(crate) const PARTNER: &str = "SELECT partner_id FROM tenant WHERE tenant_id = $1";
+    pub(crate) const PARTNER: &str = "SELECT partner_id, partner_named FROM tenant WHERE tenant_id = $1";
     pub(crate) const INSERT: &str = "\
-        INSERT INTO tenant (tenant_id, partner_id, policy_epoch, created_at) VALUES ($1, $2, 0, $3) \
+        INSERT INTO tenant (tenant_id, partner_id, partner_named, policy_epoch, created_at) VALUES ($1, $2, $3, 0, $4) \
         ON CONFLICT (tenant_id) DO NOTHING";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[PARTNER, INSERT];
@@ -18,6 +18,11 @@ pub(super) fn partner(tenant: &TenantId) -> Query<'_> {
     query(sql::PARTNER).bind(tenant)
 }
 
-pub(super) fn insert<'a>(tenant: &'a TenantId, partner: &'a PartnerId, now: OffsetDateTime) -> Query<'a> {
-    query(sql::INSERT).bind(tenant).bind(partner).bind(now)
+pub(super) fn insert<'a>(
+    tenant: &'a TenantId,
+    partner: &'a PartnerId,
+    named: bool,
+    now: OffsetDateTime,
+) -> Query<'a> {
+    query(sql::INSERT).bind(tenant).bind(partner).bind(named).bind(now)
 }

@@ -150,10 +150,16 @@ async fn sec_a2_scopes_without_a_policy_open_no_path() {
         if !row.template().starts_with("/v1/secrets/") && row.template() != "/v1/pki/issue/{role}" {
             continue;
         }
+        if row.template() == "/v1/secrets/expiring" {
+            // A list, like the others below: without a grant it is empty.
+            continue;
+        }
         let there = send(&world, &token, row).await.refusal(403, "access_denied");
         assert!(!there.to_string().contains("version"), "{row:?}: {there}");
     }
-    for query in ["", "?prefix=app", "?prefix=app/db", "?tag=x", "?include_deleted=true", "?limit=0"] {
+    for query in
+        ["", "?prefix=app", "?prefix=app/db", "?tag=x", "?include_deleted=true", "?limit=0", "/expiring"]
+    {
         let list =
             world.api.call(&token, "GET", &format!("/v1/secrets{query}")).send().await.expect(200).json();
         let nothing = json!({ "secrets": [], "data": [], "cursor": null, "has_more": false });

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, Call, is_seconds, keys};
 
-const ITEM: [&str; 9] = [
+const ITEM: [&str; 11] = [
     "created_at",
     "expires_at",
     "last_accessed_at",
@@ -10,6 +10,8 @@ const ITEM: [&str; 9] = [
     "metadata",
     "notify_before",
     "path",
+    "rotation_policy_id",
+    "secret_policy_id",
     "secret_type",
     "updated_at",
 ];
@@ -72,7 +74,10 @@ async fn life(api: &Api) {
     let states: Vec<_> =
         list.iter().map(|v| (v["version"].as_i64().unwrap(), v["state"].as_str().unwrap())).collect();
     assert_eq!(states, [(3, "current"), (2, "superseded")]);
-    assert_eq!(keys(&list[0]), ["created_at", "created_by", "state", "version"]);
+    assert_eq!(
+        keys(&list[0]),
+        ["created_at", "created_by", "grace_period_ends", "is_rotation", "state", "version"]
+    );
     assert_eq!(list[0]["created_by"], "user:admin@dev.example");
 
     // A patch changes what is about the value, not the value.
