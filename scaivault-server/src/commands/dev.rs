@@ -33,7 +33,10 @@ pub(super) async fn dev(
         .await
         .map_err(|error| Failure::general(format!("cannot listen on {bind}: {error}")))?;
     let url = format!("http://{}", listener.local_addr()?);
-    let sealed = Vault::holds_keys(&database).await?;
+    let sealed = match database_url {
+        Some(_) => Vault::holds_keys(&database).await?,
+        None => dir.database().exists(),
+    };
     let vault = Vault::builder(database, dir.root_key(sealed).map_err(Failure::general)?)
         .base_url(&url)
         .default_partner(PartnerId::parse(PARTNER)?)

@@ -63,7 +63,7 @@ impl DataDir {
     pub fn root_key(&self, sealed: bool) -> Result<Arc<LocalProvider>, KmsError> {
         let path = self.path.join("root.key");
         let key = match KeyFile::open(&path) {
-            Err(KmsError::NotFound { .. }) if !sealed && !self.database().exists() => KeyFile::create(&path)?,
+            Err(KmsError::NotFound { .. }) if !sealed => KeyFile::create(&path)?,
             opened => opened?,
         };
         Ok(Arc::new(LocalProvider::new(key)))
@@ -87,9 +87,8 @@ mod tests {
         dir.root_key(true).unwrap();
         assert_eq!(fs::read(dir.path().join("root.key")).unwrap(), bytes);
 
-        fs::write(dir.database(), b"").unwrap();
         fs::remove_file(dir.path().join("root.key")).unwrap();
-        assert!(matches!(dir.root_key(false), Err(KmsError::NotFound { .. })));
+        assert!(matches!(dir.root_key(true), Err(KmsError::NotFound { .. })));
         assert!(!dir.path().join("root.key").exists());
     }
 }
