@@ -146,7 +146,8 @@ impl Vault {
         self.inner.door.check_encryption().await
     }
 
-    /// Does what is due in the background once: revocation lists, and deleted secrets past their retention.
+    /// Does what is due in the background once: revocation lists, deleted secrets past their retention, and
+    /// events about secrets that expire.
     /// Safe to run on every replica, at any time.
     ///
     /// # Errors

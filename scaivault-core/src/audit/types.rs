@@ -39,6 +39,8 @@ actions! {
     Restore = "restore",
     /// Deleted secrets past their retention were destroyed.
     SecretPurge = "secret_purge",
+    /// It was told that a secret expires soon, or has expired.
+    SecretNotify = "secret_notify",
     /// A policy or the list of policies was read.
     PolicyRead = "policy_read",
     /// A policy was created.

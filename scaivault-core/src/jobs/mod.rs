@@ -2,6 +2,7 @@
 //! system identity that names the job. Every job takes its rows by lease or by a condition, so that all
 //! replicas may run it at once.
 
+mod expiry;
 mod purge;
 
 use std::time::Duration;
@@ -15,7 +16,8 @@ const EVERY: Duration = Duration::from_secs(30);
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
-    lists.and(purge)
+    let expiry = expiry::run_due(vault).await;
+    lists.and(purge).and(expiry)
 }
 
 /// Does what is due, again and again, until the vault is closed.

@@ -3,6 +3,7 @@
 //! Metadata (description, tags, owner, free keys) is not secret and can be searched. A value exists in
 //! the clear only in [`SecretData`], while a request is served.
 
+mod expiry;
 mod list;
 mod ops;
 mod path;

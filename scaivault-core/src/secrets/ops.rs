@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::{
     SecretPath,
+    expiry::{self, Schedule},
     store::{self, SecretAndVersion, SecretRow, VersionRow, sql},
     types::{
         Deleted, Expectation, ListFilter, NOTIFY_BEFORE, SecretData, SecretItem, SecretPatch, SecretType,
@@ -89,6 +90,12 @@ impl<'a> Secrets<'a> {
             tx.commit(()).await
         };
         self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// Tells what is due of a secret's expiry, for the job that does so.
+    pub(crate) async fn notify_expiry(&self, path: &SecretPath) -> Result<()> {
+        let act = Act::secret(Action::SecretNotify, &[], path, Permission::Read);
+        self.vault.door.perform(self.ctx, act, |permit| expiry::notify(permit, path)).await
     }
 
     /// Brings a deleted secret back while its retention lasts. Needs `secrets:write` and the permission
@@ -276,6 +283,9 @@ async fn insert(
 ) -> Result<Option<SecretRow>> {
     let now = tx.ctx().now();
     let metadata = write.metadata.clone().unwrap_or_default();
+    let notify_before = notify_text(&write.options).unwrap_or_else(|| NOTIFY_BEFORE.to_owned());
+    let expires_at = write.options.expiry(None, now);
+    let notify_at = next_notice(expires_at, &notify_before, now)?;
     let insert = query(sql::INSERT)
         .bind(tx.tenant())
         .bind(path.as_str())
@@ -283,9 +293,10 @@ async fn insert(
         .bind(write.secret_type.unwrap_or(SecretType::Json).as_str())
         .bind(write.options.max_versions.unwrap_or(limits::MAX_VERSIONS_DEFAULT))
         .bind(json_arg(&metadata)?)
-        .bind(notify_text(&write.options).unwrap_or_else(|| NOTIFY_BEFORE.to_owned()))
+        .bind(notify_before)
         .bind(now)
-        .bind(write.options.expiry(None, now));
+        .bind(expires_at)
+        .bind(notify_at);
     tx.fetch_optional(insert).await
 }
 
@@ -319,6 +330,14 @@ async fn apply(
     options: &WriteOptions,
 ) -> Result<SecretRow> {
     let now = tx.ctx().now();
+    let notify_before = notify_text(options).unwrap_or_else(|| row.notify_before.clone());
+    let expires_at = options.expiry(change.expires_before, now);
+    // What is due already is still told, unless there is another schedule now.
+    let notify_at = if expires_at == row.expires_at() && notify_before == row.notify_before {
+        row.notify_at()
+    } else {
+        next_notice(expires_at, &notify_before, now)?
+    };
     let update = query(sql::UPDATE)
         .bind(tx.tenant())
         .bind(&row.id)
@@ -326,11 +345,22 @@ async fn apply(
         .bind(change.version)
         .bind(options.max_versions.unwrap_or(row.max_versions))
         .bind(json_arg(metadata)?)
-        .bind(notify_text(options).unwrap_or_else(|| row.notify_before.clone()))
+        .bind(notify_before)
         .bind(now)
-        .bind(options.expiry(change.expires_before, now));
+        .bind(expires_at)
+        .bind(notify_at);
     let row = tx.fetch_optional(update).await?;
     row.ok_or_else(|| Error::internal("a row that is locked is not there"))
+}
+
+/// When something is next to be told of the expiry.
+fn next_notice(
+    expires_at: Option<time::OffsetDateTime>,
+    notify_before: &str,
+    now: time::OffsetDateTime,
+) -> Result<Option<time::OffsetDateTime>> {
+    let schedule = expires_at.map(|at| Schedule::new(at, notify_before)).transpose()?;
+    Ok(schedule.and_then(|schedule| schedule.next(now)))
 }
 
 fn notify_text(options: &WriteOptions) -> Option<String> {
@@ -465,6 +495,6 @@ fn live(row: Option<SecretRow>) -> Result<SecretRow> {
     row.filter(|row| row.deleted_at().is_none()).ok_or_else(not_found)
 }
 
-fn not_found() -> Error {
+pub(super) fn not_found() -> Error {
     Error::new(Code::SecretNotFound, "There is no secret on this path.")
 }

@@ -13,25 +13,25 @@ pub(crate) mod sql {
     /// The columns of a secret without its versions.
     pub(crate) const SECRET: &str = "\
         SELECT id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
-        expires_at, deleted_at, last_accessed_at FROM secret WHERE tenant_id = $1 AND path = $2";
+        expires_at, deleted_at, last_accessed_at, notify_at FROM secret WHERE tenant_id = $1 AND path = $2";
     /// A secret and one of its versions; version 0 asks for the current one.
     pub(crate) const SECRET_AND_VERSION: &str = "\
         SELECT s.id, s.path, s.secret_type, s.current_version, s.max_versions, s.metadata, s.notify_before, s.created_at, \
-        s.updated_at, s.expires_at, s.deleted_at, s.last_accessed_at, v.version, v.ciphertext, v.wrapped_key, v.key_id \
+        s.updated_at, s.expires_at, s.deleted_at, s.last_accessed_at, s.notify_at, v.version, v.ciphertext, v.wrapped_key, v.key_id \
         FROM secret s LEFT JOIN secret_version v ON v.tenant_id = s.tenant_id AND v.secret_id = s.id \
         AND v.version = CASE WHEN $3 = 0 THEN s.current_version ELSE $3 END \
         WHERE s.tenant_id = $1 AND s.path = $2";
     pub(crate) const INSERT: &str = "\
         INSERT INTO secret (tenant_id, path, id, secret_type, current_version, max_versions, metadata, notify_before, \
-        created_at, updated_at, expires_at) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $8, $9) \
+        created_at, updated_at, expires_at, notify_at) VALUES ($1, $2, $3, $4, 1, $5, $6, $7, $8, $8, $9, $10) \
         ON CONFLICT (tenant_id, path) DO NOTHING \
         RETURNING id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
-        expires_at, deleted_at, last_accessed_at";
+        expires_at, deleted_at, last_accessed_at, notify_at";
     pub(crate) const UPDATE: &str = "\
         UPDATE secret SET secret_type = $3, current_version = $4, max_versions = $5, metadata = $6, notify_before = $7, \
-        updated_at = $8, expires_at = $9 WHERE tenant_id = $1 AND id = $2 \
+        updated_at = $8, expires_at = $9, notify_at = $10 WHERE tenant_id = $1 AND id = $2 \
         RETURNING id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
-        expires_at, deleted_at, last_accessed_at";
+        expires_at, deleted_at, last_accessed_at, notify_at";
     pub(crate) const INSERT_VERSION: &str = "\
         INSERT INTO secret_version (tenant_id, secret_id, version, ciphertext, wrapped_key, key_id, created_at, created_by) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -50,6 +50,10 @@ pub(crate) mod sql {
     pub(crate) const PURGEABLE: &str = "\
         SELECT tenant_id, path FROM secret WHERE deleted_at IS NOT NULL AND deleted_at <= $1 \
         ORDER BY deleted_at LIMIT 100";
+    pub(crate) const NOTIFIABLE: &str = "\
+        SELECT tenant_id, path FROM secret WHERE notify_at IS NOT NULL AND notify_at <= $1 AND deleted_at IS NULL \
+        ORDER BY notify_at LIMIT 100";
+    pub(crate) const SET_NOTIFY: &str = "UPDATE secret SET notify_at = $3 WHERE tenant_id = $1 AND id = $2";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
         SECRET,
@@ -65,8 +69,13 @@ pub(crate) mod sql {
         SET_DELETED,
         DELETE,
         PURGEABLE,
+        NOTIFIABLE,
+        SET_NOTIFY,
     ];
 }
+
+/// Rows that `NOTIFIABLE` gives at most.
+pub(crate) const NOTIFIABLE_BATCH: usize = 100;
 
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct SecretRow {
@@ -82,6 +91,7 @@ pub(super) struct SecretRow {
     expires_at: Option<Ts>,
     deleted_at: Option<Ts>,
     last_accessed_at: Option<Ts>,
+    notify_at: Option<Ts>,
 }
 
 impl SecretRow {
@@ -100,6 +110,10 @@ impl SecretRow {
 
     pub(super) fn last_accessed_at(&self) -> Option<OffsetDateTime> {
         self.last_accessed_at.map(Ts::get)
+    }
+
+    pub(super) fn notify_at(&self) -> Option<OffsetDateTime> {
+        self.notify_at.map(Ts::get)
     }
 
     pub(super) fn into_item(self) -> Result<SecretItem> {
@@ -182,7 +196,7 @@ pub(super) fn secret_and_version<'a>(tenant: &'a TenantId, path: &'a str, versio
 pub(super) fn secrets<'a>(tenant: &'a TenantId, paths: &'a [String]) -> Query<'a> {
     let mut q = QueryBuilder::new(
         "SELECT id, path, secret_type, current_version, max_versions, metadata, notify_before, created_at, updated_at, \
-         expires_at, deleted_at, last_accessed_at FROM secret WHERE tenant_id = ",
+         expires_at, deleted_at, last_accessed_at, notify_at FROM secret WHERE tenant_id = ",
     );
     q.arg(tenant).and_in("path", paths.iter().map(String::as_str)).text(" ORDER BY path");
     q.build()

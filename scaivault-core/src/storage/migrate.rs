@@ -31,8 +31,16 @@ macro_rules! text {
 }
 
 /// Every migration there is, oldest first. One that was ever released is never edited.
-pub(super) const MIGRATIONS: &[Step] =
-    &[Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" }];
+pub(super) const MIGRATIONS: &[Step] = &[
+    Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" },
+    Step {
+        version: 2,
+        description: "expiry events",
+        shared: text!("0002_expiry_events.sql"),
+        postgres: "",
+        sqlite: "",
+    },
+];
 
 impl Step {
     fn for_sqlite(&self) -> String {

@@ -12,7 +12,7 @@ use scaivault_core::{
 use serde_json::{Map, Value, json};
 use time::ext::NumericalDuration as _;
 
-use crate::bench::{ACME, DAY, any, code, contract, path, refusal, root_key, write};
+use crate::bench::{ACME, Bench, DAY, HOUR, any, code, contract, path, refusal, root_key, write};
 
 fn metadata(value: Value) -> Metadata {
     Metadata::new(object(value)).unwrap()
@@ -292,6 +292,78 @@ contract! {
         t.vault.run_due_jobs().await.unwrap();
         assert_eq!(t.raw.count("audit_log WHERE action = 'secret_purge'").await, 1, "nothing was left to do");
         assert_eq!(secrets.put(&path("a"), any()).await.unwrap().item.version, 1);
+    }
+
+    async fn each_threshold_and_the_expiry_are_told_once(t: Bench) {
+        let told = async |t: &Bench| {
+            let sql = "SELECT event_type, path, identity_id, CAST(data AS TEXT) FROM event_outbox \
+                       WHERE event_type LIKE 'secret.expir%' ORDER BY created_at, id";
+            let rows = t.raw.rows(sql).await.into_iter();
+            rows.map(|r| (r[0].clone().unwrap(), r[3].clone().unwrap().parse::<Value>().unwrap())).collect::<Vec<_>>()
+        };
+        let mut in_ten_days = any();
+        in_ten_days.options.expires = Some(Some(Expires::In("10d".parse().unwrap())));
+        let admin = t.admin();
+        let at = t.vault.secrets(&admin).put(&path("a"), in_ten_days).await.unwrap().item.expires_at.unwrap();
+        t.put("b", json!({})).await;
+        let at = at.format(&time::format_description::well_known::Rfc3339).unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(told(&t).await, [], "the threshold of 30 days was passed before the secret was there");
+
+        t.clock.advance(DAY * 3);
+        t.vault.run_due_jobs().await.unwrap();
+        t.replica().await.run_due_jobs().await.unwrap();
+        let week = json!({"expires_at": at, "days_remaining": 7, "threshold": "7d"});
+        assert_eq!(told(&t).await, [("secret.expiring".to_owned(), week.clone())]);
+        let record = t.raw.trail("action = 'secret_notify'").await;
+        assert_eq!(record.len(), 1);
+        assert_eq!((record[0].identity.as_str(), record[0].path.as_deref()), ("system:secret-expiry", Some("a")));
+        assert_eq!(record[0].extra["event"], "secret.expiring");
+
+        // A new version without a word about the expiry leaves the schedule alone.
+        t.put("a", json!({"n": 2})).await;
+        t.clock.advance(DAY * 8);
+        t.vault.run_due_jobs().await.unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        let gone = json!({"expires_at": at});
+        let all = [("secret.expiring".to_owned(), week), ("secret.expired".to_owned(), gone)];
+        assert_eq!(told(&t).await, all, "a threshold that was missed is not told after the expiry");
+        assert_eq!(t.raw.count("secret WHERE notify_at IS NOT NULL").await, 0);
+    }
+
+    async fn thresholds_follow_a_patch_and_a_deleted_secret_is_not_told_of(t: Bench) {
+        let expiring = async |t: &Bench| {
+            let sql = "SELECT CAST(data AS TEXT) FROM event_outbox WHERE event_type = 'secret.expiring' ORDER BY created_at, id";
+            let data = t.raw.texts(sql).await.into_iter().map(|d| d.parse::<Value>().unwrap());
+            data.map(|d| (d["threshold"].clone(), d["days_remaining"].clone())).collect::<Vec<_>>()
+        };
+        let mut soon = any();
+        soon.options.expires = Some(Some(Expires::In("40d".parse().unwrap())));
+        let admin = t.admin();
+        t.vault.secrets(&admin).put(&path("a"), soon).await.unwrap();
+        let options = WriteOptions { notify_before: Some(vec!["20d".parse().unwrap(), "12h".parse().unwrap()]), ..Default::default() };
+        t.vault.secrets(&admin).patch(&path("a"), SecretPatch { metadata: None, options }).await.unwrap();
+        t.clock.advance(DAY * 15);
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(expiring(&t).await, [], "30 days is no threshold any more");
+        let later = t.admin();
+        t.vault.secrets(&later).delete(&path("a"), false).await.unwrap();
+        t.clock.advance(DAY * 6);
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(expiring(&t).await, [], "it is deleted");
+        let later = t.admin();
+        t.vault.secrets(&later).restore(&path("a")).await.unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(expiring(&t).await, [(json!("20d"), json!(19))]);
+        t.clock.advance(DAY * 18 + HOUR * 13);
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(expiring(&t).await, [(json!("20d"), json!(19)), (json!("12h"), json!(1))]);
+        let later = t.admin();
+        let never = WriteOptions { expires: Some(None), ..Default::default() };
+        t.vault.secrets(&later).patch(&path("a"), SecretPatch { metadata: None, options: never }).await.unwrap();
+        t.clock.advance(DAY);
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(t.raw.count("event_outbox WHERE event_type = 'secret.expired'").await, 0, "it never expires");
     }
 
     async fn the_job_leaves_what_can_still_be_restored(t: Bench) {

@@ -157,7 +157,7 @@ contract! {
         assert_eq!(t.get("a").await.unwrap(), json!({"k": "v"}));
         // Nor does one bit of it change unnoticed.
         let flipped = match &t.folder {
-            Some(_) => "UPDATE secret_version SET ciphertext = CAST(substr(ciphertext, 1, 20) || X'00' || substr(ciphertext, 22) AS BLOB)",
+            Some(_) => "UPDATE secret_version SET ciphertext = CAST(substr(ciphertext, 1, 20) || CASE substr(ciphertext, 21, 1) WHEN X'00' THEN X'01' ELSE X'00' END || substr(ciphertext, 22) AS BLOB)",
             None => "UPDATE secret_version SET ciphertext = set_byte(ciphertext, 20, get_byte(ciphertext, 20) # 1)",
         };
         assert_eq!(t.raw.execute(flipped).await, 1);
