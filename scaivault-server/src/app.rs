@@ -36,16 +36,17 @@ impl App for Service {
             Ok(None) => Ok(Arc::new(ctx)),
             Ok(Some(tenant)) => Ok(Arc::new(ctx.for_tenant(tenant))),
             // Who calls is known by now, so that he was refused is recorded.
-            Err(error) => Err(self.refused(&Arc::new(ctx), head.refusal(), error).await),
+            Err(error) => {
+                let refusal = Refusal { scopes: &[], ..head.refusal() };
+                Err(self.refused(&Arc::new(ctx), refusal, error).await)
+            }
         }
     }
 
     async fn refused(&self, ctx: &Arc<Ctx>, refusal: Refusal, error: Error) -> Error {
         let action = Action::parse(refusal.action).unwrap_or(Action::Unrouted);
-        self.vault
-            .audit(ctx)
-            .refused(action, refusal.about.as_deref(), error, refusal.started.elapsed())
-            .await
+        let about = refusal.about.as_deref();
+        self.vault.audit(ctx).refused(action, refusal.scopes, about, error, refusal.started.elapsed()).await
     }
 }
 

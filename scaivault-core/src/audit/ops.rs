@@ -38,28 +38,41 @@ impl<'a> Audit<'a> {
 
     /// Records that a request of this caller was refused before it reached a verb (a body or a path that
     /// cannot be read, say), unless a verb recorded the error already. `about` is the path or identifier
-    /// as far as it is known. Gives back the error to answer with.
+    /// as far as it is known. Gives back the error to answer with: a caller who has none of `any_of`, or whom
+    /// no policy lets do it, is told that instead. Nothing of this is asked if `any_of` is empty.
     pub async fn refused(
         &self,
         action: Action,
+        any_of: &'static [Scope],
         about: Option<&str>,
         error: Error,
         took: std::time::Duration,
     ) -> Error {
-        let on = match about {
-            Some(about) if SECRET_ACTIONS.contains(&action) && SecretPath::parse(about).is_ok() => {
-                On::Path { path: about.to_owned(), permission: Permission::Read }
+        let on = match (about, permission(action)) {
+            (Some(about), Some(permission)) if SecretPath::parse(about).is_ok() => {
+                On::Path { path: about.to_owned(), permission }
             }
-            Some(about) => On::Object { kind: "request", id: Some(about.to_owned()) },
-            None => On::Nothing,
+            (Some(role), _) if action == Action::PkiIssue => {
+                let path = format!("pki/issue/{role}");
+                On::Virtual { kind: "pki_role", path, permission: Permission::Read }
+            }
+            (Some(about), _) => On::Object { kind: "request", id: Some(about.to_owned()) },
+            (None, _) => On::Nothing,
         };
-        self.vault.door.refuse(self.ctx, &Act { action, scopes: &[], on }, error, took).await
+        self.vault.door.refuse_unread(self.ctx, Act { action, scopes: any_of, on }, error, took).await
     }
 }
 
-/// Actions whose requests are about a secret's path.
-const SECRET_ACTIONS: &[Action] =
-    &[Action::Read, Action::Write, Action::Delete, Action::List, Action::Restore];
+/// What an act on a secret's path takes.
+fn permission(action: Action) -> Option<Permission> {
+    match action {
+        Action::Read => Some(Permission::Read),
+        Action::Write | Action::Restore => Some(Permission::Write),
+        Action::Delete => Some(Permission::Delete),
+        Action::List => Some(Permission::List),
+        _ => None,
+    }
+}
 
 /// The place of the last record of a page.
 #[derive(Serialize, Deserialize)]

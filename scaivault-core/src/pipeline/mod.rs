@@ -130,6 +130,18 @@ impl Door {
         }
     }
 
+    /// As [`refuse`](Self::refuse), for a request that cannot be read. Authorization comes first: who may not
+    /// do it learns that, and not what is wrong with the request.
+    pub(crate) async fn refuse_unread(&self, ctx: &Ctx, act: Act, error: Error, took: Duration) -> Error {
+        if error.is_recorded() {
+            return error;
+        }
+        let act = Arc::new(act);
+        let unchecked = act.scopes.is_empty();
+        let denied = if unchecked { None } else { self.authorize(ctx, &act, Instant::now()).await.err() };
+        self.refuse(ctx, &act, denied.unwrap_or(error), took).await
+    }
+
     async fn authorize<'a>(&'a self, ctx: &'a Ctx, act: &Arc<Act>, started: Instant) -> Result<Permit<'a>> {
         let caller = ctx.caller();
         if ctx.tenant() != caller.tenant_id() {

@@ -64,12 +64,13 @@ pub(crate) async fn answer<A: App>(
         id: id.clone(),
         peer: peer.address,
         action: UNROUTED,
+        scopes: &[],
         started,
     };
     let (reply, template, action) = match found {
         Ok((route, params)) => {
             let (template, action) = (route.template(), route.audit_action());
-            (head.params, head.action) = (params, action);
+            (head.params, head.action, head.scopes) = (params, action, route.required_scopes());
             let waits = head.headers.contains_key(header::EXPECT);
             let body = Body::new(incoming, shared.body_bytes, shared.body_time, waits);
             let request = Request::new(Arc::clone(&shared.app), head, body);

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderName, Method};
-use scaivault_core::{Code, Error, Random, Result};
+use scaivault_core::{Code, Error, Random, Result, Scope};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
@@ -23,6 +23,7 @@ pub struct Head {
     pub(crate) id: RequestId,
     pub(crate) peer: SocketAddr,
     pub(crate) action: &'static str,
+    pub(crate) scopes: &'static [Scope],
     pub(crate) started: Instant,
 }
 
@@ -140,7 +141,7 @@ impl Head {
     pub(crate) fn refusal(&self) -> Refusal {
         let values: Vec<&str> = self.params.0.iter().map(|(_, value)| value.as_str()).collect();
         let about = (!values.is_empty()).then(|| values.join(" "));
-        Refusal { action: self.action, about, started: self.started }
+        Refusal { action: self.action, about, scopes: self.scopes, started: self.started }
     }
 
     /// A parameter of the row's template, by name.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use http::{HeaderValue, Method};
-use scaivault_core::{Code, Error, Result};
+use scaivault_core::{Code, Error, Result, Scope};
 
 use super::{Head, Reply, Request, path, request::Params};
 
@@ -19,7 +19,8 @@ pub trait App: Send + Sync + 'static {
     fn identify(&self, head: &Head) -> impl Future<Output = Result<Self::Caller>> + Send;
 
     /// Makes sure that an error which a known caller is about to get is in the audit trail; gives back the
-    /// error to answer with.
+    /// error to answer with. A caller who may not do it at all is told that, and not what is wrong with his
+    /// request.
     fn refused(
         &self,
         caller: &Self::Caller,
@@ -35,6 +36,8 @@ pub struct Refusal {
     pub action: &'static str,
     /// The path parameters as they were understood, or the path as it was sent if there is no row.
     pub about: Option<String>,
+    /// The scopes of the row, any of which is enough; empty if it takes none.
+    pub scopes: &'static [Scope],
     /// When the request arrived.
     pub started: Instant,
 }
@@ -95,7 +98,7 @@ pub struct Route<A> {
     template: &'static str,
     access: Access,
     action: &'static str,
-    scope: Option<&'static str>,
+    scopes: &'static [Scope],
     raw_tail: bool,
     handler: Handler<A>,
 }
@@ -105,7 +108,7 @@ type Handler<A> = Arc<dyn Fn(Request<A>) -> Running + Send + Sync>;
 
 impl<A> Route<A> {
     fn new(method: Method, template: &'static str, access: Access, handler: Handler<A>) -> Self {
-        Self { method, template, access, action: "", scope: None, raw_tail: false, handler }
+        Self { method, template, access, action: "", scopes: &[], raw_tail: false, handler }
     }
 
     /// The name under which the audit trail and the logs know this row. Every row needs one.
@@ -115,10 +118,11 @@ impl<A> Route<A> {
         self
     }
 
-    /// The scope that the verb behind this row demands: documentation, the verb decides.
+    /// The scopes of which the verb behind this row demands one. The verb decides; here they say what to tell
+    /// a caller whose request cannot be read.
     #[must_use]
-    pub fn scope(mut self, scope: &'static str) -> Self {
-        self.scope = Some(scope);
+    pub fn scopes(mut self, any_of: &'static [Scope]) -> Self {
+        self.scopes = any_of;
         self
     }
 
@@ -154,10 +158,10 @@ impl<A> Route<A> {
         self.action
     }
 
-    /// The scope for documentation; `None` if any caller will do.
+    /// The scopes, any of which is enough; empty if any caller will do.
     #[must_use]
-    pub fn required_scope(&self) -> Option<&'static str> {
-        self.scope
+    pub fn required_scopes(&self) -> &'static [Scope] {
+        self.scopes
     }
 
     pub(crate) fn handle(&self, request: Request<A>) -> Running {

@@ -52,6 +52,11 @@ fn path(row: &Route<Service>, world: &World) -> String {
     path
 }
 
+/// The first scope of a row, by its name.
+fn scope(row: &Route<Service>) -> Option<&'static str> {
+    row.required_scopes().first().map(|scope| scope.as_str())
+}
+
 async fn send(world: &World, token: &str, row: &Route<Service>) -> Answer {
     let call = world.api.call(token, row.method().as_str(), &path(row, world));
     match body(row, world) {
@@ -71,8 +76,8 @@ async fn who_may_issue_from_one_role_may_do_nothing_else() {
     for row in routes::router().unwrap().rows().filter(|row| row.access() == Access::Authenticated) {
         let answer = send(&world, &token, row).await;
         // The contract lets him see authorities and certificates, which are no secrets.
-        let reads = row.required_scope() == Some("pki:issue") && row.method() == http::Method::GET;
-        match row.required_scope() {
+        let reads = scope(row) == Some("pki:issue") && row.method() == http::Method::GET;
+        match scope(row) {
             None => drop(answer.expect(200)),
             Some("pki:issue") if reads => drop(answer.expect(200)),
             Some("pki:issue") => {
@@ -103,11 +108,37 @@ async fn without_any_scope_every_row_that_wants_one_is_refused() {
     let token = world.api.token("sa:narrow", "");
     let before = world.snapshot().await;
     for row in routes::router().unwrap().rows() {
-        let Some(scope) = row.required_scope() else { continue };
+        let Some(scope) = scope(row) else { continue };
         let error = send(&world, &token, row).await.refusal(403, "insufficient_scope");
         assert!(error["message"].as_str().unwrap().contains(scope), "{row:?}: {error}");
     }
     assert_eq!(world.snapshot().await, before);
+}
+
+#[tokio::test]
+async fn who_may_not_learns_that_and_not_what_is_wrong_with_his_request() {
+    let world = World::start().await;
+    let none = world.api.token("sa:none", "");
+    let all: Vec<&str> =
+        Scope::ALL.iter().map(|scope| scope.as_str()).filter(|scope| *scope != "admin").collect();
+    let all = world.api.token("sa:all", &all.join(" "));
+    let mut sent = 0;
+    for row in routes::router().unwrap().rows().filter(|row| body(row, &world).is_some()) {
+        let call = |token| world.api.call(token, row.method().as_str(), &path(row, &world));
+        let broken = json!({ "no such field": [] });
+        call(&none).json(&broken).send().await.refusal(403, "insufficient_scope");
+        sent += 1;
+        let on_path = row.template().starts_with("/v1/secrets/") || row.template() == "/v1/pki/issue/{role}";
+        if on_path {
+            call(&all).json(&broken).send().await.refusal(403, "access_denied");
+        }
+    }
+    assert!(sent >= 10, "{sent}");
+    let denied = world.api.audit("identity_id=sa:none&success=false").await;
+    assert_eq!(denied.len(), sent, "one record each");
+    assert!(denied.iter().all(|record| record["error_code"] == "insufficient_scope"));
+    world.api.call(&none, "GET", "/v1/secrets?limit=x").send().await.refusal(403, "insufficient_scope");
+    world.api.call(&all, "GET", "/v1/secrets?limit=x").send().await.refusal(400, "invalid_request");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ fn table() -> Router<Nobody> {
         public(Method::GET, "/v1/health", open).action("health"),
         row(Method::GET, "/v1/secrets", "list"),
         row(Method::POST, "/v1/secrets/batch", "batch"),
-        row(Method::GET, "/v1/secrets/{*path}", "read").scope("secrets:read"),
+        row(Method::GET, "/v1/secrets/{*path}", "read").scopes(&[Scope::SecretsRead]),
         row(Method::PUT, "/v1/secrets/{*path}", "write"),
         row(Method::GET, "/v1/secrets/{*path}/metadata", "metadata"),
         row(Method::POST, "/v1/secrets/{*path}/restore", "restore"),
@@ -217,7 +217,7 @@ fn a_table_that_contradicts_itself_is_refused() {
 fn rows_tell_what_they_are() {
     let table = table();
     let read = table.rows().find(|row| row.audit_action() == "read").unwrap();
-    assert_eq!((read.access(), read.required_scope()), (Access::Authenticated, Some("secrets:read")));
+    assert_eq!((read.access(), read.required_scopes()), (Access::Authenticated, &[Scope::SecretsRead][..]));
     assert_eq!((read.method(), read.template()), (&Method::GET, "/v1/secrets/{*path}"));
     assert_eq!(table.rows().filter(|row| row.access() == Access::Public).count(), 3);
     assert_eq!(format!("{read:?}"), "GET /v1/secrets/{*path} (read)");
