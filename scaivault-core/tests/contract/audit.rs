@@ -327,9 +327,9 @@ contract! {
         let audit = t.vault.audit(&ctx);
         let error = Error::new(Code::InvalidPath, "path: bad");
         let about = format!("A\n{}", "x".repeat(2000));
-        let error = audit.refused(Action::Write, Some(&about), error, Duration::from_millis(1500)).await;
+        let error = audit.refused(Action::Write, &[], Some(&about), error, Duration::from_millis(1500)).await;
         assert_eq!(error.code(), Code::InvalidPath);
-        let error = audit.refused(Action::Write, Some("again"), error, Duration::ZERO).await;
+        let error = audit.refused(Action::Write, &[], Some("again"), error, Duration::ZERO).await;
         assert_eq!(error.code(), Code::InvalidPath);
         let trail = t.trail(&ctx).await;
         assert_eq!(trail.len(), 1);
@@ -342,11 +342,11 @@ contract! {
         // What a verb recorded is not recorded again at the edge.
         let ctx = t.user("user:u");
         let error = refusal(t.vault.secrets(&ctx).get(&path("a"), None).await);
-        let error = t.vault.audit(&ctx).refused(Action::Read, Some("a"), error, Duration::ZERO).await;
+        let error = t.vault.audit(&ctx).refused(Action::Read, &[], Some("a"), error, Duration::ZERO).await;
         assert_eq!(error.code(), Code::AccessDenied);
         assert_eq!(t.trail(&ctx).await.len(), 1);
         let ctx = t.admin();
-        t.vault.audit(&ctx).refused(Action::Unrouted, None, Error::new(Code::NotFound, "no route"), Duration::ZERO).await;
+        t.vault.audit(&ctx).refused(Action::Unrouted, &[], None, Error::new(Code::NotFound, "no route"), Duration::ZERO).await;
         assert_eq!(outcomes(&t, &ctx).await, [("unrouted".to_owned(), "not_found".to_owned())]);
     }
 
