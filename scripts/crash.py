@@ -75,8 +75,8 @@ class Run:
 class Client:
     """One connection, opened again when it breaks."""
 
-    def __init__(self, run):
-        self.run, self.connection = run, None
+    def __init__(self, run, timeout=30):
+        self.run, self.timeout, self.connection, self.headers = run, timeout, None, {}
 
     def call(self, method, path, body=None, request_id=None, headers=None):
         """Status and raw body; OSError when no whole answer came."""
@@ -88,9 +88,10 @@ class Client:
             headers["Content-Type"] = "application/json"
         try:
             if self.connection is None:
-                self.connection = http.client.HTTPConnection("127.0.0.1", self.run.port, timeout=30)
+                self.connection = http.client.HTTPConnection("127.0.0.1", self.run.port, timeout=self.timeout)
             self.connection.request(method, path, body=body, headers=headers)
             response = self.connection.getresponse()
+            self.headers = response.headers
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             if self.connection:
@@ -122,11 +123,21 @@ def fail(message, log=None):
 class Ledger:
     """What was sent, and what was acknowledged."""
 
+    timeout = 30  # seconds for an answer
+
     def __init__(self):
         self.lock = threading.Lock()
         self.counter = self.shared = 0
         self.sent, self.puts, self.certificates, self.refused = set(), {}, {}, Counter()
         self.first = threading.Event()
+
+    def allows(self, what, status, _headers):
+        """Whether a refusal is an honest answer: here only a conflict between writers of one path."""
+        return (what, status) == ("PUT", 409)
+
+    def unanswered(self):
+        """No answer came. The server was killed, and the next attempt is refused until the round ends."""
+        time.sleep(0.01)
 
     def next_id(self, kind):
         with self.lock:
@@ -143,7 +154,7 @@ class Ledger:
 
 
 def put_until_killed(run, ledger, name, stop):
-    client, count = Client(run), 0
+    client, count = Client(run, ledger.timeout), 0
     while not stop.is_set():
         request_id = ledger.next_id("put")
         path = ledger.shared_path() if count % 3 == 0 else f"crash/{name}/{count // VERSIONS_PER_PATH}"
@@ -152,8 +163,8 @@ def put_until_killed(run, ledger, name, stop):
                 "options": {"max_versions": 100}}
         try:
             status, answer = client.call("PUT", f"/v1/secrets/{path}", body, request_id)
-        except OSError:  # killed; the next attempt is refused until the round ends
-            time.sleep(0.01)
+        except OSError:
+            ledger.unanswered()
             continue
         if status in (200, 201):
             version = json.loads(answer)["version"]
@@ -161,17 +172,17 @@ def put_until_killed(run, ledger, name, stop):
                 ledger.puts[request_id] = (path, version, body["data"])
             ledger.first.set()
         else:
-            note_refusal(ledger, "PUT", status, answer)
+            note_refusal(ledger, "PUT", status, answer, client.headers)
 
 
 def issue_until_killed(run, ledger, _name, stop):
-    client = Client(run)
+    client = Client(run, ledger.timeout)
     while not stop.is_set():
         request_id = ledger.next_id("issue")
         try:
             status, answer = client.call("POST", "/v1/pki/issue/crash", {"common_name": f"{request_id}.example.com", "ttl": "24h"}, request_id)
-        except OSError:  # killed; the next attempt is refused until the round ends
-            time.sleep(0.01)
+        except OSError:
+            ledger.unanswered()
             continue
         if status == 201:
             answer = json.loads(answer)
@@ -179,14 +190,13 @@ def issue_until_killed(run, ledger, _name, stop):
                 ledger.certificates[request_id] = (answer["id"], answer["serial_number"], answer["certificate"])
             ledger.first.set()
         else:
-            note_refusal(ledger, "ISSUE", status, answer)
+            note_refusal(ledger, "ISSUE", status, answer, client.headers)
 
 
-def note_refusal(ledger, what, status, answer):
-    """A conflict between writers of one path is an honest answer; anything else here is a defect."""
+def note_refusal(ledger, what, status, answer, headers):
     with ledger.lock:
         ledger.refused[(what, status)] += 1
-    if (what, status) != ("PUT", 409):
+    if not ledger.allows(what, status, headers):
         fail(f"{what} was answered {status}: {answer[:300]!r}")
 
 
@@ -355,13 +365,19 @@ def main():
     with open(options.log, "rb") as log:
         figures["panics"] = log.read().count(b"panicked")
 
+    report(options.label, f"rounds {options.rounds}", ledger, figures,
+           f"slowest start {slowest:.2f} s, {time.monotonic() - began:.0f} s, seed {options.seed}")
+
+
+def report(label, what, ledger, figures, end):
+    """Prints the figures and ends the process unless they are as they must be."""
     must_be_zero = ("lost", "duplicated audit", "missing audit", "audit of nothing", "doubled versions", "doubled certificates",
                     "never sent", "OCSP not good", "panics")
-    print(f"{options.label}: rounds {options.rounds}, acknowledged {figures['acknowledged']} "
+    print(f"{label}: {what}, acknowledged {figures['acknowledged']} "
           f"({len(ledger.puts)} puts, {len(ledger.certificates)} certificates), found {figures['found']}, "
           + ", ".join(f"{name} {figures[name]}" for name in must_be_zero)
-          + f"; stored but killed before the answer {figures['stored unacknowledged']}, conflicts {sum(ledger.refused.values())}, "
-          f"OCSP asked {figures['OCSP asked']}, slowest start {slowest:.2f} s, {time.monotonic() - began:.0f} s, seed {options.seed}")
+          + f"; stored but not acknowledged {figures['stored unacknowledged']}, refused {sum(ledger.refused.values())}, "
+          f"OCSP asked {figures['OCSP asked']}, {end}")
     if any(figures[name] for name in must_be_zero) or figures["found"] != figures["acknowledged"]:
         sys.exit("FAILED: see the figures above")
     if not ledger.puts or not ledger.certificates:

@@ -15,7 +15,7 @@ use std::str::FromStr as _;
 use std::{path::PathBuf, time::Duration};
 
 use sqlx::{
-    FromRow, Sqlite, SqlitePool, Transaction,
+    Connection as _, FromRow, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 #[cfg(feature = "postgres")]
@@ -159,7 +159,6 @@ impl Db {
                     // lay idle is asked whether it is still there.
                     .before_acquire(|connection, meta| {
                         Box::pin(async move {
-                            use sqlx::Connection as _;
                             if meta.idle_for > PING_AFTER_IDLE {
                                 connection.ping().await.map(|()| true)
                             } else {
@@ -290,7 +289,9 @@ async fn lite_pool(options: SqliteConnectOptions, connections: u32) -> Result<Sq
         .acquire_timeout(ACQUIRE)
         .idle_timeout(None)
         .max_lifetime(None)
-        .test_before_acquire(false);
+        .test_before_acquire(false)
+        // When the disk is full, SQLite ends a transaction by itself; the driver then takes it for open, for ever.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
     Ok(pool.connect_with(options).await?)
 }
 
