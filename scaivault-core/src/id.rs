@@ -13,6 +13,15 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 pub(crate) fn new(prefix: &str, now: OffsetDateTime, random: &dyn Random) -> Result<String> {
     let mut tail = [0; 10];
     random.fill(&mut tail)?;
+    Ok(spell(prefix, now, tail))
+}
+
+/// The smallest identifier of that moment: all that were made before it sort before it.
+pub(crate) fn first(prefix: &str, moment: OffsetDateTime) -> String {
+    spell(prefix, moment, [0; 10])
+}
+
+fn spell(prefix: &str, now: OffsetDateTime, tail: [u8; 10]) -> String {
     let millis = (now.unix_timestamp_nanos() / 1_000_000).unsigned_abs() & ((1 << 48) - 1);
     let mut value = millis << 80;
     for (i, byte) in tail.iter().rev().enumerate() {
@@ -23,7 +32,7 @@ pub(crate) fn new(prefix: &str, now: OffsetDateTime, random: &dyn Random) -> Res
     for shift in (0..26).rev() {
         id.push(char::from(ALPHABET[(value >> (5 * shift)) as usize & 31]));
     }
-    Ok(id)
+    id
 }
 
 macro_rules! opaque {

@@ -1,8 +1,10 @@
+use std::collections::HashMap;
+
 use scaivault_pki::Issued;
 
 use super::{
     Pki, PrivateKeyPem,
-    store::{self, CertificateRow, sql},
+    store::{self, CertificateRow, StateRow, sql},
     types::{Certificate, CertificateFilter},
 };
 use crate::{
@@ -33,8 +35,8 @@ impl<'a> Pki<'a> {
     pub async fn certificate(&self, id: &str) -> Result<Certificate> {
         let act = Act::object(Action::PkiCertificateRead, READ, "pki_certificate", Some(id));
         let work = |permit: Permit<'a>| async move {
-            let row = find(&permit, id).await?;
-            let certificate = row.into_certificate(permit.ctx().now(), true)?;
+            let (row, state) = find(&permit, id).await?;
+            let certificate = row.into_certificate(state, permit.ctx().now(), true)?;
             permit.answer(certificate)
         };
         self.vault.door.perform(self.ctx, act, work).await
@@ -47,7 +49,7 @@ impl<'a> Pki<'a> {
     pub async fn certificate_with_key(&self, id: &str) -> Result<(Certificate, Option<PrivateKeyPem>)> {
         let act = Act::object(Action::PkiCertificateRead, &[Scope::PkiAdmin], "pki_certificate", Some(id));
         let work = |mut permit: Permit<'a>| async move {
-            let mut row = find(&permit, id).await?;
+            let (mut row, state) = find(&permit, id).await?;
             let key = match row.take_key() {
                 Some(sealed) => {
                     let pkcs8 = permit.keys().await?.open(&key_slot(permit.tenant(), &[id]), &sealed)?;
@@ -55,7 +57,7 @@ impl<'a> Pki<'a> {
                 }
                 None => None,
             };
-            let certificate = row.into_certificate(permit.ctx().now(), true)?;
+            let certificate = row.into_certificate(state, permit.ctx().now(), true)?;
             permit.note("private_key_read", key.is_some());
             permit.answer((certificate, key))
         };
@@ -80,6 +82,14 @@ pub(super) async fn insert_certificate(
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
+    let register = query(sql::INSERT_SERIAL)
+        .bind(tx.tenant())
+        .bind(about.ca_id)
+        .bind(issued.serial.as_bytes())
+        .bind(about.id)
+        .bind(about.source)
+        .bind(issued.not_after);
+    tx.execute(register).await?;
     let insert = query(sql::INSERT_CERTIFICATE)
         .bind(tx.tenant())
         .bind(about.id)
@@ -116,9 +126,12 @@ pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<
     Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }
 }
 
-async fn find(permit: &Permit<'_>, id: &str) -> Result<CertificateRow> {
-    let row = permit.fetch_optional(query(sql::CERTIFICATE).bind(permit.tenant()).bind(id)).await?;
-    row.ok_or_else(not_found)
+async fn find(permit: &Permit<'_>, id: &str) -> Result<(CertificateRow, StateRow)> {
+    let state = permit.fetch_optional(query(sql::STATE).bind(permit.tenant()).bind(id)).await?;
+    let state: StateRow = state.ok_or_else(not_found)?;
+    let row = query(sql::CERTIFICATE).bind(permit.tenant()).bind(id).bind(state.not_after.get());
+    let row = permit.fetch_optional(row).await?;
+    Ok((row.ok_or_else(not_found)?, state))
 }
 
 async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<Page<Certificate>>> {
@@ -129,10 +142,21 @@ async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<
     let open = |cursor: &String| wire::open_cursor::<String>(&keys, "certificates", &bound, cursor);
     let before = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
-    let page = store::certificates(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
-    let rows: Vec<CertificateRow> = permit.fetch_all(page).await?;
-    let page = wire::cut(rows, wanted, (&keys, "certificates", &bound), |last| last.id.clone())?;
-    permit.answer(page.try_map(|row| row.into_certificate(now, false))?)
+    let page = store::states(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
+    let states: Vec<StateRow> = permit.fetch_all(page).await?;
+    let last = |last: &StateRow| last.certificate_id.clone();
+    let page = wire::cut(states, wanted, (&keys, "certificates", &bound), last)?;
+    let rows: Vec<CertificateRow> = match store::certificates(permit.tenant(), &page.items) {
+        Some(query) => permit.fetch_all(query).await?,
+        None => Vec::new(),
+    };
+    let mut rows: HashMap<String, CertificateRow> =
+        rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+    let page = page.try_map(|state| {
+        let row = rows.remove(&state.certificate_id);
+        row.ok_or_else(not_found)?.into_certificate(state, now, false)
+    })?;
+    permit.answer(page)
 }
 
 pub(super) fn not_found() -> Error {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Caller, Code, Error, Result, Scope, TenantId, Vault,
     audit::Action,
-    limits,
+    id, limits,
     pipeline::{Act, Outcome, Permit},
     storage::{Ts, query},
     vault::Inner,
@@ -75,6 +75,9 @@ async fn build_claimed(vault: &Vault, tenant: &str, ca_id: &str, now: time::Offs
 /// How long a replica that took a list may work on it before another may.
 const CLAIM: time::Duration = time::Duration::minutes(5);
 
+/// How long after its identifier was made a certificate may come to be written.
+const SETTLED: time::Duration = time::Duration::minutes(10);
+
 #[derive(sqlx::FromRow)]
 struct RevokedRow {
     serial: Vec<u8>,
@@ -122,6 +125,9 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome
     if tx.execute(publish).await? == 0 {
         return Err(Error::new(Code::VersionConflict, "Another list was published in between."));
     }
+    // Also a good moment to keep the count of what was issued cheap. What is younger may still be on its way.
+    let settled = id::first("cert_", now - SETTLED);
+    tx.execute(query(sql::COUNT_ISSUED).bind(tx.tenant()).bind(ca_id).bind(settled)).await?;
     tx.note("crl_number", number);
     tx.note("revoked_certificates", count);
     let crl_pem = pem::encode("X509 CRL", &der);

@@ -44,7 +44,7 @@ pub(crate) mod sql {
     pub(crate) const CRL_NUMBER: &str = "SELECT number FROM pki_crl WHERE tenant_id = $1 AND ca_id = $2";
     pub(crate) const PUBLIC_CRL: &str = "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1";
     pub(crate) const REVOKED: &str = "\
-        SELECT serial, revoked_at, revocation_reason FROM pki_certificate \
+        SELECT serial, revoked_at, revocation_reason FROM pki_serial \
         WHERE tenant_id = $1 AND ca_id = $2 AND revoked_at IS NOT NULL AND not_after > $3 ORDER BY serial";
     /// Lists that are due and that nobody is building; a CA that has expired has no more lists.
     pub(crate) const DUE_CRLS: &str = "\
@@ -68,19 +68,31 @@ pub(crate) mod sql {
         UPDATE pki_role SET ca_id = $3, config = $4, updated_at = $5 WHERE tenant_id = $1 AND name = $2";
     pub(crate) const LOCK_ROLE: &str = "UPDATE pki_role SET name = name WHERE tenant_id = $1 AND name = $2";
     pub(crate) const DELETE_ROLE: &str = "DELETE FROM pki_role WHERE tenant_id = $1 AND name = $2";
+    pub(crate) const INSERT_SERIAL: &str = "\
+        INSERT INTO pki_serial (tenant_id, ca_id, serial, certificate_id, source, not_after) VALUES ($1, $2, $3, $4, $5, $6)";
     pub(crate) const INSERT_CERTIFICATE: &str = "\
         INSERT INTO pki_certificate (tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, \
         fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+    pub(crate) const STATE: &str = "\
+        SELECT certificate_id, not_after, revoked_at, revocation_reason FROM pki_serial \
+        WHERE tenant_id = $1 AND certificate_id = $2";
+    /// With its expiry, so that PostgreSQL looks into one partition.
     pub(crate) const CERTIFICATE: &str = "\
         SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, fingerprint_sha256, not_before, \
-        not_after, revoked_at, revocation_reason, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
-        FROM pki_certificate WHERE tenant_id = $1 AND id = $2";
+        not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
+        FROM pki_certificate WHERE tenant_id = $1 AND id = $2 AND not_after = $3";
     pub(crate) const BY_SERIAL: &str = "\
-        SELECT id, ca_id, revoked_at, revocation_reason, source FROM pki_certificate WHERE tenant_id = $1 AND serial = $2";
+        SELECT certificate_id AS id, ca_id, revoked_at, revocation_reason, source FROM pki_serial \
+        WHERE tenant_id = $1 AND serial = $2";
     pub(crate) const REVOKE: &str = "\
-        UPDATE pki_certificate SET revoked_at = $3, revocation_reason = $4 \
-        WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL";
+        UPDATE pki_serial SET revoked_at = $3, revocation_reason = $4 \
+        WHERE tenant_id = $1 AND certificate_id = $2 AND revoked_at IS NULL";
+    /// Moves the count of a CA's certificates on to the certificate $3: what is older is not counted again.
+    pub(crate) const COUNT_ISSUED: &str = "\
+        UPDATE pki_ca SET counted = counted + (SELECT count(*) FROM pki_serial s WHERE s.tenant_id = $1 AND s.ca_id = $2 \
+        AND s.serial <> pki_ca.serial AND s.certificate_id > pki_ca.counted_until AND s.certificate_id <= $3), \
+        counted_until = $3 WHERE tenant_id = $1 AND id = $2 AND counted_until < $3";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
         CHAIN,
@@ -103,10 +115,13 @@ pub(crate) mod sql {
         UPDATE_ROLE,
         LOCK_ROLE,
         DELETE_ROLE,
+        INSERT_SERIAL,
         INSERT_CERTIFICATE,
+        STATE,
         CERTIFICATE,
         BY_SERIAL,
         REVOKE,
+        COUNT_ISSUED,
     ];
 }
 
@@ -202,8 +217,6 @@ pub(super) struct CertificateRow {
     fingerprint_sha256: Vec<u8>,
     not_before: Ts,
     not_after: Ts,
-    revoked_at: Option<Ts>,
-    revocation_reason: Option<String>,
     source: String,
     issued_to: String,
     created_at: Ts,
@@ -225,8 +238,13 @@ impl CertificateRow {
         })
     }
 
-    pub(super) fn into_certificate(self, now: OffsetDateTime, with_pem: bool) -> Result<Certificate> {
-        let status = match (self.revoked_at, self.not_after.get() < now) {
+    pub(super) fn into_certificate(
+        self,
+        state: StateRow,
+        now: OffsetDateTime,
+        with_pem: bool,
+    ) -> Result<Certificate> {
+        let status = match (state.revoked_at, self.not_after.get() < now) {
             (Some(_), _) => "revoked",
             (None, true) => "expired",
             (None, false) => "active",
@@ -244,13 +262,22 @@ impl CertificateRow {
             not_before: self.not_before.get(),
             not_after: self.not_after.get(),
             status,
-            revoked_at: self.revoked_at.map(Ts::get),
-            revocation_reason: self.revocation_reason,
+            revoked_at: state.revoked_at.map(Ts::get),
+            revocation_reason: state.revocation_reason,
             source: self.source,
             issued_to: self.issued_to,
             created_at: self.created_at.get(),
         })
     }
+}
+
+/// What the register of serial numbers says of a certificate.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct StateRow {
+    pub(super) certificate_id: String,
+    pub(super) not_after: Ts,
+    revoked_at: Option<Ts>,
+    revocation_reason: Option<String>,
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -288,8 +315,9 @@ pub(super) fn cas<'a>(tenant: &'a TenantId, after: &'a str, limit: i64) -> Query
 const CA: &str = "\
     SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.serial, c.not_before, c.not_after, \
     c.is_active, c.created_at, own.revoked_at, own.revocation_reason, \
-    (SELECT count(*) FROM pki_certificate i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id AND i.serial <> c.serial) \
-    AS certificates_issued FROM pki_ca c LEFT JOIN pki_certificate own ON own.tenant_id = c.tenant_id \
+    c.counted + (SELECT count(*) FROM pki_serial i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id \
+    AND i.certificate_id > c.counted_until AND i.serial <> c.serial) \
+    AS certificates_issued FROM pki_ca c LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id \
     AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial WHERE c.tenant_id = ";
 
 pub(super) fn ca<'a>(tenant: &'a TenantId, id: &'a str) -> Query<'a> {
@@ -321,9 +349,8 @@ pub(super) fn statuses<'a>(
     ca_id: &'a str,
     serials: impl Iterator<Item = &'a [u8]>,
 ) -> Query<'a> {
-    let mut q = QueryBuilder::new(
-        "SELECT serial, revoked_at, revocation_reason FROM pki_certificate WHERE tenant_id = ",
-    );
+    let mut q =
+        QueryBuilder::new("SELECT serial, revoked_at, revocation_reason FROM pki_serial WHERE tenant_id = ");
     q.arg(tenant).text(" AND ca_id = ").arg(ca_id).text(" AND serial IN (");
     for (i, serial) in serials.enumerate() {
         q.text(if i == 0 { "" } else { ", " }).arg(serial);
@@ -332,8 +359,8 @@ pub(super) fn statuses<'a>(
     q.build()
 }
 
-/// One page of the inventory, newest first.
-pub(super) fn certificates<'a>(
+/// The states of one page of the inventory, newest first.
+pub(super) fn states<'a>(
     tenant: &'a TenantId,
     filter: &'a CertificateFilter,
     now: OffsetDateTime,
@@ -341,16 +368,30 @@ pub(super) fn certificates<'a>(
     limit: i64,
 ) -> Query<'a> {
     let mut q = QueryBuilder::new(
-        "SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, fingerprint_sha256, not_before, not_after, \
-         revoked_at, revocation_reason, source, issued_to, created_at FROM pki_certificate WHERE tenant_id = ",
+        "SELECT certificate_id, not_after, revoked_at, revocation_reason FROM pki_serial WHERE tenant_id = ",
     );
-    q.arg(tenant).and("id < ", before).and("ca_id = ", filter.ca_id.as_deref());
+    q.arg(tenant).and("certificate_id < ", before).and("ca_id = ", filter.ca_id.as_deref());
     if let Some(window) = &filter.expiring_within {
         q.and("not_after >= ", Some(now)).and("not_after <= ", Some(now + window.get()));
     }
     if !filter.include_revoked {
         q.text(" AND revoked_at IS NULL");
     }
-    q.text(" ORDER BY id DESC LIMIT ").arg(limit);
+    q.text(" ORDER BY certificate_id DESC LIMIT ").arg(limit);
     q.build()
+}
+
+/// The certificates of these states, in the same order; nothing if there are none.
+pub(super) fn certificates<'a>(tenant: &'a TenantId, states: &'a [StateRow]) -> Option<Query<'a>> {
+    let ends = || states.iter().map(|state| state.not_after.get());
+    let (first, last) = (ends().min()?, ends().max()?);
+    let mut q = QueryBuilder::new(
+        "SELECT id, ca_id, serial, role, common_name, alt_names, ip_sans, fingerprint_sha256, not_before, not_after, \
+         source, issued_to, created_at FROM pki_certificate WHERE tenant_id = ",
+    );
+    // The bounds of the expiry say which partitions to look into.
+    q.arg(tenant).and("not_after >= ", Some(first)).and("not_after <= ", Some(last));
+    q.and_in("id", states.iter().map(|state| state.certificate_id.as_str()));
+    q.text(" ORDER BY id DESC");
+    Some(q.build())
 }

@@ -40,6 +40,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 5,
+        description: "certificate partitions",
+        shared: text!("0005_certificate_partitions.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {
