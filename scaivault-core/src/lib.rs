@@ -93,5 +93,5 @@ pub use identity::{
 pub use name::Name;
 pub use pipeline::Ctx;
 pub use storage::{Database, SchemaState};
-pub use vault::{Vault, VaultBuilder};
+pub use vault::{Statistics, Vault, VaultBuilder};
 pub use wire::{Page, rfc3339};

@@ -4,12 +4,12 @@ use scaivault_kms::KeyProvider;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, SystemClock,
-    SystemRandom,
+    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
+    SystemClock, SystemRandom,
     audit::Recorder,
     envelope::Keyring,
     id, limits,
-    pipeline::{Door, DoorSettings},
+    pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
     policy::{Policies, PolicyCache},
     secrets::Secrets,
@@ -43,6 +43,21 @@ pub(crate) struct Settings {
     /// Where this vault is reached, without a slash at the end: CRL and OCSP addresses begin with it.
     pub(crate) base_url: Option<String>,
     pub(crate) soft_delete_retention: Duration,
+}
+
+/// What a vault counts in its process; the others know of theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Connections to the database.
+    pub connections: usize,
+    /// Connections to the database that are free.
+    pub connections_free: usize,
+    /// Audit records that wait to be written.
+    pub audit_waiting: usize,
+    /// Wrapped keys that a running rotation has yet to put under its new key.
+    pub rewrap_remaining: u64,
+    /// Calls of the provider of the root key, since the vault was opened.
+    pub provider_calls: u64,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -128,6 +143,16 @@ impl Vault {
     #[must_use]
     pub fn audit<'a>(&'a self, ctx: &'a Ctx) -> Audit<'a> {
         Audit::new(&self.inner, ctx)
+    }
+
+    /// Numbers of this process, for monitoring. Needs `admin`.
+    ///
+    /// # Errors
+    /// [`Code::InsufficientScope`].
+    pub async fn statistics(&self, ctx: &Ctx) -> Result<Statistics> {
+        let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
+        let numbers = self.inner.door.statistics();
+        self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
     /// One round trip to the database.

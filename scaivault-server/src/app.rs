@@ -10,6 +10,7 @@ use crate::http::{
     router::{App, Refusal},
     stop::Stop,
 };
+use crate::metrics::Metrics;
 
 /// The application behind the routing table.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Service {
     pub verifier: TokenVerifier,
     /// Readiness fails once this says so.
     pub stop: Stop,
+    /// What is counted while it runs.
+    pub metrics: Metrics,
 }
 
 impl App for Service {
@@ -41,6 +44,10 @@ impl App for Service {
                 Err(self.refused(&Arc::new(ctx), refusal, error).await)
             }
         }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     async fn refused(&self, ctx: &Arc<Ctx>, refusal: Refusal, error: Error) -> Error {

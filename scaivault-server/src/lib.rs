@@ -10,4 +10,5 @@ pub mod dev;
 pub mod egress;
 pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod routes;

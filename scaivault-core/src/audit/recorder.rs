@@ -54,6 +54,11 @@ impl Recorder {
         self.queue.store(None);
     }
 
+    /// Records that wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.load().as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
     /// Comes back when the record is durable.
     ///
     /// # Errors

@@ -75,6 +75,8 @@ actions! {
     PkiCrlBuild = "pki_crl_build",
     /// The audit trail was read.
     AuditQuery = "audit_query",
+    /// The numbers of the running vault were read.
+    MetricsRead = "metrics_read",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.

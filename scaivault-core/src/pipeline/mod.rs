@@ -24,7 +24,7 @@ pub(crate) use self::{
     permit::{Outcome, Permit, PublicPermit, Sees, Write},
 };
 use crate::{
-    Clock, Code, Error, PartnerId, Random, Result, TenantId,
+    Clock, Code, Error, PartnerId, Random, Result, Statistics, TenantId,
     audit::{Action, Note, Record, Recorder, shown},
     envelope::Keyring,
     events::{Event, EventType},
@@ -103,6 +103,17 @@ impl Door {
                 Ok(value)
             }
             Err(error) => Err(self.refuse(ctx, &act, error, started.elapsed()).await),
+        }
+    }
+
+    /// See [`Vault::statistics`](crate::Vault::statistics).
+    pub(crate) fn statistics(&self) -> Statistics {
+        let (connections, connections_free) = self.db.connections();
+        Statistics {
+            connections,
+            connections_free,
+            audit_waiting: self.recorder.waiting(),
+            ..Statistics::default()
         }
     }
 

@@ -171,6 +171,15 @@ impl Db {
         }
     }
 
+    /// Connections, and those of them that are free.
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        match self {
+            Self::Lite { read, .. } => (read.size() as usize, read.num_idle()),
+            #[cfg(feature = "postgres")]
+            Self::Pg(pool) => (pool.size() as usize, pool.num_idle()),
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Lite { write, read } => {

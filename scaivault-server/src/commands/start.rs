@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::Failure;
+use crate::metrics::Metrics;
 use crate::{
     app::Service,
     http::{
@@ -25,7 +26,8 @@ pub(super) async fn serve(
     drain: Duration,
 ) -> Result<(), Failure> {
     let stop = stop::on_signals()?;
-    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone() });
+    let app =
+        Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics: Metrics::default() });
     let router = routes::router().map_err(Failure::general)?;
     let limits = Limits { drain_time: drain, ..Limits::default() };
     let jobs = vault.spawn_jobs();

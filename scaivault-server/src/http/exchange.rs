@@ -67,19 +67,23 @@ pub(crate) async fn answer<A: App>(
         scopes: &[],
         started,
     };
-    let (reply, template, action) = match found {
+    let template = found.as_ref().map_or("", |(route, _)| route.template());
+    let app = Arc::clone(&shared.app);
+    let counted = app.metrics().begin(&method, template);
+    let (reply, action) = match found {
         Ok((route, params)) => {
-            let (template, action) = (route.template(), route.audit_action());
+            let action = route.audit_action();
             (head.params, head.action, head.scopes) = (params, action, route.required_scopes());
             let waits = head.headers.contains_key(header::EXPECT);
             let body = Body::new(incoming, shared.body_bytes, shared.body_time, waits);
             let request = Request::new(Arc::clone(&shared.app), head, body);
-            (run(route, request, &peer, &id).await, template, action)
+            (run(route, request, &peer, &id).await, action)
         }
-        Err(miss) => (missed(&shared, &head, parts.uri.path(), *miss).await, "", UNROUTED),
+        Err(miss) => (missed(&shared, &head, parts.uri.path(), *miss).await, UNROUTED),
     };
-    let status = reply.status().as_u16();
-    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (status, took) = (reply.status().as_u16(), started.elapsed());
+    counted.end(reply.status(), took);
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     // A method of one's own making may be as long as a header.
     let name = method.as_str();
     let name = name.get(..16).unwrap_or(name);

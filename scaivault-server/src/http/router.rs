@@ -6,6 +6,7 @@ use http::{HeaderValue, Method};
 use scaivault_core::{Code, Error, Result, Scope};
 
 use super::{Head, Reply, Request, path, request::Params};
+use crate::metrics::Metrics;
 
 /// What the server serves: the state that handlers share, and who may enter.
 pub trait App: Send + Sync + 'static {
@@ -17,6 +18,9 @@ pub trait App: Send + Sync + 'static {
     /// # Errors
     /// What the caller is told instead: [`Code::AuthenticationRequired`], [`Code::TokenInvalid`], …
     fn identify(&self, head: &Head) -> impl Future<Output = Result<Self::Caller>> + Send;
+
+    /// Where requests are counted.
+    fn metrics(&self) -> &Metrics;
 
     /// Makes sure that an error which a known caller is about to get is in the audit trail; gives back the
     /// error to answer with. A caller who may not do it at all is told that, and not what is wrong with his

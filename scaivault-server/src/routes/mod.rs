@@ -5,6 +5,7 @@
 mod audit;
 mod auth;
 mod health;
+mod metrics;
 mod pki;
 mod policies;
 mod secrets;
@@ -47,6 +48,7 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/health/ready", health::ready).action("health"),
         public(GET, "/v1/version", version::version).action("version"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
+        row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
         row(GET, "/v1/audit/logs", audit::logs, Action::AuditQuery, &[Scope::AuditRead]),
     ]
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use scaivault_core::{Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault};
 use scaivault_kms::local::{KeyFile, LocalProvider};
+use scaivault_server::metrics::Metrics;
 use scaivault_server::{
     app::Service,
     dev::{Claims, DevIssuer, PARTNER, TENANT},
@@ -66,7 +67,7 @@ impl Api {
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
         let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
         let (stopper, stop) = pair();
-        let app = Arc::new(Service { vault: vault.clone(), verifier, stop });
+        let app = Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default() });
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let server =
             Server::bind(local, app, routes::router().unwrap(), None, Limits::default()).await.unwrap();

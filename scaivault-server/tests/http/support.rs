@@ -15,6 +15,7 @@ use scaivault_server::http::{
     serve::{Ended, Limits, Server},
     stop::{Stop, Stopper, pair},
 };
+use scaivault_server::metrics::Metrics;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -32,6 +33,7 @@ pub(crate) struct State {
     pub(crate) go_on: Notify,
     pub(crate) finished: AtomicUsize,
     pub(crate) refusals: Mutex<Vec<String>>,
+    pub(crate) metrics: Metrics,
 }
 
 impl App for State {
@@ -43,6 +45,10 @@ impl App for State {
             Some(_) => Err(Error::new(Code::TokenInvalid, "The token cannot be believed.")),
             None => Err(Error::new(Code::AuthenticationRequired, "A bearer token is needed.")),
         }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     async fn refused(&self, _: &String, refusal: Refusal, error: Error) -> Error {

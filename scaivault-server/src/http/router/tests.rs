@@ -9,6 +9,10 @@ impl App for Nobody {
         Ok(())
     }
 
+    fn metrics(&self) -> &Metrics {
+        unreachable!("the table is asked, and no server")
+    }
+
     async fn refused(&self, (): &(), _: Refusal, error: Error) -> Error {
         error
     }
