@@ -70,7 +70,7 @@ impl<'a> PublicPki<'a> {
         for id in request.cert_ids() {
             statuses.push(status(&permit, &tenant, ca_id, id.serial().as_bytes()).await?);
         }
-        let key = ca.open_key(&tenant, &*permit.keys(&tenant).await?)?;
+        let key = ca.open_key(&tenant, &*permit.keys_for(&tenant, ca.key_id()).await?)?;
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
         Ok(ocsp::respond(&request, &statuses, &ca.issuer, &key, now, next, now).await?)

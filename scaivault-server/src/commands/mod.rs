@@ -3,6 +3,7 @@
 mod check_config;
 mod dev;
 mod dev_token;
+mod keys;
 mod migrate;
 mod serve;
 mod start;
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long)]
         data_dir: Option<PathBuf>,
     },
+    /// Rotates and checks the keys between the root key and the rows, while servers go on.
+    Keys(keys::Options),
     /// Prints the version.
     Version,
     /// Checks the settings, the root key and the database, and prints what it found.
@@ -147,6 +150,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
             say(&dev_token::token(&options, data_dir.as_deref())?)
         }
         Command::Dev { command: None, bind, data_dir } => dev::dev(bind, data_dir.as_deref()).await,
+        Command::Keys(options) => keys::keys(options).await,
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),
         Command::CheckConfig => check_config::check_config().await,
     }
