@@ -65,6 +65,14 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(5);
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);
 /// How long unwrapped keys stay in memory, unless configured.
 pub const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
+/// What the longest request takes, as far as keys go: a retired key outlives the last cache by this much.
+pub const KEY_IN_FLIGHT: Duration = Duration::from_secs(30);
+/// Rows wrapped anew by one transaction.
+pub const REWRAP_BATCH: usize = 256;
+/// Rows wrapped anew by one round of the background job, so that other jobs get their turn.
+pub const REWRAP_ROUND: u64 = 20_000;
+/// Wraps that do not open, named one by one by a check of the keys; more are counted.
+pub const BROKEN_NAMED: usize = 1000;
 /// How long a deleted secret can be restored, unless configured.
 pub const SOFT_DELETE_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often a secret's `last_accessed_at` is written at most.

@@ -7,7 +7,7 @@ use crate::{
     Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, SystemClock,
     SystemRandom,
     audit::Recorder,
-    envelope::Keyring,
+    envelope::{Keyring, Keys},
     id, limits,
     pipeline::{Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
@@ -130,6 +130,12 @@ impl Vault {
         Audit::new(&self.inner, ctx)
     }
 
+    /// The keys between the root key and the rows, as `ctx` may handle them.
+    #[must_use]
+    pub fn keys<'a>(&'a self, ctx: &'a Ctx) -> Keys<'a> {
+        Keys::new(&self.inner, ctx)
+    }
+
     /// One round trip to the database.
     ///
     /// # Errors
@@ -146,7 +152,8 @@ impl Vault {
         self.inner.door.check_encryption().await
     }
 
-    /// Does what is due in the background once: revocation lists, and deleted secrets past their retention.
+    /// Does what is due in the background once: revocation lists, deleted secrets past their retention, and
+    /// rotations of keys that are not finished.
     /// Safe to run on every replica, at any time.
     ///
     /// # Errors

@@ -73,6 +73,10 @@ actions! {
     PkiCrlBuild = "pki_crl_build",
     /// The audit trail was read.
     AuditQuery = "audit_query",
+    /// Keys were looked at or checked.
+    KeyRead = "key_read",
+    /// A key was rotated, something was wrapped anew, or a key that nothing needs was destroyed.
+    KeyRotate = "key_rotate",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.

@@ -130,13 +130,33 @@ pub(super) fn seal(
 
 /// Opens what [`seal`] made in the same slot.
 pub(super) fn open(slot: &Slot<'_>, tenant_key: &Aead, sealed: &Sealed) -> Result<Secret> {
-    let data_key = tenant_key
-        .open(&wrap_aad(slot, &sealed.key_id), &sealed.wrapped_key)
-        .and_then(|key| SecretKey::from_slice(key.expose()))
+    let data_key = open_wrap(slot, (&sealed.key_id, tenant_key), &sealed.wrapped_key)
         .ok_or_else(|| broken(slot, "data key"))?;
     Aead::new(data_key)?
         .open(&slot.aad("value"), &sealed.ciphertext)
         .ok_or_else(|| broken(slot, "ciphertext"))
+}
+
+/// The wrap of the same data key under another tenant key; the ciphertext stays as it is.
+pub(super) fn rewrap(
+    slot: &Slot<'_>,
+    (old_id, old): (&str, &Aead),
+    (new_id, new): (&str, &Aead),
+    wrapped_key: &[u8],
+    random: &dyn Random,
+) -> Result<Vec<u8>> {
+    let data_key = open_wrap(slot, (old_id, old), wrapped_key).ok_or_else(|| broken(slot, "data key"))?;
+    new.seal(&wrap_aad(slot, new_id), data_key.expose(), random)
+}
+
+/// The data key of a slot, if this is a wrap of it.
+pub(super) fn open_wrap(
+    slot: &Slot<'_>,
+    (key_id, tenant_key): (&str, &Aead),
+    wrapped_key: &[u8],
+) -> Option<SecretKey> {
+    let key = tenant_key.open(&wrap_aad(slot, key_id), wrapped_key)?;
+    SecretKey::from_slice(key.expose())
 }
 
 /// The wrap is bound to the key that made it as well; the ciphertext is not, so that re-wrapping leaves it.

@@ -6,7 +6,7 @@ mod purge;
 
 use std::time::Duration;
 
-use crate::{Result, Vault, pki};
+use crate::{Result, Vault, envelope, pki};
 
 /// How often it is looked at whether something is due.
 const EVERY: Duration = Duration::from_secs(30);
@@ -15,7 +15,8 @@ const EVERY: Duration = Duration::from_secs(30);
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
-    lists.and(purge)
+    let keys = envelope::rewrap::run_due(vault).await;
+    lists.and(purge).and(keys)
 }
 
 /// Does what is due, again and again, until the vault is closed.

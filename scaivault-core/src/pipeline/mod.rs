@@ -253,6 +253,21 @@ impl Door {
         self.keyring.health().await
     }
 
+    /// The root key as its provider describes it.
+    pub(crate) fn root_key(&self) -> scaivault_kms::Description {
+        self.keyring.describe()
+    }
+
+    /// See [`Keyring::grace`].
+    pub(crate) fn key_grace(&self) -> Duration {
+        self.keyring.grace()
+    }
+
+    /// See [`Keyring::sweep`].
+    pub(crate) async fn sweep_keys(&self) {
+        self.keyring.sweep().await;
+    }
+
     /// What a job needs to find work over all tenants; the work itself is done under a permit.
     pub(crate) fn job_db(&self) -> &Db {
         &self.db

@@ -66,6 +66,11 @@ impl CaIssuer {
         })
     }
 
+    /// Which tenant key the private key is under.
+    pub(super) fn key_id(&self) -> &str {
+        &self.sealed_key.key_id
+    }
+
     /// The private key, open for as long as the value lives.
     pub(super) fn open_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<CaKey> {
         let pkcs8 = keys.open(&key_slot(tenant, &[&self.id]), &self.sealed_key)?;
@@ -106,7 +111,7 @@ impl SigningKey for CaKey {
 }
 
 /// The one place of a CA's key.
-pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
+pub(crate) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
     Slot { tenant, table: "pki_ca", row, column: "key", version: 1 }
 }
 

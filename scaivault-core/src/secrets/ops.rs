@@ -163,7 +163,7 @@ async fn get(
     }
     let (version, sealed) = sealed
         .ok_or_else(|| Error::new(Code::VersionNotFound, "There is no such version, or it has aged out."))?;
-    let keys = permit.keys().await?;
+    let keys = permit.keys_for(&sealed.key_id).await?;
     let data = SecretData::from_sealed(
         keys.open(&slot(permit.tenant(), &[&secret.id, path.as_str()], version), &sealed)?,
     );
@@ -456,7 +456,7 @@ async fn restore(
 
 /// The one place of a version's ciphertext. The path is part of the row's name, so that a row that is
 /// moved to another path does not open.
-fn slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 2], version: i64) -> Slot<'s> {
+pub(crate) fn slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 2], version: i64) -> Slot<'s> {
     Slot { tenant, table: "secret_version", row, column: "ciphertext", version }
 }
 

@@ -12,7 +12,10 @@ use crate::{Code, Error, Result};
 const TABLE: &str = "scaivault_migrations";
 
 /// Every migration there is: version, description, text.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "vault", include_str!("../../../migrations/0001_vault.sql"))];
+pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "vault", include_str!("../../../migrations/0001_vault.sql")),
+    (2, "key life", include_str!("../../../migrations/0002_key_life.sql")),
+];
 
 /// How a database's schema compares to what this build needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,18 @@ impl Db {
         }
     }
 
+    /// Brings an empty database to where a former release had it.
+    #[cfg(test)]
+    pub(crate) async fn migrate_to(&self, version: usize) -> Result<()> {
+        match self {
+            Self::Lite { write, .. } => {
+                run(&migrator_of(&MIGRATIONS[..version], dialect::lite_schema), write).await
+            }
+            #[cfg(feature = "postgres")]
+            Self::Pg(pool) => run(&migrator_of(&MIGRATIONS[..version], str::to_owned), pool).await,
+        }
+    }
+
     async fn applied(&self) -> Result<Vec<i64>> {
         let applied = match self {
             Self::Lite { write, .. } => {
@@ -91,7 +106,14 @@ impl Db {
 }
 
 fn migrator(translate: impl Fn(&str) -> String) -> Migrator {
-    let migrations = MIGRATIONS.iter().map(|(version, description, text)| {
+    migrator_of(MIGRATIONS, translate)
+}
+
+fn migrator_of(
+    migrations: &[(i64, &'static str, &'static str)],
+    translate: impl Fn(&str) -> String,
+) -> Migrator {
+    let migrations = migrations.iter().map(|(version, description, text)| {
         // The text is a constant of this build, translated by replacing the names of types.
         let sql = AssertSqlSafe(translate(text)).into_sql_str();
         Migration::new(*version, (*description).into(), MigrationType::Simple, sql, false)

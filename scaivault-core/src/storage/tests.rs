@@ -11,7 +11,7 @@ async fn migrated() -> Db {
 #[tokio::test]
 async fn schema_goes_from_behind_to_current_and_migrating_twice_changes_nothing() {
     let db = Db::open(&Database::in_memory()).await.unwrap();
-    assert_eq!(db.schema().await.unwrap(), SchemaState::Behind(vec![1]));
+    assert_eq!(db.schema().await.unwrap(), SchemaState::Behind(vec![1, 2]));
     db.migrate().await.unwrap();
     assert_eq!(db.schema().await.unwrap(), SchemaState::Current);
     db.migrate().await.unwrap();
@@ -88,7 +88,7 @@ async fn times_keep_microseconds_and_sort() {
 fn statements() -> Vec<std::sync::Arc<str>> {
     let rooms = [
         crate::audit::recorder::sql::ALL,
-        crate::envelope::keyring::sql::ALL,
+        crate::envelope::store::sql::ALL,
         crate::events::store::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::policy::store::sql::ALL,
@@ -123,8 +123,8 @@ async fn every_statement_prepares_on_postgres() {
     };
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
     let mut tx = connection.begin().await.unwrap();
-    let schema = include_str!("../../../migrations/0001_vault.sql");
-    for sql in ["CREATE SCHEMA scaivault_prepare", "SET LOCAL search_path TO scaivault_prepare", schema] {
+    let own = ["CREATE SCHEMA scaivault_prepare", "SET LOCAL search_path TO scaivault_prepare"];
+    for sql in own.into_iter().chain(migrate::MIGRATIONS.iter().map(|(_, _, text)| *text)) {
         sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
     }
     for sql in statements() {
