@@ -315,12 +315,12 @@ server_binary() {
 # server_start NAME [DATABASE_URL]: `dev` on a free port with its data in $SCRATCH/NAME; what it prints goes
 # to NAME.out and NAME.err. Sets SERVER_PID, SERVER_DATA, URL, TENANT and TOKEN.
 server_start() {
-  local out=$SCRATCH/$1.out err=$SCRATCH/$1.err deadline=$((SECONDS + 60)) database=()
+  local out=$SCRATCH/$1.out err=$SCRATCH/$1.err deadline=$((SECONDS + 60)) dev_flags=()
   SERVER_DATA=$SCRATCH/$1
   mkdir -p "$SERVER_DATA"
-  if [[ -n ${2:-} ]]; then database=(--database-url "$2"); fi
+  if [[ -n ${2:-} ]]; then dev_flags=(--database-url "$2"); fi
   : >"$out"
-  "$SERVER" dev --bind 127.0.0.1:0 --data-dir "$SERVER_DATA" "${database[@]}" \
+  "$SERVER" dev --bind 127.0.0.1:0 --data-dir "$SERVER_DATA" "${dev_flags[@]}" \
     >"$out" 2>>"$err" </dev/null &
   SERVER_PID=$!
   remember "$SERVER_PID"

@@ -15,7 +15,7 @@ impl Name {
     /// [`limits::NAME_CHARS`] characters.
     ///
     /// # Errors
-    /// [`Code::ValidationError`] on `name`, for these rules and for the reserved names `root`, `system`
+    /// [`Code::ValidationError`](crate::Code::ValidationError) on `name`, for these rules and for the reserved names `root`, `system`
     /// and `default` in any case.
     pub fn parse(text: &str) -> Result<Self> {
         let name = text.trim_matches(' ');

@@ -162,7 +162,7 @@ impl Keyring {
         }
     }
 
-    /// Drops the keys whose time is over.
+    /// Drops the keys whose time is over; without requests nothing else would.
     pub(crate) async fn forget_expired(&self) {
         if let Some(Caches { partners, tenants }) = &self.cache {
             partners.run_pending_tasks().await;
@@ -181,14 +181,6 @@ impl Keyring {
     /// open, and the requests that did so have ended.
     pub(crate) fn grace(&self) -> Duration {
         self.ttl.max(limits::KEY_CACHE_TTL) + limits::KEY_IN_FLIGHT
-    }
-
-    /// Lets go of what has expired; without requests nothing else would.
-    pub(crate) async fn sweep(&self) {
-        if let Some(Caches { partners, tenants }) = &self.cache {
-            partners.run_pending_tasks().await;
-            tenants.run_pending_tasks().await;
-        }
     }
 
     /// Reads the keys of a tenant anew on their next use.

@@ -57,7 +57,6 @@ struct Batch<R> {
 /// background work of any replica.
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let inner = vault.inner();
-    inner.door.sweep_keys().await;
     let mut result = Ok(());
     let mut after = String::new();
     loop {

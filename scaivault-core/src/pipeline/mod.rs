@@ -263,11 +263,6 @@ impl Door {
         self.keyring.grace()
     }
 
-    /// See [`Keyring::sweep`].
-    pub(crate) async fn sweep_keys(&self) {
-        self.keyring.sweep().await;
-    }
-
     /// What a job needs to find work over all tenants; the work itself is done under a permit.
     pub(crate) fn job_db(&self) -> &Db {
         &self.db

@@ -11,11 +11,41 @@ use crate::{Code, Error, Result};
 /// The bookkeeping table, named so that an embedding program's own migrations do not collide with ours.
 const TABLE: &str = "scaivault_migrations";
 
-/// Every migration there is: version, description, text.
-pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "vault", include_str!("../../../migrations/0001_vault.sql")),
-    (2, "key life", include_str!("../../../migrations/0002_key_life.sql")),
+/// One step of the schema.
+pub(super) struct Step {
+    version: i64,
+    description: &'static str,
+    /// For both databases, in PostgreSQL's words.
+    shared: &'static str,
+    /// What only PostgreSQL gets, after that; empty for most.
+    postgres: &'static str,
+    /// What only SQLite gets, after that; empty for most.
+    sqlite: &'static str,
+}
+
+/// The text of a migration: `NNNN_name.sql`, then `NNNN_name.postgres.sql` or `NNNN_name.sqlite.sql`.
+macro_rules! text {
+    ($file:literal) => {
+        include_str!(concat!("../../../migrations/", $file))
+    };
+}
+
+/// Every migration there is, oldest first. One that was ever released is never edited.
+pub(super) const MIGRATIONS: &[Step] = &[
+    Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" },
+    Step { version: 3, description: "key life", shared: text!("0003_key_life.sql"), postgres: "", sqlite: "" },
 ];
+
+impl Step {
+    fn for_sqlite(&self) -> String {
+        dialect::lite_schema(&format!("{}\n{}", self.shared, self.sqlite))
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn for_postgres(&self) -> String {
+        format!("{}\n{}", self.shared, self.postgres)
+    }
+}
 
 /// How a database's schema compares to what this build needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +61,7 @@ pub enum SchemaState {
 impl SchemaState {
     /// What a database has in which nothing was ever made.
     pub(crate) fn empty() -> Self {
-        Self::Behind(MIGRATIONS.iter().map(|m| m.0).collect())
+        Self::Behind(MIGRATIONS.iter().map(|m| m.version).collect())
     }
 }
 
@@ -39,7 +69,7 @@ impl Db {
     /// Compares the schema with what this build needs; changes nothing.
     pub(crate) async fn schema(&self) -> Result<SchemaState> {
         let applied: BTreeSet<i64> = self.applied().await?.into_iter().collect();
-        let known: BTreeSet<i64> = MIGRATIONS.iter().map(|m| m.0).collect();
+        let known: BTreeSet<i64> = MIGRATIONS.iter().map(|m| m.version).collect();
         if let Some(newest) = applied.difference(&known).last() {
             return Ok(SchemaState::Ahead(*newest));
         }
@@ -54,21 +84,20 @@ impl Db {
     /// [`Code::InvalidState`] if the schema is ahead of this build or was changed by hand.
     pub(crate) async fn migrate(&self) -> Result<()> {
         match self {
-            Self::Lite { write, .. } => run(&migrator(dialect::lite_schema), write).await,
+            Self::Lite { write, .. } => run(&migrator(Step::for_sqlite), write).await,
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => run(&migrator(str::to_owned), pool).await,
+            Self::Pg(pool) => run(&migrator(Step::for_postgres), pool).await,
         }
     }
 
     /// Brings an empty database to where a former release had it.
     #[cfg(test)]
-    pub(crate) async fn migrate_to(&self, version: usize) -> Result<()> {
+    pub(crate) async fn migrate_to(&self, version: i64) -> Result<()> {
+        let steps: Vec<&Step> = MIGRATIONS.iter().filter(|step| step.version <= version).collect();
         match self {
-            Self::Lite { write, .. } => {
-                run(&migrator_of(&MIGRATIONS[..version], dialect::lite_schema), write).await
-            }
+            Self::Lite { write, .. } => run(&migrator_of(&steps, Step::for_sqlite), write).await,
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => run(&migrator_of(&MIGRATIONS[..version], str::to_owned), pool).await,
+            Self::Pg(pool) => run(&migrator_of(&steps, Step::for_postgres), pool).await,
         }
     }
 
@@ -105,18 +134,15 @@ impl Db {
     }
 }
 
-fn migrator(translate: impl Fn(&str) -> String) -> Migrator {
-    migrator_of(MIGRATIONS, translate)
+fn migrator(text: fn(&Step) -> String) -> Migrator {
+    migrator_of(&MIGRATIONS.iter().collect::<Vec<_>>(), text)
 }
 
-fn migrator_of(
-    migrations: &[(i64, &'static str, &'static str)],
-    translate: impl Fn(&str) -> String,
-) -> Migrator {
-    let migrations = migrations.iter().map(|(version, description, text)| {
+fn migrator_of(steps: &[&Step], text: fn(&Step) -> String) -> Migrator {
+    let migrations = steps.iter().map(|step| {
         // The text is a constant of this build, translated by replacing the names of types.
-        let sql = AssertSqlSafe(translate(text)).into_sql_str();
-        Migration::new(*version, (*description).into(), MigrationType::Simple, sql, false)
+        let sql = AssertSqlSafe(text(step)).into_sql_str();
+        Migration::new(step.version, step.description.into(), MigrationType::Simple, sql, false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.dangerous_set_table_name(TABLE);

@@ -11,7 +11,7 @@ async fn migrated() -> Db {
 #[tokio::test]
 async fn schema_goes_from_behind_to_current_and_migrating_twice_changes_nothing() {
     let db = Db::open(&Database::in_memory()).await.unwrap();
-    assert_eq!(db.schema().await.unwrap(), SchemaState::Behind(vec![1, 2]));
+    assert_eq!(db.schema().await.unwrap(), SchemaState::empty());
     db.migrate().await.unwrap();
     assert_eq!(db.schema().await.unwrap(), SchemaState::Current);
     db.migrate().await.unwrap();
@@ -123,8 +123,11 @@ async fn every_statement_prepares_on_postgres() {
     };
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
     let mut tx = connection.begin().await.unwrap();
-    let own = ["CREATE SCHEMA scaivault_prepare", "SET LOCAL search_path TO scaivault_prepare"];
-    for sql in own.into_iter().chain(migrate::MIGRATIONS.iter().map(|(_, _, text)| *text)) {
+    for sql in ["CREATE SCHEMA scaivault_prepare", "SET LOCAL search_path TO scaivault_prepare"] {
+        sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
+    }
+    for step in migrate::MIGRATIONS {
+        let sql = sqlx::AssertSqlSafe(step.for_postgres());
         sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
     }
     for sql in statements() {

@@ -7,9 +7,10 @@ use crate::bench::{Scratch, any, code, contract, path, root_key, server, user, w
 
 async fn is_refused_unless_migrated(database: Database) {
     let builder = || Vault::builder(database.clone(), root_key(7));
-    assert_eq!(builder().schema().await.unwrap(), SchemaState::Behind(vec![1]));
+    let empty = builder().schema().await.unwrap();
+    assert!(matches!(&empty, SchemaState::Behind(missing) if missing.first() == Some(&1)));
     assert_eq!(code(builder().migrate(false).open().await), Code::InvalidState);
-    assert_eq!(builder().schema().await.unwrap(), SchemaState::Behind(vec![1]), "a refusal changes nothing");
+    assert_eq!(builder().schema().await.unwrap(), empty, "a refusal changes nothing");
     builder().open().await.unwrap().close().await;
     assert_eq!(builder().schema().await.unwrap(), SchemaState::Current);
     builder().migrate(false).open().await.unwrap().close().await;

@@ -17,7 +17,8 @@ over_both! {
         let source = Ground::sqlite_with(&ground).await;
         let db = Db::open(&ground.database).await.unwrap();
         db.migrate_to(1).await.unwrap();
-        assert_eq!(db.schema().await.unwrap(), SchemaState::Behind(vec![2]));
+        let SchemaState::Behind(missing) = db.schema().await.unwrap() else { panic!("the schema is old") };
+        assert!(missing.contains(&3) && !missing.contains(&1), "{missing:?}");
         source.copy_first_schema(&db).await;
         db.close().await;
 
