@@ -14,3 +14,7 @@ CREATE INDEX tenant_key_partner ON tenant_key (partner_key_id, id);
 CREATE INDEX secret_version_key ON secret_version (key_id, secret_id, version);
 CREATE INDEX pki_ca_key ON pki_ca (key_id, id);
 CREATE INDEX pki_certificate_key ON pki_certificate (key_id, id) WHERE key_id IS NOT NULL;
+
+-- How many wraps were made under a tenant key, counted before they are made. A key is replaced well before the
+-- number that AES-GCM bears.
+ALTER TABLE tenant_key ADD COLUMN wraps BIGINT NOT NULL DEFAULT 0;

@@ -4,17 +4,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{
-    Expiry,
-    future::Cache,
-    ops::compute::{CompResult, Op},
-};
+use moka::{Entry, Expiry, future::Cache, ops::compute::Op};
 use scaivault_kms::{Context, Description, KeyProvider, Secret, SecretKey, WrappedKey};
 use time::OffsetDateTime;
 
 use super::{
+    locked::{KeptKey, KeyMemory},
     seal::{self, Aead, Sealed, Slot},
     store::{self, PartnerKeyRow, TenantKeyRow},
+    wear::{Stock, used_up},
 };
 use crate::{Clock, Error, PartnerId, Random, Result, TenantId, id, limits, storage::Db};
 
@@ -30,6 +28,9 @@ pub(crate) struct Keyring {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     ttl: Duration,
+    memory: KeyMemory,
+    /// What this process may still seal, by tenant key; not secret, and outlives the keys.
+    stocks: Cache<String, Arc<Stock>>,
     /// `None` if nothing may be kept.
     cache: Option<Caches>,
 }
@@ -43,8 +44,35 @@ struct Caches {
 /// A partner key, open.
 #[derive(Debug)]
 pub(super) struct PartnerKey {
-    pub(super) aead: Aead,
-    until: Instant,
+    key: KeptKey,
+    until: Until,
+}
+
+impl PartnerKey {
+    pub(super) fn aead(&self) -> Result<Aead> {
+        self.key.aead()
+    }
+}
+
+/// When a key is to be forgotten: by the time that only runs forward, and by the vault's clock, whichever is
+/// first. So a clock that is set back keeps no key longer.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    instant: Instant,
+    clock: OffsetDateTime,
+}
+
+impl Until {
+    fn first(self, other: Self) -> Self {
+        Self { instant: self.instant.min(other.instant), clock: self.clock.min(other.clock) }
+    }
+}
+
+/// A tenant key, open.
+#[derive(Debug)]
+struct TenantKey {
+    key: KeptKey,
+    stock: Arc<Stock>,
 }
 
 /// The keys of one tenant, open. The newest seals, all of them open.
@@ -54,20 +82,22 @@ pub(crate) struct TenantKeys {
     /// What seals cursors: the newest key that every replica must have read by now, so that a cursor that
     /// one gave out opens at any other.
     token: String,
-    keys: HashMap<String, Aead>,
-    until: Instant,
+    keys: HashMap<String, TenantKey>,
+    until: Until,
     random: Arc<dyn Random>,
 }
 
 impl TenantKeys {
     /// Seals a value in its slot, under a data key of its own.
     pub(crate) fn seal(&self, slot: &Slot<'_>, plaintext: &[u8]) -> Result<Sealed> {
-        seal::seal(slot, (&self.newest, self.key(&self.newest)?), plaintext, self.random.as_ref())
+        let newest = self.key(&self.newest)?;
+        newest.stock.spend()?;
+        seal::seal(slot, (&self.newest, &newest.key.aead()?), plaintext, self.random.as_ref())
     }
 
     /// Opens what was sealed in that slot.
     pub(crate) fn open(&self, slot: &Slot<'_>, sealed: &Sealed) -> Result<Secret> {
-        seal::open(slot, self.key(&sealed.key_id)?, sealed)
+        seal::open(slot, &self.key(&sealed.key_id)?.key.aead()?, sealed)
     }
 
     /// Wraps the data key of a slot anew: it was under `old`, and is under `new` afterwards.
@@ -78,30 +108,38 @@ impl TenantKeys {
         new: &str,
         wrapped_key: &[u8],
     ) -> Result<Vec<u8>> {
-        let (from, to) = ((old, self.key(old)?), (new, self.key(new)?));
+        let (from, to) = (self.key(old)?, self.key(new)?);
+        to.stock.spend()?;
+        let (from, to) = ((old, &from.key.aead()?), (new, &to.key.aead()?));
         seal::rewrap(slot, from, to, wrapped_key, self.random.as_ref())
     }
 
-    /// Seals something small that goes to a caller and comes back: a cursor.
+    /// Seals something small that goes to a caller and comes back: a cursor. Each has a key of its own, derived
+    /// with what stands before it, so that any number of them wears no key out.
     pub(crate) fn seal_token(&self, purpose: &str, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>> {
-        self.key(&self.token)?.derive(purpose)?.seal(aad, plaintext, self.random.as_ref())
+        let mut salt = [0; TOKEN_SALT];
+        self.random.fill(&mut salt)?;
+        let key = self.key(&self.token)?.key.aead()?.derive(purpose, &salt)?;
+        let sealed = key.seal(aad, plaintext, self.random.as_ref())?;
+        Ok([salt.as_slice(), &sealed].concat())
     }
 
     /// Opens what [`seal_token`](Self::seal_token) made, also under a key that is no longer the newest.
     pub(crate) fn open_token(&self, purpose: &str, aad: &[u8], sealed: &[u8]) -> Result<Option<Secret>> {
+        let Some((salt, sealed)) = sealed.split_first_chunk::<TOKEN_SALT>() else { return Ok(None) };
         for key in self.keys.values() {
-            if let Some(opened) = key.derive(purpose)?.open(aad, sealed) {
+            if let Some(opened) = key.key.aead()?.derive(purpose, salt)?.open(aad, sealed) {
                 return Ok(Some(opened));
             }
         }
         Ok(None)
     }
 
-    fn has(&self, key_id: &str) -> bool {
+    pub(crate) fn has(&self, key_id: &str) -> bool {
         self.keys.contains_key(key_id)
     }
 
-    fn key(&self, key_id: &str) -> Result<&Aead> {
+    fn key(&self, key_id: &str) -> Result<&TenantKey> {
         self.keys.get(key_id).ok_or_else(|| Error::internal(format!("no tenant key {key_id} in the keyring")))
     }
 }
@@ -118,7 +156,8 @@ impl Keyring {
             partners: Cache::builder().max_capacity(CACHED_PARTNERS).expire_after(Ends).build(),
             tenants: Cache::builder().max_capacity(CACHED_TENANTS).expire_after(Ends).build(),
         });
-        Self { db, provider, clock, random, ttl, cache }
+        let stocks = Cache::new(2 * CACHED_TENANTS);
+        Self { db, provider, clock, random, ttl, memory: KeyMemory::new(), stocks, cache }
     }
 
     /// The open keys of a tenant, made on first use. The tenant's row must exist.
@@ -127,7 +166,10 @@ impl Keyring {
             return self.load(tenant, partner).await.map(Arc::new);
         };
         if let Some(keys) = tenants.get(tenant).await {
-            return Ok(keys);
+            if self.is_fresh(keys.until) {
+                return Ok(keys);
+            }
+            forget_if(tenants, tenant, |known| !self.is_fresh(known.until)).await;
         }
         let load = async { self.load(tenant, partner).await.map(Arc::new) };
         tenants.try_get_with(tenant.clone(), load).await.map_err(Error::shared)
@@ -141,25 +183,53 @@ impl Keyring {
         partner: &PartnerId,
         key_id: &str,
     ) -> Result<Arc<TenantKeys>> {
-        let keys = self.tenant(tenant, partner).await?;
-        let Some(Caches { tenants, .. }) = self.cache.as_ref().filter(|_| !keys.has(key_id)) else {
-            return Ok(keys);
-        };
-        let done = tenants
-            .entry_by_ref(tenant)
-            .and_try_compute_with(|entry| async move {
-                match entry {
-                    Some(entry) if entry.value().has(key_id) => Ok(Op::Nop),
-                    _ => self.load(tenant, partner).await.map(|keys| Op::Put(Arc::new(keys))),
-                }
-            })
-            .await?;
-        match done {
-            CompResult::Inserted(entry) | CompResult::ReplacedWith(entry) | CompResult::Unchanged(entry) => {
-                Ok(entry.into_value())
+        let mut keys = self.tenant(tenant, partner).await?;
+        let Some(Caches { tenants, .. }) = &self.cache else { return Ok(keys) };
+        // The first time, this may join a read that began before the key was made; the second time it cannot.
+        for _ in 0..2 {
+            if keys.has(key_id) {
+                break;
             }
-            CompResult::StillNone(_) | CompResult::Removed(_) => Ok(keys),
+            forget_if(tenants, tenant, |known| !known.has(key_id)).await;
+            keys = self.tenant(tenant, partner).await?;
         }
+        Ok(keys)
+    }
+
+    /// The open keys of a tenant, the newest of which may seal; with `key_id` among them, if one is given and
+    /// there is such a key.
+    pub(crate) async fn tenant_to_seal(
+        &self,
+        tenant: &TenantId,
+        partner: &PartnerId,
+        key_id: Option<&str>,
+    ) -> Result<Arc<TenantKeys>> {
+        for _ in 0..2 {
+            let keys = match key_id {
+                Some(key_id) => self.tenant_with(tenant, partner, key_id).await?,
+                None => self.tenant(tenant, partner).await?,
+            };
+            if self.may_seal(&keys, &keys.newest).await? {
+                return Ok(keys);
+            }
+            // It is used up, or gone: another replica may have replaced it since ours were read.
+            self.forget(tenant).await;
+        }
+        Err(used_up())
+    }
+
+    /// Whether a key may go on sealing. Asks the database once in many thousand times.
+    pub(super) async fn may_seal(&self, keys: &TenantKeys, key_id: &str) -> Result<bool> {
+        keys.key(key_id)?.stock.fill(&self.db, key_id).await
+    }
+
+    fn is_fresh(&self, until: Until) -> bool {
+        self.clock.now() < until.clock
+    }
+
+    /// The end of what is read now.
+    fn until(&self) -> Until {
+        Until { instant: Instant::now() + self.ttl, clock: self.clock.now() + self.ttl }
     }
 
     /// Drops the keys whose time is over; without requests nothing else would.
@@ -184,7 +254,7 @@ impl Keyring {
     }
 
     /// Reads the keys of a tenant anew on their next use.
-    pub(super) async fn forget(&self, tenant: &TenantId) {
+    pub(crate) async fn forget(&self, tenant: &TenantId) {
         if let Some(Caches { tenants, .. }) = &self.cache {
             tenants.invalidate(tenant).await;
         }
@@ -210,6 +280,7 @@ impl Keyring {
             None => open.await,
             Some(Caches { partners, .. }) => {
                 let key = (partner.clone(), row.id.clone());
+                forget_if(partners, &key, |known| !self.is_fresh(known.until)).await;
                 partners.try_get_with(key, open).await.map_err(Error::shared)
             }
         }
@@ -252,7 +323,7 @@ impl Keyring {
         let id = id::new("tk_", self.clock.now(), self.random.as_ref())?;
         let key = SecretKey::generate()?;
         let aad = tenant_key_aad(tenant, &id, version);
-        let wrapped = partner_key.aead.seal(&aad, key.expose(), self.random.as_ref())?;
+        let wrapped = partner_key.aead()?.seal(&aad, key.expose(), self.random.as_ref())?;
         Ok(TenantKeyRow { id, version, wrapped, partner_key_id: partner_key_id.to_owned() })
     }
 
@@ -265,15 +336,17 @@ impl Keyring {
             rows = self.db.fetch_all(store::tenant_keys(tenant)).await?;
         }
         // The tenant's keys are forgotten with the first of the partner keys that opened them.
-        let mut until = Instant::now() + self.ttl;
+        let mut until = self.until();
         let mut keys = HashMap::new();
         for (row, partner_key) in rows.iter().map(store::TenantKeyAndPartner::parts) {
             if !opened.contains_key(&partner_key.id) {
                 opened.insert(partner_key.id.clone(), self.partner_key(partner, &partner_key).await?);
             }
             let above = &opened[&partner_key.id];
-            until = until.min(above.until);
-            keys.insert(row.id.clone(), Aead::new(open_tenant_key(tenant, &row, &above.aead)?)?);
+            until = until.first(above.until);
+            let key = self.memory.keep(&open_tenant_key(tenant, &row, &above.aead()?)?);
+            let stock = self.stocks.get_with_by_ref(&row.id, async { Arc::default() }).await;
+            keys.insert(row.id, TenantKey { key, stock });
         }
         // Rows come oldest first.
         let newest = rows.last().ok_or_else(|| Error::internal("a tenant without a key"))?.id.clone();
@@ -307,9 +380,9 @@ impl Keyring {
     }
 
     async fn unwrap(&self, partner: &PartnerId, row: &PartnerKeyRow) -> Result<PartnerKey> {
-        let until = Instant::now() + self.ttl;
-        let aead = Aead::new(self.provider_unwrap(partner, row).await?)?;
-        Ok(PartnerKey { aead, until })
+        let until = self.until();
+        let key = self.memory.keep(&self.provider_unwrap(partner, row).await?);
+        Ok(PartnerKey { key, until })
     }
 
     /// One call to the provider, past every cache.
@@ -353,27 +426,47 @@ const CACHED_TENANTS: u64 = 10_000;
 /// Partner keys that are kept open at once.
 const CACHED_PARTNERS: u64 = 1_000;
 
+/// Random bytes before a cursor.
+const TOKEN_SALT: usize = 16;
+
+/// Takes out what is kept for a key if it is not good; whoever put something else there meanwhile keeps it.
+async fn forget_if<K, V>(cache: &Cache<K, Arc<V>>, key: &K, bad: impl Fn(&V) -> bool + Send)
+where
+    K: std::hash::Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    if !cache.get(key).await.is_some_and(|known| bad(&known)) {
+        return;
+    }
+    let entry = cache.entry_by_ref(key);
+    let take = |entry: Option<Entry<K, Arc<V>>>| {
+        let bad = entry.is_some_and(|entry| bad(entry.value()));
+        async move { if bad { Op::Remove } else { Op::Nop } }
+    };
+    entry.and_compute_with(take).await;
+}
+
 /// Open keys end when they say so.
 #[derive(Debug)]
 struct Ends;
 
-trait Until {
+trait Held {
     fn until(&self) -> Instant;
 }
 
-impl Until for PartnerKey {
+impl Held for PartnerKey {
     fn until(&self) -> Instant {
-        self.until
+        self.until.instant
     }
 }
 
-impl Until for TenantKeys {
+impl Held for TenantKeys {
     fn until(&self) -> Instant {
-        self.until
+        self.until.instant
     }
 }
 
-impl<K, V: Until> Expiry<K, Arc<V>> for Ends {
+impl<K, V: Held> Expiry<K, Arc<V>> for Ends {
     fn expire_after_create(&self, _: &K, value: &Arc<V>, at: Instant) -> Option<Duration> {
         Some(value.until().saturating_duration_since(at))
     }
@@ -405,8 +498,8 @@ pub(super) fn rewrap_tenant_key(
     (old, new): (&PartnerKey, &PartnerKey),
     random: &dyn Random,
 ) -> Result<Vec<u8>> {
-    let key = open_tenant_key(tenant, row, &old.aead)?;
-    new.aead.seal(&tenant_key_aad(tenant, &row.id, row.version), key.expose(), random)
+    let key = open_tenant_key(tenant, row, &old.aead()?)?;
+    new.aead()?.seal(&tenant_key_aad(tenant, &row.id, row.version), key.expose(), random)
 }
 
 pub(super) fn open_tenant_key(tenant: &TenantId, row: &TenantKeyRow, above: &Aead) -> Result<SecretKey> {

@@ -11,16 +11,19 @@
 //! whatever the clocks of the replicas say.
 
 mod keyring;
+mod locked;
 mod ops;
 pub(crate) mod rewrap;
 mod seal;
 pub(crate) mod store;
 mod types;
 mod verify;
+mod wear;
 
 pub(crate) use self::{
     keyring::{Keyring, TenantKeys, holds_keys},
     seal::{Sealed, Slot},
+    store::is_reference as refers_to_nothing,
 };
 pub use self::{
     ops::Keys,

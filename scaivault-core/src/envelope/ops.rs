@@ -18,8 +18,9 @@ use crate::{
     Code, Ctx, Error, PartnerId, Result, Role, Scope, TenantId,
     audit::Action,
     identity::IdentityType,
+    limits,
     pipeline::{Act, Outcome, Permit},
-    storage::{Ts, query},
+    storage::{Query, Ts, query},
     vault::Inner,
 };
 
@@ -109,13 +110,23 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// As [`status`](Self::status); [`Code::NotFound`] if the partner has no key.
     pub async fn rotate_partner(&self, partner: &PartnerId) -> Result<Rotation> {
-        let (key_id, made) = again(|| self.replace_partner_key(partner)).await?;
+        let (key_id, made) = again(|| self.replace_partner_key(partner, Replace::Settled)).await?;
         let mut rotation = Rotation { key_id, made, rewrapped: 0, broken: 0, old: Vec::new() };
-        for old in self.retired_partner_keys(partner).await? {
-            let settled = rewrap::settle_partner_key(self.vault, self.ctx, &old, self.watch).await?;
-            rotation.add(settled);
+        self.settle_partner(partner, &mut rotation).await?;
+        if rotation.is_stuck() {
+            let (key_id, made) =
+                again(|| self.replace_partner_key(partner, Replace::This(&rotation.key_id))).await?;
+            rotation = Rotation { key_id, made, rewrapped: 0, broken: 0, old: Vec::new() };
+            self.settle_partner(partner, &mut rotation).await?;
         }
         Ok(rotation)
+    }
+
+    async fn settle_partner(&self, partner: &PartnerId, rotation: &mut Rotation) -> Result<()> {
+        for old in self.retired_partner_keys(partner).await? {
+            rotation.add(rewrap::settle_partner_key(self.vault, self.ctx, &old, self.watch).await?);
+        }
+        Ok(())
     }
 
     /// Makes a new key for a tenant, which seals from then on, and wraps the data keys of the tenant's rows under
@@ -128,9 +139,16 @@ impl<'a> Keys<'a> {
     pub async fn rotate_tenant(&self, tenant: &TenantId) -> Result<Rotation> {
         self.request_rotation(tenant).await?;
         let ctx = keeper(self.vault, tenant, Some(self.ctx))?;
-        let (key_id, made) = again(|| replace_tenant_key(self.vault, self.ctx, &ctx)).await?;
+        let replace = async |how| again(|| replace_tenant_key(self.vault, Some(self.ctx), &ctx, how)).await;
+        let (key_id, made) = replace(Replace::Settled).await?;
         let mut rotation = Rotation { key_id, made, rewrapped: 0, broken: 0, old: Vec::new() };
         self.settle_tenant(&ctx, &mut rotation).await?;
+        if rotation.is_stuck() {
+            // What was left of the last one does not open: it keeps its key, and not the others.
+            let (key_id, made) = replace(Replace::This(&rotation.key_id)).await?;
+            rotation = Rotation { key_id, made, rewrapped: 0, broken: 0, old: Vec::new() };
+            self.settle_tenant(&ctx, &mut rotation).await?;
+        }
         Ok(rotation)
     }
 
@@ -225,16 +243,15 @@ impl<'a> Keys<'a> {
         self.vault.door.perform(self.ctx, act("partner", partner.as_str()), work).await
     }
 
-    async fn replace_partner_key(&self, partner: &PartnerId) -> Result<(String, bool)> {
+    async fn replace_partner_key(&self, partner: &PartnerId, how: Replace<'_>) -> Result<(String, bool)> {
         let work = |permit: Permit<'a>| async move {
             operator(&permit)?;
             let newest: Option<PartnerKeyRow> =
                 permit.fetch_optional(store::newest_partner_key(partner)).await?;
             let newest = newest
                 .ok_or_else(|| Error::new(Code::NotFound, "There is no partner with a key of that name."))?;
-            let unfinished: Option<(i64,)> =
-                permit.fetch_optional(query(sql::RETIRED_OF_PARTNER).bind(partner)).await?;
-            if unfinished.is_some_and(|(count,)| count > 0) {
+            let unfinished = query(sql::RETIRED_OF_PARTNER).bind(partner);
+            if !how.applies(&permit, &newest.id, unfinished).await? {
                 return permit.answer((newest.id, false));
             }
             let made = permit.keyring().new_partner_key(partner, newest.version + 1).await?;
@@ -255,6 +272,11 @@ impl<'a> Keys<'a> {
 }
 
 impl Rotation {
+    /// Whether this call could do nothing for a rotation that is not finished.
+    fn is_stuck(&self) -> bool {
+        !self.made && self.rewrapped == 0 && self.broken > 0
+    }
+
     fn add(&mut self, settled: Settled) {
         self.rewrapped += settled.rewrapped;
         self.broken += settled.broken;
@@ -265,6 +287,29 @@ impl Rotation {
 impl fmt::Debug for Keys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keys").field("ctx", &self.ctx).finish_non_exhaustive()
+    }
+}
+
+/// When a key is replaced.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Replace<'k> {
+    /// If every former one has nothing under it any more.
+    Settled,
+    /// If it is this one still.
+    This(&'k str),
+    /// If it has sealed half of what it may.
+    Worn,
+}
+
+impl Replace<'_> {
+    async fn applies(self, permit: &Permit<'_>, newest: &str, unfinished: Query<'_>) -> Result<bool> {
+        let count = match self {
+            Self::Settled => unfinished,
+            Self::This(id) => return Ok(id == newest),
+            Self::Worn => query(sql::IS_WORN).bind(newest).bind(limits::WRAPS_WORN),
+        };
+        let found = permit.fetch_optional::<(i64,)>(count).await?.is_some_and(|(count,)| count > 0);
+        Ok(found == matches!(self, Self::Worn))
     }
 }
 
@@ -297,16 +342,22 @@ async fn retired_tenant_keys<'a>(vault: &'a Inner, ctx: &'a Ctx) -> Result<Vec<R
 }
 
 /// The switch of a tenant: from its commit on, the new key seals. `ctx` acts for the tenant.
-async fn replace_tenant_key<'a>(vault: &'a Inner, asked: &Ctx, ctx: &'a Ctx) -> Result<(String, bool)> {
+pub(super) async fn replace_tenant_key<'a>(
+    vault: &'a Inner,
+    asked: Option<&Ctx>,
+    ctx: &'a Ctx,
+    how: Replace<'_>,
+) -> Result<(String, bool)> {
     let work = |mut permit: Permit<'a>| async move {
-        permit.note("requested_by", asked.caller().identity_id());
+        if let Some(asked) = asked {
+            permit.note("requested_by", asked.caller().identity_id());
+        }
         // A tenant that has no key yet gets its first one here.
         permit.keys().await?;
         let (keyring, tenant) = (permit.keyring(), permit.tenant());
         let rows: Vec<TenantKeyAndPartner> = permit.fetch_all(store::tenant_keys(tenant)).await?;
         let newest = rows.last().ok_or_else(|| Error::internal("a tenant without a key"))?.parts().0;
-        let unfinished: Option<(i64,)> = permit.fetch_optional(query(sql::UNDRAINED).bind(tenant)).await?;
-        if unfinished.is_some_and(|(count,)| count > 0) {
+        if !how.applies(&permit, &newest.id, query(sql::UNDRAINED).bind(tenant)).await? {
             return permit.answer((newest.id, false));
         }
         let (above, partner_key) = keyring.newest_partner_key(permit.partner()).await?;
@@ -327,7 +378,7 @@ async fn replace_tenant_key<'a>(vault: &'a Inner, asked: &Ctx, ctx: &'a Ctx) -> 
 }
 
 /// Tries again what lost a race: against another rotation of the same key, or against the end of the key above.
-async fn again<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> Result<T> {
+pub(super) async fn again<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> Result<T> {
     let mut tries = 0;
     loop {
         tries += 1;

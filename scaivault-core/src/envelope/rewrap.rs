@@ -15,8 +15,10 @@ use time::OffsetDateTime;
 
 use super::{
     keyring::{Keyring, rewrap_tenant_key},
+    ops::{Replace, again, replace_tenant_key},
     store::{self, RetiredPartnerKey, RetiredTenantKey, SealedTable, TakenTenantKey, WrapRow, sql},
     types::{OldKey, Progress, RowCounts},
+    wear::used_up,
 };
 use crate::{
     Caller, Ctx, PartnerId, Result, Scope, TenantId, Vault,
@@ -57,7 +59,7 @@ struct Batch<R> {
 /// background work of any replica.
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let inner = vault.inner();
-    let mut result = Ok(());
+    let mut result = replace_worn(inner).await;
     let mut after = String::new();
     loop {
         let due = query(sql::RETIRED_TENANT_KEYS).bind(&after).bind("");
@@ -79,6 +81,23 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
         for old in &page {
             let ctx = keeper(inner, &TenantId::parse(&*old.retired_under)?, None)?;
             result = result.and(settle_partner_key(inner, &ctx, old, None).await.map(drop));
+        }
+    }
+}
+
+/// Makes a new key for each tenant whose key has sealed half of what it may.
+async fn replace_worn(inner: &Inner) -> Result<()> {
+    let mut result = Ok(());
+    let mut after = String::new();
+    loop {
+        let worn = query(sql::WORN).bind(limits::WRAPS_WORN).bind(&after);
+        let page: Vec<(String,)> = inner.door.job_db().fetch_all(worn).await?;
+        let Some((last,)) = page.last() else { return result };
+        after.clone_from(last);
+        for (tenant,) in page {
+            let ctx = keeper(inner, &TenantId::parse(tenant)?, None)?;
+            let replaced = again(|| replace_tenant_key(inner, None, &ctx, Replace::Worn)).await;
+            result = result.and(replaced.map(drop));
         }
     }
 }
@@ -170,6 +189,10 @@ async fn rewrap_rows<'a>(
 ) -> Result<Batch<WrapRow>> {
     let work = |permit: Permit<'a>| async move {
         let keys = permit.keys_for(&old.newest).await?;
+        if !permit.keyring().may_seal(&keys, &old.newest).await? {
+            return Err(used_up());
+        }
+        let now = vault.clock.now();
         let mut tx = permit.begin().await?;
         let take = table.take(tx.tenant(), &old.id, after, tx.take_rows());
         let rows: Vec<WrapRow> = tx.fetch_all(take).await?;
@@ -191,6 +214,11 @@ async fn rewrap_rows<'a>(
             true => 0,
             false => tx.execute(table.replace(tx.tenant(), (&old.id, &old.newest), &anew)).await?,
         };
+        if rewrapped > 0 {
+            // Whoever has read these rows opens them with the old key: its time begins anew, in the same
+            // transaction, so that no other replica finds it drained for long and empty.
+            tx.execute(query(sql::STILL_IN_USE).bind(&old.id).bind(now)).await?;
+        }
         tx.note("step", "rewrap");
         tx.note("table", table.name());
         tx.note("rows", rewrapped);

@@ -95,12 +95,12 @@ impl Aead {
         Some(Secret::new(std::mem::take(&mut *buffer)))
     }
 
-    /// A key for another purpose, by HKDF-SHA-256.
-    pub(super) fn derive(&self, purpose: &str) -> Result<Self> {
+    /// A key for another purpose, by HKDF-SHA-256. Salts of one purpose are of one length.
+    pub(super) fn derive(&self, purpose: &str, salt: &[u8]) -> Result<Self> {
         let mut okm = Zeroizing::new([0; SecretKey::LEN]);
         let prk =
             hkdf::Salt::new(hkdf::HKDF_SHA256, b"scaivault/envelope/derive/1").extract(self.key.expose());
-        prk.expand(&[purpose.as_bytes()], &AES_256_GCM)
+        prk.expand(&[salt, purpose.as_bytes()], &AES_256_GCM)
             .and_then(|okm_from| okm_from.fill(&mut okm[..]))
             .map_err(|_| Error::internal("key derivation failed"))?;
         Self::new(SecretKey::from_slice(&*okm).ok_or_else(|| Error::internal("key derivation failed"))?)
@@ -247,11 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn derived_keys_differ_by_purpose() {
+    fn derived_keys_differ_by_purpose_and_salt() {
         let key = aead(1);
-        let sealed = key.derive("cursor").unwrap().seal(b"", b"x", &SystemRandom).unwrap();
-        assert!(key.derive("cursor").unwrap().open(b"", &sealed).is_some());
-        assert!(key.derive("other").unwrap().open(b"", &sealed).is_none());
+        let sealed = key.derive("cursor", b"1").unwrap().seal(b"", b"x", &SystemRandom).unwrap();
+        assert!(key.derive("cursor", b"1").unwrap().open(b"", &sealed).is_some());
+        assert!(key.derive("cursor", b"2").unwrap().open(b"", &sealed).is_none());
+        assert!(key.derive("other", b"1").unwrap().open(b"", &sealed).is_none());
         assert!(key.open(b"", &sealed).is_none());
     }
 }

@@ -58,6 +58,16 @@ pub(crate) mod sql {
         (SELECT n.id FROM tenant_key n WHERE n.tenant_id = t.tenant_id ORDER BY n.version DESC LIMIT 1) AS newest \
         FROM tenant_key t WHERE t.retired_at IS NOT NULL AND t.id > $1 AND ($2 = '' OR t.tenant_id = $2) \
         ORDER BY t.id LIMIT 100";
+    /// Takes from what a key may still seal.
+    pub(crate) const RESERVE_WRAPS: &str =
+        "UPDATE tenant_key SET wraps = wraps + $2 WHERE id = $1 AND wraps + $2 <= $3";
+    pub(crate) const WORN: &str = "\
+        SELECT tenant_id FROM tenant_key WHERE retired_at IS NULL AND wraps >= $1 AND tenant_id > $2 \
+        ORDER BY tenant_id LIMIT 100";
+    pub(crate) const IS_WORN: &str = "SELECT count(*) FROM tenant_key WHERE id = $1 AND wraps >= $2";
+    /// What was found under a drained key starts its time anew.
+    pub(crate) const STILL_IN_USE: &str =
+        "UPDATE tenant_key SET drained_at = $2 WHERE id = $1 AND drained_at < $2";
     pub(crate) const UNDRAINED: &str = "\
         SELECT count(*) FROM tenant_key WHERE tenant_id = $1 AND retired_at IS NOT NULL AND drained_at IS NULL";
     pub(crate) const DRAINED: &str =
@@ -96,6 +106,10 @@ pub(crate) mod sql {
         EVERY_TENANT_KEY,
         RETIRE_TENANT_KEYS,
         RETIRED_TENANT_KEYS,
+        RESERVE_WRAPS,
+        WORN,
+        IS_WORN,
+        STILL_IN_USE,
         UNDRAINED,
         DRAINED,
         DESTROY_TENANT_KEY,
@@ -410,6 +424,10 @@ pub(super) fn take_tenant_keys<'q>(
     q.build()
 }
 
+pub(super) fn reserve_wraps(key_id: &str, step: i64, max: i64) -> Query<'_> {
+    query(sql::RESERVE_WRAPS).bind(key_id).bind(step).bind(max)
+}
+
 pub(super) fn under_tenant_key(key_id: &str) -> Query<'_> {
     query(sql::UNDER_TENANT_KEY).bind(key_id)
 }
@@ -422,7 +440,7 @@ impl From<(i64, i64, i64)> for RowCounts {
 
 /// Whether the database refused a statement because of a reference: something needs what was to be deleted,
 /// or what was to be referred to is gone.
-pub(super) fn is_reference(error: &Error) -> bool {
+pub(crate) fn is_reference(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
     source.and_then(sqlx::Error::as_database_error).is_some_and(|e| e.is_foreign_key_violation())
 }

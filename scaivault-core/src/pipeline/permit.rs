@@ -68,7 +68,7 @@ impl<'a> Permit<'a> {
         self.ctx.tenant()
     }
 
-    /// The open keys of the tenant. Never called while a transaction is open: it may call the provider.
+    /// The open keys of the tenant, for opening and for cursors. Never called while a transaction is open: it may call the provider.
     pub(crate) async fn keys(&self) -> Result<Arc<TenantKeys>> {
         self.door.keyring.tenant(self.ctx.tenant(), &self.partner).await
     }
@@ -77,6 +77,11 @@ impl<'a> Permit<'a> {
     /// since ours were read.
     pub(crate) async fn keys_for(&self, key_id: &str) -> Result<Arc<TenantKeys>> {
         self.door.keyring.tenant_with(self.ctx.tenant(), &self.partner, key_id).await
+    }
+
+    /// The open keys of the tenant, for sealing; if `key_id` is given, for opening what is under that as well.
+    pub(crate) async fn keys_to_seal(&self, key_id: Option<&str>) -> Result<Arc<TenantKeys>> {
+        self.door.keyring.tenant_to_seal(self.ctx.tenant(), &self.partner, key_id).await
     }
 
     /// The keyring itself, for the verbs that look after it.

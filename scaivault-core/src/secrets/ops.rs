@@ -182,7 +182,7 @@ async fn put(
     retention: std::time::Duration,
 ) -> Result<Outcome<Written>> {
     write.options.check(permit.ctx().now())?;
-    let keys = permit.keys().await?;
+    let keys = permit.keys_to_seal(None).await?;
     let new_id = permit.new_id("sec_")?;
     let mut tx = permit.begin().await?;
     let (row, created) = upsert(&mut tx, &new_id, path, &write, retention).await?;

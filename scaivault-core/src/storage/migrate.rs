@@ -33,7 +33,13 @@ macro_rules! text {
 /// Every migration there is, oldest first. One that was ever released is never edited.
 pub(super) const MIGRATIONS: &[Step] = &[
     Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" },
-    Step { version: 3, description: "key life", shared: text!("0003_key_life.sql"), postgres: "", sqlite: "" },
+    Step {
+        version: 3,
+        description: "key life",
+        shared: text!("0003_key_life.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {

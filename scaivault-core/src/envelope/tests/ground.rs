@@ -16,7 +16,7 @@ use time::{OffsetDateTime, macros::datetime};
 use tokio::task::JoinHandle;
 
 use crate::{
-    Caller, Clock, Ctx, Database, PartnerId, Role, Scope, TenantId, Vault,
+    Caller, Clock, Ctx, Database, PartnerId, Role, Scope, TenantId, Vault, pki,
     secrets::{SecretData, SecretPath, SecretWrite},
     storage::{Arg, Db, Query, Row, query},
 };
@@ -26,7 +26,7 @@ pub(super) struct Ground {
     pub(super) database: Database,
     pub(super) clock: Arc<TestClock>,
     pub(super) provider: Arc<Counting>,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Ground {
@@ -100,12 +100,23 @@ impl Ground {
 
     fn on(database: Database, folder: Option<tempfile::TempDir>) -> Self {
         let provider = Arc::new(Counting::new(LocalProvider::new(KeyFile::generate().unwrap())));
-        Self { database, clock: Arc::new(TestClock::new()), provider, _folder: folder }
+        Self { database, clock: Arc::new(TestClock::new()), provider, folder }
     }
 
     /// A replica that keeps keys for this long.
     pub(super) async fn replica(&self, ttl: Duration) -> Vault {
         self.replica_with(self.provider.clone(), ttl).await
+    }
+
+    /// One whose clock does not move with the ground's.
+    pub(super) async fn replica_that_lags(&self, ttl: Duration) -> Vault {
+        let builder = Vault::builder(self.database.clone(), self.provider.clone());
+        builder.clock(Arc::new(TestClock::new())).key_cache_ttl(ttl).open().await.unwrap()
+    }
+
+    /// SQLite's file, if it is that.
+    pub(super) fn file(&self) -> Option<std::path::PathBuf> {
+        self.folder.as_ref().map(|folder| folder.path().join("vault.db"))
     }
 
     pub(super) async fn replica_with(&self, provider: Arc<dyn KeyProvider>, ttl: Duration) -> Vault {
@@ -216,6 +227,35 @@ pub(super) async fn put(vault: &Vault, ctx: &Ctx, path: &str, value: &str) -> cr
 pub(super) async fn get(vault: &Vault, ctx: &Ctx, path: &str) -> crate::Result<String> {
     let read = vault.secrets(ctx).get(&SecretPath::parse(path).unwrap(), None).await?;
     Ok(read.data.decode::<serde_json::Value>().unwrap()["v"].as_str().unwrap().to_owned())
+}
+
+/// A CA, and two roles under it: `svc`, and `kept`, which keeps the keys of its certificates.
+pub(super) async fn authority(vault: &Vault, ctx: &Ctx) -> pki::Ca {
+    let create = pki::CaCreate {
+        name: "acme-root".into(),
+        common_name: "Acme Root".into(),
+        ca_type: pki::CaType::Root,
+        parent_ca_id: None,
+        key_type: Some(pki::KeyType::Ec),
+        key_size: Some(256),
+        validity_days: None,
+        subject: Default::default(),
+        max_path_length: None,
+    };
+    let ca = vault.pki(ctx).create_ca(create).await.unwrap();
+    for (name, keeps) in [("svc", false), ("kept", true)] {
+        let settings = pki::RolePatch {
+            allowed_domains: Some(vec!["*.acme.example".into()]),
+            store_private_keys: Some(keeps),
+            ..Default::default()
+        };
+        vault.pki(ctx).create_role(pki::RoleWrite::new(name, &ca.id, settings)).await.unwrap();
+    }
+    ca
+}
+
+pub(super) fn leaf() -> pki::IssueWrite {
+    pki::IssueWrite { common_name: Some("a.acme.example".into()), ..Default::default() }
 }
 
 /// Many secrets at once, without a flush each: copies of one row would not open, so they are written by the

@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    super::types::Progress,
-    ground::{Ground, Load, ciphertexts, execute, fill, get, operator, put, rows, tenant, tenant_keys, user},
+    super::{
+        store::{SealedTable, sql},
+        types::Progress,
+    },
+    ground::{
+        Ground, Load, authority, ciphertexts, execute, fill, get, leaf, operator, put, rows, tenant,
+        tenant_keys, user,
+    },
     over_both,
 };
-use crate::{Caller, Code, Role, Scope, Vault, limits, pki, storage::query};
+use crate::{Caller, Code, Role, Scope, Vault, limits, storage::query};
 
 const TTL: Duration = Duration::from_secs(60);
 /// Longer than any key is kept after it was last in use.
@@ -96,7 +102,7 @@ over_both! {
         let vault = ground.replica(TTL).await;
         let acme = tenant("tnt_acme");
         put(&vault, &user(&vault, &acme), "app/db", "one").await.unwrap();
-        let stale = ground.replica(TTL).await;
+        let stale = ground.replica_that_lags(TTL).await;
         get(&stale, &user(&stale, &acme), "app/db").await.unwrap();
         let rotation = rotate(&vault, "tnt_acme").await;
         let old = rotation.old[0].id.clone();
@@ -150,35 +156,16 @@ over_both! {
         let (a, b) = (ground.replica(TTL).await, ground.replica(TTL).await);
         let acme = tenant("tnt_acme");
         let ctx = user(&a, &acme);
-        let create = pki::CaCreate {
-            name: "acme-root".into(),
-            common_name: "Acme Root".into(),
-            ca_type: pki::CaType::Root,
-            parent_ca_id: None,
-            key_type: Some(pki::KeyType::Ec),
-            key_size: Some(256),
-            validity_days: None,
-            subject: Default::default(),
-            max_path_length: None,
-        };
-        let ca = a.pki(&ctx).create_ca(create).await.unwrap();
-        let settings = pki::RolePatch {
-            allowed_domains: Some(vec!["*.acme.example".into()]),
-            store_private_keys: Some(true),
-            ..Default::default()
-        };
-        let role = pki::RoleWrite::new("svc", &ca.id, settings);
-        a.pki(&ctx).create_role(role).await.unwrap();
-        let issue = || pki::IssueWrite { common_name: Some("a.acme.example".into()), ..Default::default() };
-        let kept = a.pki(&ctx).issue("svc", issue()).await.unwrap();
-        b.pki(&user(&b, &acme)).issue("svc", issue()).await.unwrap();
+        let ca = authority(&a, &ctx).await;
+        let kept = a.pki(&ctx).issue("kept", leaf()).await.unwrap();
+        b.pki(&user(&b, &acme)).issue("kept", leaf()).await.unwrap();
         let before = ciphertexts(&a).await;
         let rotation = rotate(&a, "tnt_acme").await;
         assert_eq!(rotation.rewrapped, 3);
         assert_eq!(ciphertexts(&a).await, before);
         // A replica that has the CA in its cache goes on issuing, for as long as the cache lives.
         for vault in [&a, &b] {
-            vault.pki(&user(vault, &acme)).issue("svc", issue()).await.unwrap();
+            vault.pki(&user(vault, &acme)).issue("kept", leaf()).await.unwrap();
         }
         ground.clock.forward(GRACE);
         a.run_due_jobs().await.unwrap();
@@ -187,7 +174,7 @@ over_both! {
         assert_eq!(tenant_keys(&a, &acme).await, [rotation.key_id]);
         let fresh = ground.replica(TTL).await;
         let ctx = user(&fresh, &acme);
-        fresh.pki(&ctx).issue("svc", issue()).await.unwrap();
+        fresh.pki(&ctx).issue("kept", leaf()).await.unwrap();
         let (_, key) = fresh.pki(&ctx).certificate_with_key(&kept.id).await.unwrap();
         assert!(key.is_some());
         fresh.pki(&ctx).build_crl(&ca.id).await.unwrap();
@@ -219,6 +206,112 @@ over_both! {
         assert!(one.made || two.made);
         assert_eq!(keys.len(), 1 + usize::from(one.made) + usize::from(two.made));
         assert_eq!(under(&a, keys.last().unwrap()).await, 600);
+    }
+
+    async fn a_row_that_does_not_open_does_not_end_all_rotation(ground: Ground) {
+        let vault = ground.replica(TTL).await;
+        let acme = tenant("tnt_acme");
+        fill(&vault, &acme, 5).await;
+        let spoil = "UPDATE secret_version SET wrapped_key = ciphertext WHERE secret_id = \
+                     (SELECT id FROM secret WHERE path = 'app/s00003')";
+        assert_eq!(execute(&vault, query(spoil)).await, 1);
+        assert!(rotate(&vault, "tnt_acme").await.made);
+        let second = rotate(&vault, "tnt_acme").await;
+        assert!(second.made && second.rewrapped == 4 && second.broken == 1, "{second:?}");
+        let keys = tenant_keys(&vault, &acme).await;
+        assert_eq!((keys.len(), under(&vault, &keys[0]).await, under(&vault, &keys[2]).await), (3, 1, 4));
+        ground.clock.forward(GRACE);
+        vault.run_due_jobs().await.unwrap();
+        assert_eq!(tenant_keys(&vault, &acme).await, [keys[0].clone(), keys[2].clone()]);
+    }
+
+    async fn what_is_found_under_a_drained_key_starts_its_time_anew(ground: Ground) {
+        let (a, b) = (ground.replica(TTL).await, ground.replica_that_lags(TTL).await);
+        let acme = tenant("tnt_acme");
+        put(&b, &user(&b, &acme), "app/db", "one").await.unwrap();
+        let old = rotate(&a, "tnt_acme").await.old[0].id.clone();
+        put(&b, &user(&b, &acme), "app/late", "two").await.unwrap();
+        assert_eq!(under(&a, &old).await, 1, "the other has not read the new key");
+        ground.clock.forward(GRACE - Duration::from_secs(1));
+        a.run_due_jobs().await.unwrap();
+        let drained = query("SELECT drained_at FROM tenant_key WHERE id = $1").bind(&old);
+        let drained = rows::<(crate::storage::Ts,)>(&a, drained).await[0].0.get();
+        assert_eq!(drained, crate::storage::Ts::from(a.inner().clock.now()).get());
+        ground.clock.forward(Duration::from_secs(2));
+        a.run_due_jobs().await.unwrap();
+        assert!(tenant_keys(&a, &acme).await.contains(&old), "it was read with its old wrap a moment ago");
+        ground.clock.forward(GRACE);
+        a.run_due_jobs().await.unwrap();
+        assert!(!tenant_keys(&a, &acme).await.contains(&old));
+    }
+
+    async fn clocks_an_hour_apart_lose_nothing_and_a_replica_recovers_by_itself(ground: Ground) {
+        let (a, late) = (ground.replica(TTL).await, ground.replica_that_lags(TTL).await);
+        let acme = tenant("tnt_acme");
+        let ctx = user(&late, &acme);
+        put(&late, &ctx, "app/db", "one").await.unwrap();
+        authority(&late, &ctx).await;
+        late.pki(&ctx).issue("kept", leaf()).await.unwrap();
+        rotate(&a, "tnt_acme").await;
+        ground.clock.forward(Duration::from_secs(3600));
+        a.run_due_jobs().await.unwrap();
+        assert_eq!(tenant_keys(&a, &acme).await.len(), 1, "destroyed, by a clock that runs ahead");
+        // The other still holds it, and the CA's key under it. What it seals is refused, not lost.
+        let error = put(&late, &ctx, "app/new", "two").await.unwrap_err();
+        assert_eq!((error.code(), error.details().retry_after), (Code::ServiceUnavailable, Some(Duration::from_secs(1))));
+        put(&late, &ctx, "app/new", "two").await.unwrap();
+        assert_eq!(late.pki(&ctx).issue("svc", leaf()).await.unwrap_err().code(), Code::ServiceUnavailable);
+        late.pki(&ctx).issue("svc", leaf()).await.unwrap();
+        for (path, value) in [("app/db", "one"), ("app/new", "two")] {
+            assert_eq!(get(&late, &ctx, path).await.unwrap(), value);
+            assert_eq!(get(&a, &user(&a, &acme), path).await.unwrap(), value);
+        }
+    }
+
+    async fn what_is_deleted_for_good_takes_its_key_along(ground: Ground) {
+        let vault = ground.replica(TTL).await;
+        let acme = tenant("tnt_acme");
+        let ctx = user(&vault, &acme);
+        put(&vault, &ctx, "app/db", "one").await.unwrap();
+        put(&vault, &ctx, "app/db", "two").await.unwrap();
+        let wraps = query("SELECT wrapped_key FROM secret_version");
+        let wraps = rows::<(Vec<u8>,)>(&vault, wraps).await;
+        assert_eq!(wraps.len(), 2);
+        let path = crate::secrets::SecretPath::parse("app/db").unwrap();
+        // Also while a rotation is half done.
+        let rotation = rotate(&vault, "tnt_acme").await;
+        vault.secrets(&ctx).delete(&path, true).await.unwrap();
+        assert!(rows::<(Vec<u8>,)>(&vault, query("SELECT wrapped_key FROM secret_version")).await.is_empty());
+        ground.clock.forward(GRACE);
+        vault.run_due_jobs().await.unwrap();
+        assert_eq!(tenant_keys(&vault, &acme).await, [rotation.key_id]);
+        if let Some(file) = ground.file() {
+            vault.close().await;
+            let bytes = std::fs::read(file).unwrap();
+            for (wrap,) in wraps {
+                assert!(!bytes.windows(wrap.len()).any(|at| at == wrap), "its bytes are not in the file");
+            }
+        }
+    }
+
+    async fn every_table_that_refers_to_a_tenant_key_is_wrapped_anew(ground: Ground) {
+        let vault = ground.replica(TTL).await;
+        let from = match ground.file() {
+            Some(_) => "SELECT DISTINCT m.name FROM sqlite_schema m, pragma_foreign_key_list(m.name) f \
+                        WHERE f.\"table\" = 'tenant_key'",
+            None => "SELECT DISTINCT CAST(conrelid::regclass AS TEXT) FROM pg_constraint \
+                     WHERE confrelid = 'tenant_key'::regclass",
+        };
+        let mut tables: Vec<_> = rows::<(String,)>(&vault, query(from)).await.into_iter().map(|(t,)| t).collect();
+        tables.sort();
+        let mut known: Vec<_> = SealedTable::ALL.map(SealedTable::name).into();
+        known.sort_unstable();
+        assert_eq!(tables, known, "a new table with sealed columns belongs into `SealedTable` and its statements");
+        for table in known {
+            for statement in [sql::DESTROY_TENANT_KEY, sql::UNDER_TENANT_KEY] {
+                assert!(statement.contains(table), "{table}");
+            }
+        }
     }
 
     async fn keys_are_for_operators_and_every_act_is_recorded(ground: Ground) {

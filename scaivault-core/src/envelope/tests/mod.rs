@@ -6,6 +6,7 @@ mod life;
 mod partner_and_root;
 mod upgrade;
 mod verify;
+mod wear;
 
 /// Writes each test once and runs it over both databases.
 macro_rules! over_both {
