@@ -233,10 +233,26 @@ over_both! {
         put(&b, &user(&b, &acme), "app/late", "two").await.unwrap();
         assert_eq!(under(&a, &old).await, 1, "the other has not read the new key");
         ground.clock.forward(GRACE - Duration::from_secs(1));
-        a.run_due_jobs().await.unwrap();
+        // Looked at in the moment after the batch, before whoever made it has said anything else.
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let task = tokio::spawn({
+            let (a, acme, wait) = (a.clone(), acme.clone(), std::sync::Mutex::new(wait));
+            async move {
+                let ctx = operator(&a);
+                let watch = |_: Progress| {
+                    let _ = tell.send(());
+                    let _ = wait.lock().unwrap().recv();
+                };
+                a.keys(&ctx).watched(&watch).settle(&acme).await.unwrap()
+            }
+        });
+        told.recv().await.unwrap();
         let drained = query("SELECT drained_at FROM tenant_key WHERE id = $1").bind(&old);
         let drained = rows::<(crate::storage::Ts,)>(&a, drained).await[0].0.get();
         assert_eq!(drained, crate::storage::Ts::from(a.inner().clock.now()).get());
+        drop(go);
+        task.await.unwrap();
         ground.clock.forward(Duration::from_secs(2));
         a.run_due_jobs().await.unwrap();
         assert!(tenant_keys(&a, &acme).await.contains(&old), "it was read with its old wrap a moment ago");
