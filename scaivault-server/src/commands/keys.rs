@@ -1,5 +1,5 @@
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -96,9 +96,23 @@ async fn open(data_dir: Option<&Path>, database_url: Option<&str>) -> Result<Vau
 
 async fn execute(vault: &Vault, command: Command) -> Result<(), Failure> {
     let ctx = vault.ctx(Caller::system("key-rotation", TenantId::parse(OPERATOR)?)?)?;
-    let told = Told::default();
+    let told = Told::new(io::stderr().is_terminal());
     let watch = |progress| told.tell(progress);
-    let keys = vault.keys(&ctx).watched(&watch);
+    let done = run(vault, &ctx, command, &watch, &told).await;
+    if done.is_err() {
+        told.end();
+    }
+    done
+}
+
+async fn run(
+    vault: &Vault,
+    ctx: &Ctx,
+    command: Command,
+    watch: &(dyn Fn(Progress) + Send + Sync),
+    told: &Told,
+) -> Result<(), Failure> {
+    let keys = vault.keys(ctx).watched(watch);
     match command {
         Command::Status { json: true } => {
             say(&serde_json::to_string_pretty(&keys.status().await?).map_err(Failure::general)?)
@@ -106,6 +120,7 @@ async fn execute(vault: &Vault, command: Command) -> Result<(), Failure> {
         Command::Status { json: false } => say(&table(&keys.status().await?)),
         Command::RotateRoot => {
             let done = keys.rotate_root().await?;
+            told.end();
             say(&format!(
                 "root key {}: {} partner keys wrapped anew, {} were under it already",
                 root(&done.root),
@@ -113,17 +128,24 @@ async fn execute(vault: &Vault, command: Command) -> Result<(), Failure> {
                 done.current
             ))
         }
-        Command::RotatePartner { id } => finish(&keys.rotate_partner(&PartnerId::parse(id)?).await?),
+        Command::RotatePartner { id } => {
+            let rotation = keys.rotate_partner(&PartnerId::parse(id)?).await?;
+            told.end();
+            finish(&rotation)
+        }
         Command::RotateTenant { id, wait } => {
             let tenant = TenantId::parse(id)?;
             let mut rotation = keys.rotate_tenant(&tenant).await?;
+            told.end();
             if wait {
-                rotation = settle(vault, &ctx, &tenant, rotation).await?;
+                rotation = settle(vault, ctx, &tenant, rotation).await?;
             }
             finish(&rotation)
         }
         Command::Verify { sample } => {
-            verdict(&keys.verify(sample.map_or(Verify::All, Verify::Sample)).await?)
+            let report = keys.verify(sample.map_or(Verify::All, Verify::Sample)).await?;
+            told.end();
+            verdict(&report)
         }
     }
 }
@@ -155,21 +177,53 @@ const OPERATOR: &str = "tnt_operator";
 /// How often `--wait` looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Says how far an act has come: at most once in so many rows, and in the end.
-#[derive(Debug, Default)]
-struct Told(std::sync::Mutex<u64>);
+/// Says on standard error how far an act has come: by a bar on a terminal, elsewhere by a line once in so many
+/// rows, and in the end.
+#[derive(Debug)]
+struct Told {
+    terminal: bool,
+    last: std::sync::Mutex<(&'static str, u64)>,
+}
 
 /// Rows between two lines.
 const TELL_EVERY: u64 = 5_000;
+/// Signs between the brackets of a bar.
+const BAR: u64 = 30;
 
 impl Told {
+    fn new(terminal: bool) -> Self {
+        Self { terminal, last: std::sync::Mutex::new(("", 0)) }
+    }
+
     fn tell(&self, progress: Progress) {
-        let Ok(mut last) = self.0.lock() else { return };
-        if progress.done == progress.total || progress.done >= *last + TELL_EVERY || progress.done < *last {
-            *last = progress.done;
-            note(&format!("{}: {} of {}", progress.table, progress.done, progress.total));
+        let Ok(mut last) = self.last.lock() else { return };
+        let Progress { table, done, total } = progress;
+        let (new, complete) = (last.0 != table, done == total);
+        if self.terminal {
+            *last = (table, done);
+            // Back to the beginning of the line, and what was there is wiped out.
+            let _ = write!(io::stderr().lock(), "\r{}\x1b[K", bar(progress));
+        } else if new || complete || done >= last.1 + TELL_EVERY || done < last.1 {
+            *last = (table, done);
+            note(&format!("{table}: {done} of {total}"));
         }
     }
+
+    /// Leaves the line of the bar, so that what follows has one of its own.
+    fn end(&self) {
+        if self.terminal && self.last.lock().is_ok_and(|last| !last.0.is_empty()) {
+            note("");
+        }
+    }
+}
+
+fn bar(Progress { table, done, total }: Progress) -> String {
+    let filled = match total {
+        0 => BAR,
+        total => (u128::from(done.min(total)) * u128::from(BAR) / u128::from(total)) as u64,
+    };
+    let signs: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
+    format!("{table} [{signs}] {done} of {total}")
 }
 
 fn note(line: &str) {
@@ -251,5 +305,20 @@ fn verdict(report: &KeyReport) -> Result<(), Failure> {
     match report.broken_total {
         0 => Ok(()),
         count => Err(Failure::general(format!("{count} keys do not open"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_full_when_all_is_done_and_never_longer() {
+        let bar = |done, total| bar(Progress { table: "t", done, total });
+        assert_eq!(bar(0, 60), format!("t [{}] 0 of 60", ".".repeat(30)));
+        assert_eq!(bar(30, 60), format!("t [{}{}] 30 of 60", "#".repeat(15), ".".repeat(15)));
+        for (done, total) in [(60, 60), (0, 0), (70, 60), (u64::MAX, u64::MAX)] {
+            assert_eq!(bar(done, total), format!("t [{}] {done} of {total}", "#".repeat(30)));
+        }
     }
 }
