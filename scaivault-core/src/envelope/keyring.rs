@@ -430,7 +430,7 @@ const CACHED_PARTNERS: u64 = 1_000;
 const TOKEN_SALT: usize = 16;
 
 /// Takes out what is kept for a key if it is not good; whoever put something else there meanwhile keeps it.
-async fn forget_if<K, V>(cache: &Cache<K, Arc<V>>, key: &K, bad: impl Fn(&V) -> bool + Send)
+async fn forget_if<K, V>(cache: &Cache<K, Arc<V>>, key: &K, bad: impl Fn(&V) -> bool + Send + Sync)
 where
     K: std::hash::Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
