@@ -170,6 +170,13 @@ impl Error {
         error
     }
 
+    /// The same, as something that may go well when it is tried again.
+    pub(crate) fn into_unavailable(self, message: &'static str) -> Self {
+        let mut error = Self { source: self.source, ..Self::new(Code::ServiceUnavailable, message) };
+        error.details.retry_after = Some(Duration::from_secs(1));
+        error
+    }
+
     /// The same error for each of several callers that waited for one result.
     pub(crate) fn shared(error: Arc<Self>) -> Self {
         Self {

@@ -57,6 +57,7 @@
 //! | run a CA, issue and revoke certificates | [`Vault::pki`], [`pki`] |
 //! | answer relying parties (CRL, OCSP) | [`Vault::public_pki`] |
 //! | see who did what | [`Vault::audit`] |
+//! | rotate the keys that everything is under | [`Vault::keys`], [`keys`] |
 //! | know who a bearer token speaks for | [`TokenVerifier`] |
 //! | know every bound | [`limits`] |
 //!
@@ -71,6 +72,13 @@ mod events;
 mod id;
 mod identity;
 mod jobs;
+pub mod keys {
+    //! The life of the keys between the root key and the rows: the nouns of [`Vault::keys`](crate::Vault::keys).
+    pub use crate::envelope::{
+        Broken, Checked, KeyReport, KeyStatus, Keys, OldKey, PartnerKeyStatus, Progress, RootKeyStatus,
+        RootRotation, Rotation, RowCounts, TenantKeyStatus, Verify,
+    };
+}
 pub mod limits;
 mod name;
 mod pipeline;

@@ -65,6 +65,20 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(5);
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);
 /// How long unwrapped keys stay in memory, unless configured.
 pub const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
+/// What the longest request takes, as far as keys go: a retired key outlives the last cache by this much.
+pub const KEY_IN_FLIGHT: Duration = Duration::from_secs(30);
+/// Rows wrapped anew by one transaction.
+pub const REWRAP_BATCH: usize = 256;
+/// Rows wrapped anew by one round of the background job, so that other jobs get their turn.
+pub const REWRAP_ROUND: u64 = 20_000;
+/// Wraps that a process takes from the count of a tenant key at once; it keeps half of it for those under way.
+pub const WRAPS_STEP: i64 = 1 << 16;
+/// Wraps after which a tenant key is replaced by the background work.
+pub const WRAPS_WORN: i64 = 1 << 31;
+/// Wraps after which a tenant key seals nothing more: well before 2³², which AES-GCM with random nonces bears.
+pub const WRAPS_MAX: i64 = (1 << 32) - (1 << 28);
+/// Wraps that do not open, named one by one by a check of the keys; more are counted.
+pub const BROKEN_NAMED: usize = 1000;
 /// How long a deleted secret can be restored, unless configured.
 pub const SOFT_DELETE_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often a secret's `last_accessed_at` is written at most.

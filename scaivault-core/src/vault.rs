@@ -7,7 +7,7 @@ use crate::{
     Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
     SystemClock, SystemRandom,
     audit::Recorder,
-    envelope::Keyring,
+    envelope::{Keyring, Keys},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
@@ -155,6 +155,12 @@ impl Vault {
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
+    /// The keys between the root key and the rows, as `ctx` may handle them.
+    #[must_use]
+    pub fn keys<'a>(&'a self, ctx: &'a Ctx) -> Keys<'a> {
+        Keys::new(&self.inner, ctx)
+    }
+
     /// One round trip to the database.
     ///
     /// # Errors
@@ -171,8 +177,8 @@ impl Vault {
         self.inner.door.check_encryption().await
     }
 
-    /// Does what is due in the background once: revocation lists, deleted secrets past their retention, and
-    /// events about secrets that expire.
+    /// Does what is due in the background once: revocation lists, deleted secrets past their retention, events
+    /// about secrets that expire, and rotations of keys that are not finished.
     /// Safe to run on every replica, at any time.
     ///
     /// # Errors

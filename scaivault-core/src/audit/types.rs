@@ -77,6 +77,10 @@ actions! {
     AuditQuery = "audit_query",
     /// The numbers of the running vault were read.
     MetricsRead = "metrics_read",
+    /// Keys were looked at or checked.
+    KeyRead = "key_read",
+    /// A key was rotated, something was wrapped anew, or a key that nothing needs was destroyed.
+    KeyRotate = "key_rotate",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.

@@ -4,11 +4,34 @@
 //! A row's own data key seals the value; it is stored beside it, wrapped by the tenant key. Ciphertext and
 //! wraps are bound to the [`Slot`] that they are in, so that one moved elsewhere does not open. The newest
 //! key seals, every key opens: rotating a key never rewrites a ciphertext.
+//!
+//! The life of a key ([`rewrap`]): the newest of its owner *seals*; one that a newer has replaced is
+//! *retired*, still opens, and what is under it is wrapped anew; when nothing has needed it for
+//! [`Keyring::grace`], it is *destroyed*. References in the database keep a key that anything is under,
+//! whatever the clocks of the replicas say.
 
-pub(crate) mod keyring;
+mod keyring;
+mod locked;
+mod ops;
+pub(crate) mod rewrap;
 mod seal;
+pub(crate) mod store;
+mod types;
+mod verify;
+mod wear;
 
 pub(crate) use self::{
     keyring::{Keyring, TenantKeys, holds_keys},
     seal::{Sealed, Slot},
+    store::is_reference as refers_to_nothing,
 };
+pub use self::{
+    ops::Keys,
+    types::{
+        Broken, Checked, KeyReport, KeyStatus, OldKey, PartnerKeyStatus, Progress, RootKeyStatus,
+        RootRotation, Rotation, RowCounts, TenantKeyStatus, Verify,
+    },
+};
+
+#[cfg(test)]
+mod tests;

@@ -95,12 +95,12 @@ impl Aead {
         Some(Secret::new(std::mem::take(&mut *buffer)))
     }
 
-    /// A key for another purpose, by HKDF-SHA-256.
-    pub(super) fn derive(&self, purpose: &str) -> Result<Self> {
+    /// A key for another purpose, by HKDF-SHA-256. Salts of one purpose are of one length.
+    pub(super) fn derive(&self, purpose: &str, salt: &[u8]) -> Result<Self> {
         let mut okm = Zeroizing::new([0; SecretKey::LEN]);
         let prk =
             hkdf::Salt::new(hkdf::HKDF_SHA256, b"scaivault/envelope/derive/1").extract(self.key.expose());
-        prk.expand(&[purpose.as_bytes()], &AES_256_GCM)
+        prk.expand(&[salt, purpose.as_bytes()], &AES_256_GCM)
             .and_then(|okm_from| okm_from.fill(&mut okm[..]))
             .map_err(|_| Error::internal("key derivation failed"))?;
         Self::new(SecretKey::from_slice(&*okm).ok_or_else(|| Error::internal("key derivation failed"))?)
@@ -130,13 +130,33 @@ pub(super) fn seal(
 
 /// Opens what [`seal`] made in the same slot.
 pub(super) fn open(slot: &Slot<'_>, tenant_key: &Aead, sealed: &Sealed) -> Result<Secret> {
-    let data_key = tenant_key
-        .open(&wrap_aad(slot, &sealed.key_id), &sealed.wrapped_key)
-        .and_then(|key| SecretKey::from_slice(key.expose()))
+    let data_key = open_wrap(slot, (&sealed.key_id, tenant_key), &sealed.wrapped_key)
         .ok_or_else(|| broken(slot, "data key"))?;
     Aead::new(data_key)?
         .open(&slot.aad("value"), &sealed.ciphertext)
         .ok_or_else(|| broken(slot, "ciphertext"))
+}
+
+/// The wrap of the same data key under another tenant key; the ciphertext stays as it is.
+pub(super) fn rewrap(
+    slot: &Slot<'_>,
+    (old_id, old): (&str, &Aead),
+    (new_id, new): (&str, &Aead),
+    wrapped_key: &[u8],
+    random: &dyn Random,
+) -> Result<Vec<u8>> {
+    let data_key = open_wrap(slot, (old_id, old), wrapped_key).ok_or_else(|| broken(slot, "data key"))?;
+    new.seal(&wrap_aad(slot, new_id), data_key.expose(), random)
+}
+
+/// The data key of a slot, if this is a wrap of it.
+pub(super) fn open_wrap(
+    slot: &Slot<'_>,
+    (key_id, tenant_key): (&str, &Aead),
+    wrapped_key: &[u8],
+) -> Option<SecretKey> {
+    let key = tenant_key.open(&wrap_aad(slot, key_id), wrapped_key)?;
+    SecretKey::from_slice(key.expose())
 }
 
 /// The wrap is bound to the key that made it as well; the ciphertext is not, so that re-wrapping leaves it.
@@ -227,11 +247,12 @@ mod tests {
     }
 
     #[test]
-    fn derived_keys_differ_by_purpose() {
+    fn derived_keys_differ_by_purpose_and_salt() {
         let key = aead(1);
-        let sealed = key.derive("cursor").unwrap().seal(b"", b"x", &SystemRandom).unwrap();
-        assert!(key.derive("cursor").unwrap().open(b"", &sealed).is_some());
-        assert!(key.derive("other").unwrap().open(b"", &sealed).is_none());
+        let sealed = key.derive("cursor", b"1").unwrap().seal(b"", b"x", &SystemRandom).unwrap();
+        assert!(key.derive("cursor", b"1").unwrap().open(b"", &sealed).is_some());
+        assert!(key.derive("cursor", b"2").unwrap().open(b"", &sealed).is_none());
+        assert!(key.derive("other", b"1").unwrap().open(b"", &sealed).is_none());
         assert!(key.open(b"", &sealed).is_none());
     }
 }

@@ -7,7 +7,7 @@ mod purge;
 
 use std::time::Duration;
 
-use crate::{Result, Vault, pki};
+use crate::{Result, Vault, envelope, pki};
 
 /// How often it is looked at whether something is due.
 const EVERY: Duration = Duration::from_secs(30);
@@ -17,7 +17,8 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
     let expiry = expiry::run_due(vault).await;
-    lists.and(purge).and(expiry)
+    let keys = envelope::rewrap::run_due(vault).await;
+    lists.and(purge).and(expiry).and(keys)
 }
 
 /// Does what is due, again and again, until the vault is closed.

@@ -102,7 +102,17 @@ impl Door {
                 self.recorder.record(*note).await?;
                 Ok(value)
             }
-            Err(error) => Err(self.refuse(ctx, &act, error, started.elapsed()).await),
+            Err(error) => {
+                let error = match crate::envelope::refers_to_nothing(&error) {
+                    // What it referred to went away meanwhile: a key, if the clocks of replicas are far apart.
+                    true => {
+                        self.keyring.forget(ctx.tenant()).await;
+                        error.into_unavailable("Something that this refers to has just changed; try again.")
+                    }
+                    false => error,
+                };
+                Err(self.refuse(ctx, &act, error, started.elapsed()).await)
+            }
         }
     }
 
@@ -274,6 +284,16 @@ impl Door {
 
     pub(crate) async fn check_encryption(&self) -> Result<()> {
         self.keyring.health().await
+    }
+
+    /// The root key as its provider describes it.
+    pub(crate) fn root_key(&self) -> scaivault_kms::Description {
+        self.keyring.describe()
+    }
+
+    /// See [`Keyring::grace`].
+    pub(crate) fn key_grace(&self) -> Duration {
+        self.keyring.grace()
     }
 
     /// What a job needs to find work over all tenants; the work itself is done under a permit.

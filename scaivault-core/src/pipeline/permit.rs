@@ -6,7 +6,7 @@ use super::{Act, Ctx, Door, On, success};
 use crate::{
     PartnerId, Result, TenantId,
     audit::{self, Note, Touch},
-    envelope::TenantKeys,
+    envelope::{Keyring, TenantKeys},
     events::{self, Event, EventType},
     policy::{InForce, Permission},
     storage::{Query, Row, Tx},
@@ -68,9 +68,30 @@ impl<'a> Permit<'a> {
         self.ctx.tenant()
     }
 
-    /// The open keys of the tenant. Never called while a transaction is open: it may call the provider.
+    /// The open keys of the tenant, for opening and for cursors. Never called while a transaction is open: it may call the provider.
     pub(crate) async fn keys(&self) -> Result<Arc<TenantKeys>> {
         self.door.keyring.tenant(self.ctx.tenant(), &self.partner).await
+    }
+
+    /// The open keys of the tenant, for opening what is under `key_id`: also if another replica made that key
+    /// since ours were read.
+    pub(crate) async fn keys_for(&self, key_id: &str) -> Result<Arc<TenantKeys>> {
+        self.door.keyring.tenant_with(self.ctx.tenant(), &self.partner, key_id).await
+    }
+
+    /// The open keys of the tenant, for sealing; if `key_id` is given, for opening what is under that as well.
+    pub(crate) async fn keys_to_seal(&self, key_id: Option<&str>) -> Result<Arc<TenantKeys>> {
+        self.door.keyring.tenant_to_seal(self.ctx.tenant(), &self.partner, key_id).await
+    }
+
+    /// The keyring itself, for the verbs that look after it.
+    pub(crate) fn keyring(&self) -> &'a Keyring {
+        &self.door.keyring
+    }
+
+    /// The partner of the tenant.
+    pub(crate) fn partner(&self) -> &PartnerId {
+        &self.partner
     }
 
     pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
@@ -180,6 +201,10 @@ impl<'a> Write<'a> {
         self.tx.lock_rows()
     }
 
+    pub(crate) fn take_rows(&self) -> &'static str {
+        self.tx.take_rows()
+    }
+
     /// See [`Permit::note`].
     pub(crate) fn note(&mut self, name: &str, value: impl Into<Value>) {
         self.permit.note(name, value);
@@ -240,10 +265,10 @@ impl<'a> PublicPermit<'a> {
         self.door.db.fetch_all(query).await
     }
 
-    /// The keys of the tenant that owns what was asked for.
-    pub(crate) async fn keys(&self, tenant: &TenantId) -> Result<Arc<TenantKeys>> {
+    /// The keys of the tenant that owns what was asked for, among them `key_id`.
+    pub(crate) async fn keys_for(&self, tenant: &TenantId, key_id: &str) -> Result<Arc<TenantKeys>> {
         let partner = self.door.partner_of(tenant).await?;
-        self.door.keyring.tenant(tenant, &partner).await
+        self.door.keyring.tenant_with(tenant, &partner, key_id).await
     }
 
     pub(crate) fn now(&self) -> time::OffsetDateTime {

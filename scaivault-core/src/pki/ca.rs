@@ -82,7 +82,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
         Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
         None => None,
     };
-    let keys = permit.keys().await?;
+    let keys = permit.keys_to_seal(parent.as_ref().map(|parent| parent.key_id())).await?;
     let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
     let certificate_id = permit.new_id("cert_")?;
     let plan = plan(write, spec, parent.as_ref().map(|p| &p.issuer), now)?;

@@ -52,7 +52,8 @@ impl<'a> Pki<'a> {
             let (mut row, state) = find(&permit, id).await?;
             let key = match row.take_key() {
                 Some(sealed) => {
-                    let pkcs8 = permit.keys().await?.open(&key_slot(permit.tenant(), &[id]), &sealed)?;
+                    let keys = permit.keys_for(&sealed.key_id).await?;
+                    let pkcs8 = keys.open(&key_slot(permit.tenant(), &[id]), &sealed)?;
                     Some(PrivateKeyPem::from_pkcs8(&pkcs8))
                 }
                 None => None,
@@ -122,7 +123,7 @@ pub(super) async fn check_issuing(tx: &mut Write<'_>, ca_id: &str) -> Result<()>
 }
 
 /// The one place of a kept private key.
-pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
+pub(crate) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
     Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }
 }
 

@@ -98,7 +98,7 @@ impl RevokedRow {
 
 async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome<Crl>> {
     let ca = issuer(vault, &permit, ca_id).await?;
-    let keys = permit.keys().await?;
+    let keys = permit.keys_for(ca.key_id()).await?;
     let number = query(sql::CRL_NUMBER).bind(permit.tenant()).bind(ca_id);
     let (before,) = permit.fetch_optional::<(i64,)>(number).await?.ok_or_else(not_found)?;
     let now = permit.ctx().now();

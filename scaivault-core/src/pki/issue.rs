@@ -62,7 +62,10 @@ async fn issue(
     let alt_names: Vec<String> = plan.dns_names().iter().map(|name| name.as_str().to_owned()).collect();
     let ip_sans: Vec<String> = plan.ip_addresses().iter().map(ToString::to_string).collect();
 
-    let keys = permit.keys().await?;
+    let keys = match row.config.0.store_private_keys {
+        true => permit.keys_to_seal(Some(ca.key_id())).await?,
+        false => permit.keys_for(ca.key_id()).await?,
+    };
     let (id, serial) = (permit.new_id("cert_")?, new_serial(&permit)?);
     let (key, pkcs8) = generate_key(plan.key()).await?;
     let ca_key = ca.open_key(permit.tenant(), &keys)?;

@@ -1,4 +1,10 @@
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use moka::future::Cache;
@@ -22,6 +28,8 @@ pub(crate) struct CaIssuer {
     /// PEM: the CA itself first, the root last.
     pub(super) chain: Vec<String>,
     sealed_key: Sealed,
+    /// Whether the key it was sealed under was found to be gone: it was wrapped anew since it was read.
+    stale: AtomicBool,
 }
 
 /// Issuers that were read lately. A CA's certificate never changes; its sealed key may be wrapped anew,
@@ -49,8 +57,12 @@ impl Issuers {
         base_url: Option<&str>,
         load: impl Future<Output = Result<Vec<ChainRow>>> + Send,
     ) -> Result<Arc<CaIssuer>> {
+        let key = (tenant.clone(), id.to_owned());
+        if self.cache.get(&key).await.is_some_and(|known| known.stale.load(Ordering::Relaxed)) {
+            self.cache.invalidate(&key).await;
+        }
         let read = async { load.await.and_then(|rows| CaIssuer::new(id, base_url, &rows)).map(Arc::new) };
-        self.cache.try_get_with((tenant.clone(), id.to_owned()), read).await.map_err(Error::shared)
+        self.cache.try_get_with(key, read).await.map_err(Error::shared)
     }
 }
 
@@ -63,11 +75,22 @@ impl CaIssuer {
             spec: own.key_spec.parse()?,
             chain: rows.iter().map(|row| pem::encode("CERTIFICATE", &row.certificate)).collect(),
             sealed_key: own.sealed_key(),
+            stale: AtomicBool::new(false),
         })
+    }
+
+    /// Which tenant key the private key is under.
+    pub(super) fn key_id(&self) -> &str {
+        &self.sealed_key.key_id
     }
 
     /// The private key, open for as long as the value lives.
     pub(super) fn open_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<CaKey> {
+        if !keys.has(self.key_id()) {
+            self.stale.store(true, Ordering::Relaxed);
+            let message = "The key of the CA has just been wrapped anew; try again.";
+            return Err(Error::unavailable(message, Duration::from_secs(1), "its former tenant key is gone"));
+        }
         let pkcs8 = keys.open(&key_slot(tenant, &[&self.id]), &self.sealed_key)?;
         Ok(CaKey(Arc::new(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)))
     }
@@ -106,7 +129,7 @@ impl SigningKey for CaKey {
 }
 
 /// The one place of a CA's key.
-pub(super) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
+pub(crate) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<'s> {
     Slot { tenant, table: "pki_ca", row, column: "key", version: 1 }
 }
 

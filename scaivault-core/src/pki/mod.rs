@@ -14,7 +14,11 @@ mod role;
 pub(crate) mod store;
 mod types;
 
-pub(crate) use self::{crl::build_due, issuer::Issuers};
+pub(crate) use self::{
+    certificate::key_slot as certificate_key_slot,
+    crl::build_due,
+    issuer::{Issuers, key_slot as ca_key_slot},
+};
 pub use scaivault_pki::RevocationReason;
 
 pub use self::{

@@ -62,7 +62,7 @@ impl<'a> PublicPki<'a> {
             return Ok(ocsp::error_response(OcspError::MalformedRequest));
         }
         let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
-        let key = ca.open_key(&tenant, &*permit.keys(&tenant).await?)?;
+        let key = ca.open_key(&tenant, &*permit.keys_for(&tenant, ca.key_id()).await?)?;
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
         Ok(ocsp::respond(&request, &statuses, &ca.issuer, &key, now, next, now).await?)

@@ -10,6 +10,7 @@ mod path;
 pub(crate) mod store;
 mod types;
 
+pub(crate) use self::ops::slot as version_slot;
 pub use self::{
     ops::Secrets,
     path::SecretPath,

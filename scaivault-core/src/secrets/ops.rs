@@ -170,7 +170,7 @@ async fn get(
     }
     let (version, sealed) = sealed
         .ok_or_else(|| Error::new(Code::VersionNotFound, "There is no such version, or it has aged out."))?;
-    let keys = permit.keys().await?;
+    let keys = permit.keys_for(&sealed.key_id).await?;
     let data = SecretData::from_sealed(
         keys.open(&slot(permit.tenant(), &[&secret.id, path.as_str()], version), &sealed)?,
     );
@@ -189,7 +189,7 @@ async fn put(
     retention: std::time::Duration,
 ) -> Result<Outcome<Written>> {
     write.options.check(permit.ctx().now())?;
-    let keys = permit.keys().await?;
+    let keys = permit.keys_to_seal(None).await?;
     let new_id = permit.new_id("sec_")?;
     let mut tx = permit.begin().await?;
     let (row, created) = upsert(&mut tx, &new_id, path, &write, retention).await?;
@@ -486,7 +486,7 @@ async fn restore(
 
 /// The one place of a version's ciphertext. The path is part of the row's name, so that a row that is
 /// moved to another path does not open.
-fn slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 2], version: i64) -> Slot<'s> {
+pub(crate) fn slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 2], version: i64) -> Slot<'s> {
     Slot { tenant, table: "secret_version", row, column: "ciphertext", version }
 }
 

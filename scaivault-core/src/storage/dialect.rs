@@ -24,6 +24,13 @@ pub(super) const LITE_LOCK_ROWS: &str = "";
 #[cfg(feature = "postgres")]
 pub(super) const PG_LOCK_ROWS: &str = " FOR UPDATE";
 
+/// Appended to a `SELECT … v` in a transaction that goes on to change those rows if nobody else is changing
+/// them: it never waits, so it holds nobody up in a circle, and does not get in the way of foreign keys.
+pub(super) const LITE_TAKE_ROWS: &str = "";
+/// See [`LITE_TAKE_ROWS`].
+#[cfg(feature = "postgres")]
+pub(super) const PG_TAKE_ROWS: &str = " FOR NO KEY UPDATE OF v SKIP LOCKED";
+
 /// The schema in SQLite's words: its names for the types, and no collation, since it compares bytewise.
 pub(super) fn lite_schema(postgres: &str) -> String {
     let names = [

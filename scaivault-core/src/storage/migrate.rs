@@ -41,6 +41,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         sqlite: "",
     },
     Step {
+        version: 3,
+        description: "key life",
+        shared: text!("0003_key_life.sql"),
+        postgres: "",
+        sqlite: "",
+    },
+    Step {
         version: 5,
         description: "certificate partitions",
         shared: text!("0005_certificate_partitions.sql"),
@@ -103,6 +110,17 @@ impl Db {
         }
     }
 
+    /// Brings an empty database to where a former release had it.
+    #[cfg(test)]
+    pub(crate) async fn migrate_to(&self, version: i64) -> Result<()> {
+        let steps: Vec<&Step> = MIGRATIONS.iter().filter(|step| step.version <= version).collect();
+        match self {
+            Self::Lite { write, .. } => run(&migrator_of(&steps, Step::for_sqlite), write).await,
+            #[cfg(feature = "postgres")]
+            Self::Pg(pool) => run(&migrator_of(&steps, Step::for_postgres), pool).await,
+        }
+    }
+
     async fn applied(&self) -> Result<Vec<i64>> {
         let applied = match self {
             Self::Lite { write, .. } => {
@@ -137,7 +155,11 @@ impl Db {
 }
 
 fn migrator(text: fn(&Step) -> String) -> Migrator {
-    let migrations = MIGRATIONS.iter().map(|step| {
+    migrator_of(&MIGRATIONS.iter().collect::<Vec<_>>(), text)
+}
+
+fn migrator_of(steps: &[&Step], text: fn(&Step) -> String) -> Migrator {
+    let migrations = steps.iter().map(|step| {
         // The text is a constant of this build, translated by replacing the names of types.
         let sql = AssertSqlSafe(text(step)).into_sql_str();
         Migration::new(step.version, step.description.into(), MigrationType::Simple, sql, false)

@@ -261,6 +261,15 @@ impl Tx {
         }
     }
 
+    /// Where rows that are read as `v` are to be taken, leaving out those that somebody else is changing.
+    pub(crate) fn take_rows(&self) -> &'static str {
+        match self {
+            Self::Lite(_) => dialect::LITE_TAKE_ROWS,
+            #[cfg(feature = "postgres")]
+            Self::Pg(_) => dialect::PG_TAKE_ROWS,
+        }
+    }
+
     /// Makes the transaction durable.
     pub(crate) async fn commit(self) -> Result<()> {
         match self {

@@ -88,7 +88,7 @@ async fn times_keep_microseconds_and_sort() {
 fn statements() -> Vec<std::sync::Arc<str>> {
     let rooms = [
         crate::audit::recorder::sql::ALL,
-        crate::envelope::keyring::sql::ALL,
+        crate::envelope::store::sql::ALL,
         crate::events::store::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::policy::store::sql::ALL,

@@ -124,7 +124,7 @@ contract! {
         fresh.close().await;
     }
 
-    async fn a_wrong_root_key_reads_nothing_and_makes_nothing(t: Bench) {
+    async fn sec_c5_a_wrong_root_key_reads_nothing_and_makes_nothing(t: Bench) {
         t.put("a", json!({"k": "v"})).await;
         let before = (keys(&t).await, t.raw.count("secret").await, t.raw.count("secret_version").await);
         let wrong = t.builder(root_key(8)).open().await.unwrap();

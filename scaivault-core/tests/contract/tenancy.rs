@@ -2,7 +2,7 @@
 
 use scaivault_core::{
     AuditFilter, Caller, Code, PartnerId, Scope,
-    pki::{CertificateFilter, IssueWrite, RolePatch},
+    pki::{CertificateFilter, IssueWrite, RolePatch, RoleWrite},
     policy::PolicyPatch,
     secrets::ListFilter,
 };
@@ -177,6 +177,107 @@ contract! {
         assert_eq!(code(fresh.pki(&t.admin()).build_crl(&two.id).await), Code::InternalError);
         fresh.pki(&t.admin()).build_crl(&one.id).await.unwrap();
         fresh.close().await;
+    }
+
+    async fn sec_c5_a_row_cut_short_or_in_another_column_is_an_error_and_no_more(t: Bench) {
+        t.put("a", json!({"canary": 1})).await;
+        let admin = t.admin();
+        let ca = pki::root(&t.vault, &admin, "Top").await;
+        let keeps = RolePatch {
+            allowed_domains: Some(vec!["*.svc.test".to_owned()]),
+            store_private_keys: Some(true),
+            ..RolePatch::default()
+        };
+        t.vault.pki(&admin).create_role(RoleWrite::new("kept", &ca.id, keeps)).await.unwrap();
+        let wanted = IssueWrite { common_name: Some("a.svc.test".to_owned()), ..IssueWrite::default() };
+        let leaf = t.vault.pki(&admin).issue("kept", wanted).await.unwrap();
+        t.vault.pki(&admin).certificate_with_key(&leaf.id).await.unwrap();
+        let sealed = [
+            ("secret_version", "ciphertext", "wrapped_key"),
+            ("pki_certificate", "key_ciphertext", "key_wrapped_key"),
+            ("pki_ca", "key_ciphertext", "key_wrapped_key"),
+        ];
+        for (table, ciphertext, wrap) in sealed {
+            let short = |column: &str, bytes: u32| format!("{column} = substr({column}, 1, {bytes})");
+            let mut changes: Vec<String> =
+                [0, 1, 12, 13, 28, 29].into_iter().flat_map(|n| [short(ciphertext, n), short(wrap, n)]).collect();
+            changes.push(format!("{ciphertext} = {wrap}, {wrap} = {ciphertext}"));
+            let which = format!("{wrap} IS NOT NULL");
+            t.raw.execute(&format!("CREATE TABLE held AS SELECT {ciphertext}, {wrap} FROM {table} WHERE {which}")).await;
+            for change in changes {
+                t.raw.execute(&format!("UPDATE {table} SET {change} WHERE {which}")).await;
+                // One that has read nothing yet.
+                let fresh = t.replica().await;
+                let error = match table {
+                    "secret_version" => fresh.secrets(&admin).get(&path("a"), None).await.map(drop),
+                    "pki_certificate" => fresh.pki(&admin).certificate_with_key(&leaf.id).await.map(drop),
+                    _ => fresh.pki(&admin).build_crl(&ca.id).await.map(drop),
+                };
+                assert_eq!(code(error), Code::InternalError, "{table}: {change}");
+                fresh.close().await;
+                let back = |column: &str| format!("{column} = (SELECT held.{column} FROM held)");
+                t.raw.execute(&format!("UPDATE {table} SET {}, {} WHERE {which}", back(ciphertext), back(wrap))).await;
+            }
+            t.raw.execute("DROP TABLE held").await;
+        }
+        t.get("a").await.unwrap();
+        t.vault.pki(&admin).build_crl(&ca.id).await.unwrap();
+    }
+
+    async fn sec_c5_keys_above_the_rows_do_not_open_elsewhere(t: Bench) {
+        t.put("a", json!({"canary": 1})).await;
+        t.vault.secrets(&t.admin_of(OTHER)).put(&path("a"), any()).await.unwrap();
+        let far = Caller::user("user:far", tenant("tnt_far")).unwrap().with_scopes([Scope::Admin]);
+        let far = far.with_roles([scaivault_core::Role::TenantAdmin]);
+        let far = t.ctx(far.with_partner(PartnerId::parse("ptn_far").unwrap()));
+        t.vault.secrets(&far).put(&path("a"), any()).await.unwrap();
+        let of = |table: &str, owner: &str, change: &str| {
+            let column = if table == "tenant_key" { "tenant_id" } else { "partner_id" };
+            format!("UPDATE {table} SET {change} WHERE {column} = '{owner}'")
+        };
+        let wrap_of = |table: &str, column: &str, owner: &str| {
+            format!("wrapped = (SELECT o.wrapped FROM {table} o WHERE o.{column} = '{owner}')")
+        };
+        t.raw.execute("CREATE TABLE held_t AS SELECT id, wrapped, partner_key_id FROM tenant_key").await;
+        t.raw.execute("CREATE TABLE held_p AS SELECT id, wrapped FROM partner_key").await;
+        let partner = t.raw.texts(&format!("SELECT partner_id FROM tenant WHERE tenant_id = '{ACME}'")).await.remove(0);
+        let changes = [
+            of("tenant_key", ACME, &wrap_of("tenant_key", "tenant_id", OTHER)),
+            of("tenant_key", ACME, "wrapped = substr(wrapped, 1, 20)"),
+            of("tenant_key", ACME, "version = 7"),
+            of("tenant_key", ACME, "partner_key_id = (SELECT id FROM partner_key WHERE partner_id = 'ptn_far')"),
+            of("partner_key", &partner, &wrap_of("partner_key", "partner_id", "ptn_far")),
+            of("partner_key", &partner, "wrapped = substr(wrapped, 1, 20)"),
+            of("partner_key", &partner, "wrapped = substr(wrapped, 1, 0)"),
+            of("partner_key", &partner, "version = 7"),
+        ];
+        let before = t.raw.count("tenant_key").await;
+        for change in changes {
+            assert_eq!(t.raw.execute(&change).await, 1, "{change}");
+            let fresh = t.replica().await;
+            for error in [
+                fresh.secrets(&t.admin()).get(&path("a"), None).await.map(drop),
+                fresh.secrets(&t.admin()).put(&path("b"), any()).await.map(drop),
+            ] {
+                let error = refusal(error);
+                assert!(matches!(error.code(), Code::InternalError | Code::ServiceUnavailable), "{change}: {error:?}");
+                assert!(!format!("{error} {:?}", error.details()).contains("canary"));
+            }
+            fresh.secrets(&far).get(&path("a"), None).await.unwrap();
+            fresh.close().await;
+            for (table, columns) in [("held_t", &["wrapped", "partner_key_id"][..]), ("held_p", &["wrapped"])] {
+                let real = if table == "held_t" { "tenant_key" } else { "partner_key" };
+                let sets = columns.iter().map(|c| format!("{c} = (SELECT h.{c} FROM {table} h WHERE h.id = {real}.id)"));
+                let sets = sets.collect::<Vec<_>>().join(", ");
+                t.raw.execute(&format!("UPDATE {real} SET version = 1, {sets}")).await;
+            }
+        }
+        assert_eq!(t.raw.count("tenant_key").await, before, "no key was made because one did not open");
+        let fresh = t.replica().await;
+        fresh.secrets(&t.admin()).get(&path("a"), None).await.unwrap();
+        fresh.close().await;
+        t.raw.execute("DROP TABLE held_t").await;
+        t.raw.execute("DROP TABLE held_p").await;
     }
 
     async fn acting_on_another_tenant_is_refused_and_recorded_at_home(t: Bench) {

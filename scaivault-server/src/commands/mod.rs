@@ -3,6 +3,7 @@
 mod check_config;
 mod dev;
 mod dev_token;
+mod keys;
 mod migrate;
 mod serve;
 mod start;
@@ -57,6 +58,8 @@ enum Command {
         #[arg(long, requires = "data_dir")]
         database_url: Option<String>,
     },
+    /// Rotates and checks the keys between the root key and the rows, while servers go on.
+    Keys(keys::Options),
     /// Prints the version.
     Version,
     /// Checks the settings, the root key and the database, and prints what it found.
@@ -152,6 +155,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Dev { command: None, bind, data_dir, database_url } => {
             dev::dev(bind, data_dir.as_deref(), database_url.as_deref()).await
         }
+        Command::Keys(options) => keys::keys(options).await,
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),
         Command::CheckConfig => check_config::check_config().await,
     }

@@ -32,7 +32,10 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
 /// The vault that the settings describe, not opened yet.
 pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
     let key = KeyFile::open(&config.kms.key_file).map_err(Failure::settings)?;
-    Ok(Vault::builder(database(&config.database)?, Arc::new(LocalProvider::new(key)))
+    let older = config.kms.old_key_files.iter().map(|file| KeyFile::open(file));
+    let older = older.collect::<Result<Vec<_>, _>>().map_err(Failure::settings)?;
+    let provider = Arc::new(LocalProvider::with_older(key, older));
+    Ok(Vault::builder(database(&config.database)?, provider)
         .base_url(config.http.base_url.as_str())
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)

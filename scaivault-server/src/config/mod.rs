@@ -80,6 +80,8 @@ pub struct Identity {
 pub struct Kms {
     /// `KMS_LOCAL_KEY_FILE`.
     pub key_file: PathBuf,
+    /// `KMS_LOCAL_OLD_KEY_FILES`: root keys that still open and no longer wrap.
+    pub old_key_files: Vec<PathBuf>,
     /// `KEY_CACHE_TTL`: how long unwrapped keys stay in memory; zero is one KMS call a request.
     pub cache_ttl: Duration,
 }
@@ -236,9 +238,12 @@ fn kms(from: &mut Reader<'_>) -> Option<Kms> {
     if provider.is_some() && key_file.is_none() {
         from.problem("KMS_LOCAL_KEY_FILE is required with KMS_PROVIDER=local.");
     }
+    let older = from.text("KMS_LOCAL_OLD_KEY_FILES");
+    let older = from.parsed("KMS_LOCAL_OLD_KEY_FILES", older, value::list).unwrap_or_default();
+    let old_key_files = older.into_iter().map(PathBuf::from).collect();
     let cache_ttl = from.duration("KEY_CACHE_TTL", limits::KEY_CACHE_TTL);
     provider?;
-    Some(Kms { key_file: key_file?.into(), cache_ttl })
+    Some(Kms { key_file: key_file?.into(), old_key_files, cache_ttl })
 }
 
 fn log(from: &mut Reader<'_>) -> Log {

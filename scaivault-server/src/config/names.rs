@@ -16,6 +16,7 @@ pub(super) const READ: &[&str] = &[
     "JWT_AUDIENCE",
     "KMS_PROVIDER",
     "KMS_LOCAL_KEY_FILE",
+    "KMS_LOCAL_OLD_KEY_FILES",
     "KEY_CACHE_TTL",
     "MIGRATE_ON_START",
     "SOFT_DELETE_RETENTION",

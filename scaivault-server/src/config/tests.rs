@@ -52,6 +52,14 @@ fn the_defaults_are_the_documented_ones() {
 }
 
 #[test]
+fn older_root_keys_are_a_list_of_files() {
+    let config = serve(&[("KMS_LOCAL_OLD_KEY_FILES", "/k/1, /k/2")]).unwrap();
+    assert_eq!(config.kms.old_key_files, [Path::new("/k/1"), Path::new("/k/2")]);
+    assert!(serve(&[]).unwrap().kms.old_key_files.is_empty());
+    assert!(problem(&[("KMS_LOCAL_OLD_KEY_FILES", "/k/1,,/k/2")]).contains("without empty items"));
+}
+
+#[test]
 fn every_setting_can_be_set() {
     let config = serve(&[
         ("DATABASE_URL", "sqlite:/var/lib/vault.db"),

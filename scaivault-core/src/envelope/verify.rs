@@ -1,0 +1,158 @@
+use std::collections::HashMap;
+
+use scaivault_kms::KmsError;
+
+use super::{
+    keyring::open_tenant_key,
+    rewrap::Watch,
+    seal::{self, Aead},
+    store::{self, EveryPartnerKey, SealedTable, TenantKeyAndPartner, WrapRow, sql},
+    types::{Broken, KeyReport, Progress, Verify},
+};
+use crate::{
+    PartnerId, Result, TenantId, limits,
+    pipeline::{Outcome, Permit},
+    storage::query,
+};
+
+/// Opens the keys from the root down, past every cache.
+pub(super) async fn verify(
+    mut permit: Permit<'_>,
+    how: Verify,
+    watch: Watch<'_>,
+) -> Result<Outcome<KeyReport>> {
+    let mut report = KeyReport::default();
+    let partner_keys = partner_keys(&permit, &mut report).await?;
+    let mut after = String::new();
+    loop {
+        let page: Vec<(String, String)> =
+            permit.fetch_all(query(sql::TENANTS_WITH_KEYS).bind(&after)).await?;
+        let Some((last, _)) = page.last() else { break };
+        after.clone_from(last);
+        for (tenant, _) in page {
+            let tenant = TenantId::parse(tenant)?;
+            let keys = tenant_keys(&permit, &tenant, &partner_keys, &mut report).await?;
+            for table in SealedTable::ALL {
+                data_keys(&permit, (&tenant, &keys), table, how, &mut report).await?;
+                if let Some(watch) = watch {
+                    let done = report.checked.data_keys;
+                    watch(Progress { table: table.name(), done, total: done });
+                }
+            }
+        }
+    }
+    permit.note("partner_keys", report.checked.partner_keys);
+    permit.note("tenant_keys", report.checked.tenant_keys);
+    permit.note("data_keys", report.checked.data_keys);
+    permit.note("broken", report.broken_total);
+    permit.answer(report)
+}
+
+/// Open keys by their names.
+type Opened = HashMap<String, Aead>;
+
+async fn partner_keys(permit: &Permit<'_>, report: &mut KeyReport) -> Result<Opened> {
+    let mut opened = Opened::new();
+    let mut after = String::new();
+    loop {
+        let page = query(sql::EVERY_PARTNER_KEY).bind(&after).bind(100);
+        let rows: Vec<EveryPartnerKey> = permit.fetch_all(page).await?;
+        let Some(last) = rows.last() else { return Ok(opened) };
+        after.clone_from(&last.key.id);
+        for row in rows {
+            report.checked.partner_keys += 1;
+            let partner = PartnerId::parse(&*row.partner_id)?;
+            match permit.keyring().provider_unwrap(&partner, &row.key).await {
+                Ok(key) => drop(opened.insert(row.key.id, Aead::new(key)?)),
+                // Nothing is known about the key then.
+                Err(error @ (KmsError::Unavailable { .. } | KmsError::Device { .. })) => {
+                    return Err(error.into());
+                }
+                Err(error) => report.broken("partner_key", row.key.id, row.partner_id, error.to_string()),
+            }
+        }
+    }
+}
+
+async fn tenant_keys(
+    permit: &Permit<'_>,
+    tenant: &TenantId,
+    partner_keys: &Opened,
+    report: &mut KeyReport,
+) -> Result<Opened> {
+    let rows: Vec<TenantKeyAndPartner> = permit.fetch_all(store::tenant_keys(tenant)).await?;
+    let mut opened = Opened::new();
+    for (row, _) in rows.iter().map(TenantKeyAndPartner::parts) {
+        report.checked.tenant_keys += 1;
+        let above = partner_keys.get(&row.partner_key_id);
+        match above.map(|above| open_tenant_key(tenant, &row, above)) {
+            Some(Ok(key)) => drop(opened.insert(row.id, Aead::new(key)?)),
+            Some(Err(_)) => {
+                let reason = format!("does not open under partner key {}", row.partner_key_id);
+                report.broken("tenant_key", row.id, tenant.as_str(), reason);
+            }
+            None => {
+                let reason = format!("its partner key {} does not open", row.partner_key_id);
+                report.broken("tenant_key", row.id, tenant.as_str(), reason);
+            }
+        }
+    }
+    Ok(opened)
+}
+
+async fn data_keys(
+    permit: &Permit<'_>,
+    (tenant, keys): (&TenantId, &Opened),
+    table: SealedTable,
+    how: Verify,
+    report: &mut KeyReport,
+) -> Result<()> {
+    let mut check = |row: &WrapRow| {
+        report.checked.data_keys += 1;
+        let reason = match keys.get(&row.key_id) {
+            None => format!("its tenant key {} does not open", row.key_id),
+            Some(key) => {
+                let opened = table.in_slot(tenant, row, |slot| {
+                    seal::open_wrap(slot, (&row.key_id, key), &row.wrapped_key).is_some()
+                });
+                if opened {
+                    return;
+                }
+                format!("does not open under tenant key {}: it was changed or moved", row.key_id)
+            }
+        };
+        report.broken(table.name(), row.name(table), tenant.as_str(), reason);
+    };
+    if let Verify::Sample(count) = how {
+        let rows: Vec<WrapRow> = permit.fetch_all(table.some(tenant, count)).await?;
+        rows.iter().for_each(check);
+        return Ok(());
+    }
+    let mut last: Option<WrapRow> = None;
+    loop {
+        let mut rows: Vec<WrapRow> = permit.fetch_all(table.page(tenant, last.as_ref(), CHUNK)).await?;
+        rows.iter().for_each(&mut check);
+        last = rows.pop();
+        if last.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Wraps read at once.
+const CHUNK: usize = 500;
+
+impl KeyReport {
+    fn broken(
+        &mut self,
+        table: &'static str,
+        row: impl Into<String>,
+        owner: impl Into<String>,
+        reason: String,
+    ) {
+        self.broken_total += 1;
+        if self.broken.len() < limits::BROKEN_NAMED {
+            self.broken.push(Broken { table, row: row.into(), owner: owner.into(), reason });
+        }
+    }
+}

@@ -1,0 +1,324 @@
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use scaivault_core::{
+    Caller, Ctx, Database, PartnerId, TenantId, Vault,
+    keys::{KeyReport, KeyStatus, OldKey, Progress, RootKeyStatus, Rotation, Verify},
+    rfc3339,
+};
+
+use super::{Failure, dev::POOL, say, serve};
+use crate::{
+    config::{Config, Log},
+    dev::{DataDir, PARTNER},
+    logging,
+};
+
+/// What `keys` is told.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(subcommand)]
+    command: Command,
+    /// The folder of a development server, instead of the settings of `serve`.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+    /// The PostgreSQL of that development server, if it has one.
+    #[arg(long, global = true, requires = "data_dir")]
+    database_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the keys, and what is still under the old ones.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wraps every partner key under the root key that the settings name.
+    RotateRoot,
+    /// Makes a new key for a partner and wraps his tenants' keys under it.
+    RotatePartner {
+        /// The partner.
+        id: String,
+    },
+    /// Makes a new key for a tenant and wraps the data keys of its rows under it.
+    RotateTenant {
+        /// The tenant.
+        id: String,
+        /// Waits until the old key is destroyed, instead of leaving that to the server.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Opens the keys and names what does not open.
+    Verify {
+        /// Open this many data keys of each table of each tenant, instead of all.
+        #[arg(long)]
+        sample: Option<usize>,
+    },
+}
+
+/// `keys`: the life of the keys between the root key and the rows, while servers go on.
+pub(super) async fn keys(options: Options) -> Result<(), Failure> {
+    let vault = open(options.data_dir.as_deref(), options.database_url.as_deref()).await?;
+    let done = execute(&vault, options.command).await;
+    vault.close().await;
+    done
+}
+
+/// The vault of the settings or of the folder. A schema that is behind is refused: a server migrates it.
+async fn open(data_dir: Option<&Path>, database_url: Option<&str>) -> Result<Vault, Failure> {
+    let Some(data_dir) = data_dir else {
+        let config = Config::from_env()?;
+        logging::start(config.log);
+        return Ok(serve::builder(&config)?.migrate(false).open().await?);
+    };
+    logging::start(Log::from_env()?);
+    if !data_dir.join("root.key").exists() {
+        let message = format!(
+            "{} is not the folder of a development server: start `dev` on it first",
+            data_dir.display()
+        );
+        return Err(Failure::settings(message));
+    }
+    let dir = DataDir::open(Some(data_dir))?;
+    let database = match database_url {
+        Some(url) => Database::postgres(url, POOL).map_err(Failure::settings)?,
+        None => Database::sqlite(dir.database()),
+    };
+    let builder = Vault::builder(database, dir.root_key(true).map_err(Failure::general)?);
+    Ok(builder.default_partner(PartnerId::parse(PARTNER)?).migrate(false).open().await?)
+}
+
+async fn execute(vault: &Vault, command: Command) -> Result<(), Failure> {
+    let ctx = vault.ctx(Caller::system("key-rotation", TenantId::parse(OPERATOR)?)?)?;
+    let told = Told::new(io::stderr().is_terminal());
+    let watch = |progress| told.tell(progress);
+    let done = run(vault, &ctx, command, &watch, &told).await;
+    if done.is_err() {
+        told.end();
+    }
+    done
+}
+
+async fn run(
+    vault: &Vault,
+    ctx: &Ctx,
+    command: Command,
+    watch: &(dyn Fn(Progress) + Send + Sync),
+    told: &Told,
+) -> Result<(), Failure> {
+    let keys = vault.keys(ctx).watched(watch);
+    match command {
+        Command::Status { json: true } => {
+            say(&serde_json::to_string_pretty(&keys.status().await?).map_err(Failure::general)?)
+        }
+        Command::Status { json: false } => say(&table(&keys.status().await?)),
+        Command::RotateRoot => {
+            let done = keys.rotate_root().await?;
+            told.end();
+            say(&format!(
+                "root key {}: {} partner keys wrapped anew, {} were under it already",
+                root(&done.root),
+                done.rewrapped,
+                done.current
+            ))
+        }
+        Command::RotatePartner { id } => {
+            let rotation = keys.rotate_partner(&PartnerId::parse(id)?).await?;
+            told.end();
+            finish(&rotation)
+        }
+        Command::RotateTenant { id, wait } => {
+            let tenant = TenantId::parse(id)?;
+            let mut rotation = keys.rotate_tenant(&tenant).await?;
+            told.end();
+            if wait {
+                rotation = settle(vault, ctx, &tenant, rotation).await?;
+            }
+            finish(&rotation)
+        }
+        Command::Verify { sample } => {
+            let report = keys.verify(sample.map_or(Verify::All, Verify::Sample)).await?;
+            told.end();
+            verdict(&report)
+        }
+    }
+}
+
+/// Looks again until no old key is left, or one that something needs.
+async fn settle(
+    vault: &Vault,
+    ctx: &Ctx,
+    tenant: &TenantId,
+    mut rotation: Rotation,
+) -> Result<Rotation, Failure> {
+    while rotation.broken == 0 && rotation.old.iter().any(|old| !old.destroyed) {
+        note(&format!("waiting for {}", rotation.old.iter().map(fate).collect::<Vec<_>>().join(", ")));
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let again = vault.keys(ctx).settle(tenant).await?;
+        rotation.rewrapped += again.rewrapped;
+        rotation.broken = again.broken;
+        for old in &mut rotation.old {
+            // Gone between two looks: a server destroyed it.
+            let seen = again.old.iter().find(|seen| seen.id == old.id).cloned();
+            *old = seen.unwrap_or(OldKey { id: old.id.clone(), destroyed: true, destroy_after: None });
+        }
+    }
+    Ok(rotation)
+}
+
+/// The tenant whose audit trail has the acts of operators that concern no tenant of their own.
+const OPERATOR: &str = "tnt_operator";
+/// How often `--wait` looks again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Says on standard error how far an act has come: by a bar on a terminal, elsewhere by a line once in so many
+/// rows, and in the end.
+#[derive(Debug)]
+struct Told {
+    terminal: bool,
+    last: std::sync::Mutex<(&'static str, u64)>,
+}
+
+/// Rows between two lines.
+const TELL_EVERY: u64 = 5_000;
+/// Signs between the brackets of a bar.
+const BAR: u64 = 30;
+
+impl Told {
+    fn new(terminal: bool) -> Self {
+        Self { terminal, last: std::sync::Mutex::new(("", 0)) }
+    }
+
+    fn tell(&self, progress: Progress) {
+        let Ok(mut last) = self.last.lock() else { return };
+        let Progress { table, done, total } = progress;
+        let (new, complete) = (last.0 != table, done == total);
+        if self.terminal {
+            *last = (table, done);
+            // Back to the beginning of the line, and what was there is wiped out.
+            let _ = write!(io::stderr().lock(), "\r{}\x1b[K", bar(progress));
+        } else if new || complete || done >= last.1 + TELL_EVERY || done < last.1 {
+            *last = (table, done);
+            note(&format!("{table}: {done} of {total}"));
+        }
+    }
+
+    /// Leaves the line of the bar, so that what follows has one of its own.
+    fn end(&self) {
+        if self.terminal && self.last.lock().is_ok_and(|last| !last.0.is_empty()) {
+            note("");
+        }
+    }
+}
+
+fn bar(Progress { table, done, total }: Progress) -> String {
+    let filled = match total {
+        0 => BAR,
+        total => (u128::from(done.min(total)) * u128::from(BAR) / u128::from(total)) as u64,
+    };
+    let signs: String = (0..BAR).map(|at| if at < filled { '#' } else { '.' }).collect();
+    format!("{table} [{signs}] {done} of {total}")
+}
+
+fn note(line: &str) {
+    // There is nowhere to report that standard error is gone.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn finish(rotation: &Rotation) -> Result<(), Failure> {
+    let made = if rotation.made { "made" } else { "went on with" };
+    let mut lines = format!("{made} key {}: {} wrapped anew", rotation.key_id, rotation.rewrapped);
+    for old in &rotation.old {
+        lines.push_str(&format!("\nold key {}", fate(old)));
+    }
+    say(&lines)?;
+    match rotation.broken {
+        0 => Ok(()),
+        count => Err(Failure::general(format!(
+            "{count} wraps do not open and keep their old key; `keys verify` names them"
+        ))),
+    }
+}
+
+fn fate(old: &OldKey) -> String {
+    match (old.destroyed, old.destroy_after) {
+        (true, _) => format!("{}: destroyed", old.id),
+        (false, Some(at)) => format!("{}: to be destroyed after {}", old.id, rfc3339(at)),
+        (false, None) => format!("{}: still needed; the server goes on with it", old.id),
+    }
+}
+
+fn root(root: &RootKeyStatus) -> String {
+    let version = root.key_version.as_deref().map(|version| format!(" version {version}"));
+    format!("{} {}{}", root.provider, root.key_id, version.unwrap_or_default())
+}
+
+fn table(status: &KeyStatus) -> String {
+    let mut lines = format!("root key: {}\n", root(&status.root));
+    for key in &status.partner_keys {
+        let under = key.root.as_ref().map_or("a wrap that cannot be read".to_owned(), root);
+        let current = if key.root_is_current { "" } else { " (not the current one: rotate-root)" };
+        let retired = if key.retired_at.is_some() { ", retired" } else { "" };
+        lines.push_str(&format!(
+            "partner key {} of {}, version {}{retired}: under {under}{current}; {} tenant keys\n",
+            key.id, key.partner_id, key.version, key.tenant_keys
+        ));
+    }
+    for key in &status.tenant_keys {
+        lines.push_str(&format!(
+            "tenant key {} of {}, version {}: under {}",
+            key.id, key.tenant_id, key.version, key.partner_key_id
+        ));
+        if let (Some(at), Some(rows)) = (key.retired_at, key.rows) {
+            lines.push_str(&format!(
+                ", retired {}; rows: secret_version {}, pki_ca {}, pki_certificate {}",
+                rfc3339(at),
+                rows.secret_version,
+                rows.pki_ca,
+                rows.pki_certificate
+            ));
+        }
+        if let Some(at) = key.destroy_after {
+            lines.push_str(&format!("; to be destroyed after {}", rfc3339(at)));
+        }
+        lines.push('\n');
+    }
+    lines.truncate(lines.trim_end().len());
+    lines
+}
+
+fn verdict(report: &KeyReport) -> Result<(), Failure> {
+    let checked = report.checked;
+    say(&format!(
+        "opened {} partner keys, {} tenant keys, {} data keys: {} do not open",
+        checked.partner_keys, checked.tenant_keys, checked.data_keys, report.broken_total
+    ))?;
+    for broken in &report.broken {
+        say(&format!("{} {} of {}: {}", broken.table, broken.row, broken.owner, broken.reason))?;
+    }
+    match report.broken_total {
+        0 => Ok(()),
+        count => Err(Failure::general(format!("{count} keys do not open"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_full_when_all_is_done_and_never_longer() {
+        let bar = |done, total| bar(Progress { table: "t", done, total });
+        assert_eq!(bar(0, 60), format!("t [{}] 0 of 60", ".".repeat(30)));
+        assert_eq!(bar(30, 60), format!("t [{}{}] 30 of 60", "#".repeat(15), ".".repeat(15)));
+        for (done, total) in [(60, 60), (0, 0), (70, 60), (u64::MAX, u64::MAX)] {
+            assert_eq!(bar(done, total), format!("t [{}] {done} of {total}", "#".repeat(30)));
+        }
+    }
+}

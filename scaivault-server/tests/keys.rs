@@ -1,0 +1,151 @@
+//! `keys`: what it says, where, and with which code it ends.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use scaivault_core::{
+    Caller, Database, PartnerId, Role, Scope, TenantId, Vault,
+    secrets::{SecretData, SecretPath, SecretWrite},
+};
+use scaivault_kms::local::{KeyFile, LocalProvider};
+use tempfile::TempDir;
+
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// A vault of one tenant with secrets, and the settings of `serve` for it.
+struct Place {
+    dir: TempDir,
+    key: String,
+}
+
+impl Place {
+    async fn new(secrets: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("root.key");
+        KeyFile::create(&key).unwrap();
+        let place = Self { key: key.to_str().unwrap().to_owned(), dir };
+        let vault = place.vault().await;
+        let ctx = vault.ctx(caller()).unwrap();
+        for n in 0..secrets {
+            let data = SecretData::from_value(&serde_json::json!({"canary": n})).unwrap();
+            let path = SecretPath::parse(&format!("app/s{n}")).unwrap();
+            vault.secrets(&ctx).put(&path, SecretWrite::new(data)).await.unwrap();
+        }
+        vault.close().await;
+        place
+    }
+
+    async fn vault(&self) -> Vault {
+        let key = KeyFile::open(Path::new(&self.key)).unwrap();
+        let database = Database::sqlite(self.dir.path().join("vault.db"));
+        Vault::builder(database, Arc::new(LocalProvider::new(key))).open().await.unwrap()
+    }
+
+    async fn reads(&self, secrets: usize) {
+        let vault = self.vault().await;
+        let ctx = vault.ctx(caller()).unwrap();
+        for n in 0..secrets {
+            let path = SecretPath::parse(&format!("app/s{n}")).unwrap();
+            let value = vault.secrets(&ctx).get(&path, None).await.unwrap();
+            assert_eq!(value.data.decode::<serde_json::Value>().unwrap(), serde_json::json!({"canary": n}));
+        }
+        vault.close().await;
+    }
+
+    /// `keys` with these arguments, and settings besides those of the place.
+    fn keys(&self, args: &[&str], more: &[(&str, &str)]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scaivault-server"));
+        let database = format!("sqlite:{}", self.dir.path().join("vault.db").display());
+        command.arg("keys").args(args).env_clear();
+        command.env("DATABASE_URL", database).env("BASE_URL", "https://vault.example");
+        command.env("SCAIKEY_URL", "https://scaikey.example").env("KMS_PROVIDER", "local");
+        command.env("KMS_LOCAL_KEY_FILE", &self.key).envs(more.iter().copied());
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Run { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+    }
+}
+
+fn caller() -> Caller {
+    let caller = Caller::user("user:alice", TenantId::parse("tnt_acme").unwrap()).unwrap();
+    let caller = caller.with_roles([Role::TenantAdmin]).with_scopes([Scope::Admin]);
+    caller.with_partner(PartnerId::parse("ptn_acme").unwrap())
+}
+
+#[tokio::test]
+async fn every_verb_says_what_it_did_and_exits_with_0() {
+    let place = Place::new(5).await;
+    let status = place.keys(&["status"], &[]);
+    assert_eq!(status.code, 0, "{}", status.err);
+    for part in ["root key: local ", "of ptn_acme, version 1", "of tnt_acme, version 1"] {
+        assert!(status.out.contains(part), "{}", status.out);
+    }
+    let json = place.keys(&["status", "--json"], &[]);
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json["tenant_keys"][0]["tenant_id"], "tnt_acme");
+
+    let tenant = place.keys(&["rotate-tenant", "tnt_acme"], &[]);
+    assert_eq!(tenant.code, 0, "{}", tenant.err);
+    assert!(
+        tenant.out.contains("5 wrapped anew") && tenant.out.contains("to be destroyed after"),
+        "{}",
+        tenant.out
+    );
+    assert!(tenant.err.contains("secret_version: 5 of 5"), "{}", tenant.err);
+    assert!(!tenant.err.contains(['\r', '\x1b']), "no bar where there is no terminal: {:?}", tenant.err);
+    let partner = place.keys(&["rotate-partner", "ptn_acme"], &[]);
+    assert_eq!(partner.code, 0, "{}", partner.err);
+    assert!(partner.out.contains("2 wrapped anew") && partner.out.contains(": destroyed"), "{}", partner.out);
+    let verify = place.keys(&["verify"], &[]);
+    assert_eq!((verify.code, verify.out.contains("5 data keys: 0 do not open")), (0, true), "{}", verify.out);
+    assert!(place.keys(&["verify", "--sample", "2"], &[]).out.contains("2 data keys"));
+    place.reads(5).await;
+}
+
+#[tokio::test]
+async fn a_root_key_is_replaced_and_the_old_one_can_go() {
+    let mut place = Place::new(2).await;
+    let new = place.dir.path().join("new.key").to_str().unwrap().to_owned();
+    KeyFile::create(Path::new(&new)).unwrap();
+    let old = std::mem::replace(&mut place.key, new);
+    // Without the old one nothing opens, and nothing is changed.
+    let lost = place.keys(&["rotate-root"], &[]);
+    assert_eq!((lost.code, lost.out.as_str()), (1, ""), "{}", lost.err);
+    assert_eq!(place.keys(&["verify"], &[]).code, 1);
+    let done = place.keys(&["rotate-root"], &[("KMS_LOCAL_OLD_KEY_FILES", &old)]);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.out.contains("1 partner keys wrapped anew, 0 were"), "{}", done.out);
+    std::fs::remove_file(old).unwrap();
+    assert_eq!(place.keys(&["verify"], &[]).code, 0);
+    place.reads(2).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_and_exits_with_a_code() {
+    let place = Place::new(1).await;
+    for (args, code) in [
+        (&["rotate-tenant", "tnt_nobody"][..], 1),
+        (&["rotate-partner", "ptn_nobody"], 1),
+        (&["rotate-tenant", "not a tenant"], 1),
+        (&["rotate-tenant"], 2),
+        (&["rotate-everything"], 2),
+        (&["verify", "--sample", "few"], 2),
+        (&["status", "--data-dir", "nowhere"], 2),
+    ] {
+        let run = place.keys(args, &[]);
+        assert_eq!((run.code, run.out.as_str()), (code, ""), "{args:?}: {}", run.err);
+        assert!(!run.err.is_empty() && !run.err.contains("canary"), "{args:?}");
+    }
+    assert_eq!(place.keys(&["status"], &[("KMS_LOCAL_KEY_FILE", "nowhere")]).code, 2);
+    let none = place.dir.path().join("none.db");
+    let schema = place.keys(&["status"], &[("DATABASE_URL", &format!("sqlite:{}", none.display()))]);
+    assert_ne!(schema.code, 0, "a schema that is behind is not migrated by looking at keys");
+}
