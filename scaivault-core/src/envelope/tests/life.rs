@@ -242,7 +242,7 @@ over_both! {
                 let ctx = operator(&a);
                 let watch = |_: Progress| {
                     let _ = tell.send(());
-                    let _ = wait.lock().unwrap().recv();
+                    let _ = tokio::task::block_in_place(|| wait.lock().unwrap().recv());
                 };
                 a.keys(&ctx).watched(&watch).settle(&acme).await.unwrap()
             }
