@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use scaivault_kms::KeyProvider;
 use tokio::{sync::watch, task::JoinHandle};
@@ -32,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
+    /// Wraps under retired tenant keys, as the background work last found them.
+    pub(crate) rewrap_remaining: AtomicU64,
     /// Becomes `true` when the vault is closed.
     pub(crate) closed: watch::Sender<bool>,
     db: Db,
@@ -54,7 +63,7 @@ pub struct Statistics {
     pub connections_free: usize,
     /// Audit records that wait to be written.
     pub audit_waiting: usize,
-    /// Wrapped keys that a running rotation has yet to put under its new key.
+    /// Data keys under retired tenant keys, as the background work of this process last found them.
     pub rewrap_remaining: u64,
     /// Calls of the provider of the root key, since the vault was opened.
     pub provider_calls: u64,
@@ -151,7 +160,8 @@ impl Vault {
     /// [`Code::InsufficientScope`].
     pub async fn statistics(&self, ctx: &Ctx) -> Result<Statistics> {
         let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
-        let numbers = self.inner.door.statistics();
+        let rewrap_remaining = self.inner.rewrap_remaining.load(Ordering::Relaxed);
+        let numbers = Statistics { rewrap_remaining, ..self.inner.door.statistics() };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
@@ -340,6 +350,7 @@ impl VaultBuilder {
             random,
             settings: self.settings,
             issuers: Issuers::new(),
+            rewrap_remaining: AtomicU64::new(0),
             closed: watch::Sender::new(false),
             db,
         });

@@ -79,7 +79,7 @@ impl Default for Metrics {
         );
         registry.register(
             "key_rewrap_remaining",
-            "Wrapped keys that a rotation in this process has yet to put under the new key",
+            "Data keys under retired tenant keys, as the background work last found them",
             vault.rewrap_remaining.clone(),
         );
         registry.register("kms_calls", "Calls of the provider of the root key", vault.kms_calls.clone());

@@ -1,6 +1,9 @@
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,6 +30,7 @@ pub(crate) struct Keyring {
     provider: Arc<dyn KeyProvider>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    provider_calls: AtomicU64,
     ttl: Duration,
     memory: KeyMemory,
     /// What this process may still seal, by tenant key; not secret, and outlives the keys.
@@ -157,7 +161,8 @@ impl Keyring {
             tenants: Cache::builder().max_capacity(CACHED_TENANTS).expire_after(Ends).build(),
         });
         let stocks = Cache::new(2 * CACHED_TENANTS);
-        Self { db, provider, clock, random, ttl, memory: KeyMemory::new(), stocks, cache }
+        let memory = KeyMemory::new();
+        Self { db, provider, provider_calls: AtomicU64::new(0), clock, random, ttl, memory, stocks, cache }
     }
 
     /// The open keys of a tenant, made on first use. The tenant's row must exist.
@@ -242,7 +247,7 @@ impl Keyring {
 
     /// Asks the provider for a round trip.
     pub(crate) async fn health(&self) -> Result<()> {
-        self.provider.health().await?;
+        self.provider().health().await?;
         Ok(())
     }
 
@@ -258,6 +263,17 @@ impl Keyring {
         if let Some(Caches { tenants, .. }) = &self.cache {
             tenants.invalidate(tenant).await;
         }
+    }
+
+    /// The provider, for one call of it.
+    fn provider(&self) -> &dyn KeyProvider {
+        self.provider_calls.fetch_add(1, Ordering::Relaxed);
+        self.provider.as_ref()
+    }
+
+    /// How often the provider was called.
+    pub(crate) fn provider_calls(&self) -> u64 {
+        self.provider_calls.load(Ordering::Relaxed)
     }
 
     /// The root key that wraps now.
@@ -309,7 +325,7 @@ impl Keyring {
     pub(super) async fn new_partner_key(&self, partner: &PartnerId, version: i64) -> Result<PartnerKeyRow> {
         let id = id::new("pk_", self.clock.now(), self.random.as_ref())?;
         let context = partner_context(partner, &id, version);
-        let wrapped = self.provider.wrap(&SecretKey::generate()?, &context).await?.to_bytes();
+        let wrapped = self.provider().wrap(&SecretKey::generate()?, &context).await?.to_bytes();
         Ok(PartnerKeyRow { id, version, wrapped })
     }
 
@@ -392,7 +408,7 @@ impl Keyring {
         row: &PartnerKeyRow,
     ) -> Result<SecretKey, scaivault_kms::KmsError> {
         let context = partner_context(partner, &row.id, row.version);
-        self.provider.unwrap(&WrappedKey::from_bytes(&row.wrapped)?, &context).await
+        self.provider().unwrap(&WrappedKey::from_bytes(&row.wrapped)?, &context).await
     }
 
     /// The same partner key under the root key of today, proven to open.
@@ -403,7 +419,7 @@ impl Keyring {
     ) -> Result<PartnerKeyRow> {
         let key = self.provider_unwrap(partner, row).await?;
         let context = partner_context(partner, &row.id, row.version);
-        let wrapped = self.provider.wrap(&key, &context).await?.to_bytes();
+        let wrapped = self.provider().wrap(&key, &context).await?.to_bytes();
         let anew = PartnerKeyRow { id: row.id.clone(), version: row.version, wrapped };
         if !self.provider_unwrap(partner, &anew).await?.ct_eq(&key) {
             return Err(Error::internal("the provider does not open what it wrapped"));

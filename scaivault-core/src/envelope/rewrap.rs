@@ -9,7 +9,7 @@
 //! replica that has not yet read the new key. That is why an old key lives for [`Keyring::grace`] after it was
 //! last found in use, and why its end is a `DELETE` that the references of the rows can refuse.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -45,6 +45,8 @@ pub(super) struct Settled {
     pub(super) key: OldKey,
     pub(super) rewrapped: u64,
     pub(super) broken: u64,
+    /// Wraps that are under it still.
+    left: u64,
 }
 
 /// What one batch came to.
@@ -60,6 +62,7 @@ struct Batch<R> {
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let inner = vault.inner();
     let mut result = replace_worn(inner).await;
+    let mut left = 0;
     let mut after = String::new();
     loop {
         let due = query(sql::RETIRED_TENANT_KEYS).bind(&after).bind("");
@@ -69,9 +72,10 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
         for old in &page {
             let ctx = keeper(inner, &TenantId::parse(&*old.tenant_id)?, None)?;
             let settled = settle_tenant_key(inner, &ctx, old, limits::REWRAP_ROUND, None).await;
-            result = result.and(settled.map(drop));
+            result = result.and(settled.map(|settled| left += settled.left));
         }
     }
+    inner.rewrap_remaining.store(left, Ordering::Relaxed);
     after.clear();
     loop {
         let due = query(sql::RETIRED_PARTNER_KEYS).bind(&after);
@@ -156,7 +160,7 @@ pub(super) async fn settle_tenant_key(
     }
     let mut key = OldKey { id: old.id.clone(), destroyed: false, destroy_after: None };
     if left.total() > 0 {
-        return Ok(Settled { key, rewrapped, broken });
+        return Ok(Settled { key, rewrapped, broken, left: left.total().unsigned_abs() });
     }
     let now = vault.clock.now();
     let grace = vault.door.key_grace();
@@ -170,7 +174,7 @@ pub(super) async fn settle_tenant_key(
     } else {
         key.destroy_after = Some(destroy_after);
     }
-    Ok(Settled { key, rewrapped, broken })
+    Ok(Settled { key, rewrapped, broken, left: 0 })
 }
 
 /// What is under a retired key, over all tables.
@@ -310,7 +314,7 @@ pub(super) async fn settle_partner_key(
     }
     let destroyed = broken == 0 && destroy_partner_key(vault, ctx, &old.key.id).await?;
     let key = OldKey { id: old.key.id.clone(), destroyed, destroy_after: None };
-    Ok(Settled { key, rewrapped, broken })
+    Ok(Settled { key, rewrapped, broken, left: 0 })
 }
 
 async fn rewrap_tenant_keys<'a>(

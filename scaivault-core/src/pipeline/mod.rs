@@ -123,7 +123,8 @@ impl Door {
             connections,
             connections_free,
             audit_waiting: self.recorder.waiting(),
-            ..Statistics::default()
+            rewrap_remaining: 0,
+            provider_calls: self.keyring.provider_calls(),
         }
     }
 

@@ -19,6 +19,7 @@ async fn numbers_are_for_admins_and_name_no_path() {
         r#"scaivault_active_requests{path_category="metrics"} 1"#,
         "scaivault_audit_queue_depth 0",
         "scaivault_key_rewrap_remaining 0",
+        "scaivault_kms_calls_total 2",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
