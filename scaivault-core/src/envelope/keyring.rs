@@ -6,7 +6,7 @@ use scaivault_kms::{Context, KeyProvider, Secret, SecretKey, WrappedKey};
 use super::seal::{self, Aead, Sealed, Slot};
 use crate::{
     Clock, Error, PartnerId, Random, Result, TenantId, id,
-    storage::{Db, Query, query},
+    storage::{As, Db, Query, query},
 };
 
 /// Finds, makes and keeps the keys between the root key and the rows.
@@ -105,10 +105,11 @@ impl Keyring {
     }
 
     async fn load(&self, tenant: &TenantId, partner: &PartnerId) -> Result<TenantKeys> {
-        let mut rows: Vec<TenantKeyRow> = self.db.fetch_all(select_tenant_keys(tenant)).await?;
+        let mut rows: Vec<TenantKeyRow> =
+            self.db.on(As::Tenant(tenant)).fetch_all(select_tenant_keys(tenant)).await?;
         if rows.is_empty() {
             self.create_tenant_key(tenant, partner).await?;
-            rows = self.db.fetch_all(select_tenant_keys(tenant)).await?;
+            rows = self.db.on(As::Tenant(tenant)).fetch_all(select_tenant_keys(tenant)).await?;
         }
         let mut partners: HashMap<String, Aead> = HashMap::new();
         let mut keys = HashMap::new();
@@ -137,7 +138,7 @@ impl Keyring {
 
     /// Makes the first key of a tenant. Of two replicas that do so at once, one wins and both read its key.
     async fn create_tenant_key(&self, tenant: &TenantId, partner: &PartnerId) -> Result<()> {
-        let partner_key = self.newest_partner_key(partner).await?;
+        let partner_key = self.newest_partner_key(tenant, partner).await?;
         let context = partner_context(partner, &partner_key.id, partner_key.version);
         let opened =
             Aead::new(self.provider.unwrap(&WrappedKey::from_bytes(&partner_key.wrapped)?, &context).await?)?;
@@ -155,13 +156,14 @@ impl Keyring {
             .bind(&partner_key.id)
             .bind(&wrapped)
             .bind(now);
-        self.db.execute(insert).await?;
+        self.db.on(As::Tenant(tenant)).execute(insert).await?;
         Ok(())
     }
 
-    async fn newest_partner_key(&self, partner: &PartnerId) -> Result<PartnerKeyRow> {
+    async fn newest_partner_key(&self, tenant: &TenantId, partner: &PartnerId) -> Result<PartnerKeyRow> {
+        let db = self.db.on(As::Tenant(tenant));
         let select = || query(sql::NEWEST_PARTNER_KEY).bind(partner);
-        if let Some(row) = self.db.fetch_optional(select()).await? {
+        if let Some(row) = db.fetch_optional(select()).await? {
             return Ok(row);
         }
         let now = self.clock.now();
@@ -169,14 +171,18 @@ impl Keyring {
         let wrapped =
             self.provider.wrap(&SecretKey::generate()?, &partner_context(partner, &id, 1)).await?.to_bytes();
         let insert = query(sql::INSERT_PARTNER_KEY).bind(&id).bind(partner).bind(1).bind(&wrapped).bind(now);
-        self.db.execute(insert).await?;
-        self.db.fetch_optional(select()).await?.ok_or_else(|| Error::internal("a partner key vanished"))
+        db.execute(insert).await?;
+        db.fetch_optional(select()).await?.ok_or_else(|| Error::internal("a partner key vanished"))
     }
 }
 
 /// Whether any partner key was ever wrapped for this database.
 pub(crate) async fn holds_keys(db: &Db) -> Result<bool> {
-    Ok(db.fetch_optional::<(i64,)>(query(sql::COUNT_PARTNER_KEYS)).await?.is_some_and(|(n,)| n > 0))
+    Ok(db
+        .on(As::Keys)
+        .fetch_optional::<(i64,)>(query(sql::COUNT_PARTNER_KEYS))
+        .await?
+        .is_some_and(|(n,)| n > 0))
 }
 
 /// Tenants whose keys are kept open at once.

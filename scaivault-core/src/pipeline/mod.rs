@@ -31,7 +31,7 @@ use crate::{
     id,
     identity::{IdentityType, Role, Scope},
     policy::{Decision, PolicyCache},
-    storage::Db,
+    storage::{self, As, Db},
     tenancy::Tenants,
 };
 
@@ -242,9 +242,8 @@ impl Door {
     /// Readiness: the database answers and the root key works.
     pub(crate) async fn check_database(&self) -> Result<()> {
         self.db
-            .fetch_optional::<(i64,)>(crate::storage::query(
-                "SELECT count(*) FROM tenant WHERE tenant_id = ''",
-            ))
+            .on(As::Nobody)
+            .fetch_optional::<(i64,)>(storage::query("SELECT count(*) FROM tenant WHERE tenant_id = ''"))
             .await?;
         Ok(())
     }
@@ -254,8 +253,13 @@ impl Door {
     }
 
     /// What a job needs to find work over all tenants; the work itself is done under a permit.
-    pub(crate) fn job_db(&self) -> &Db {
-        &self.db
+    pub(crate) fn job_db(&self) -> storage::On<'_> {
+        self.db.on(As::Jobs)
+    }
+
+    /// What a job needs to take a tenant's work for itself.
+    pub(crate) fn job_db_of<'a>(&'a self, tenant: &'a TenantId) -> storage::On<'a> {
+        self.db.on(As::Tenant(tenant))
     }
 
     pub(crate) fn now(&self) -> time::OffsetDateTime {

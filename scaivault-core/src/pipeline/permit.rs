@@ -9,7 +9,7 @@ use crate::{
     envelope::TenantKeys,
     events::{self, Event, EventType},
     policy::{InForce, Permission},
-    storage::{Query, Row, Tx},
+    storage::{As, On as Access, Query, Row, Tx},
 };
 
 /// The proof that an act was authorized, and the way to everything that it needs. Neither made nor
@@ -83,11 +83,15 @@ impl<'a> Permit<'a> {
     }
 
     pub(crate) async fn fetch_optional<R: Row>(&self, query: Query<'_>) -> Result<Option<R>> {
-        self.door.db.fetch_optional(query).await
+        self.db().fetch_optional(query).await
     }
 
     pub(crate) async fn fetch_all<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
-        self.door.db.fetch_all(query).await
+        self.db().fetch_all(query).await
+    }
+
+    fn db(&self) -> Access<'_> {
+        self.door.db.on(As::Tenant(self.ctx.tenant()))
     }
 
     /// Whether the caller may do this to that path as well: for each item of a list, and for what only
@@ -124,12 +128,7 @@ impl<'a> Permit<'a> {
 
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
-        Ok(Write {
-            tx: self.door.db.begin().await?,
-            permit: self,
-            events: Vec::new(),
-            policies_changed: false,
-        })
+        Ok(Write { tx: self.db().begin().await?, permit: self, events: Vec::new(), policies_changed: false })
     }
 
     fn record(&self) -> Result<audit::Record> {
@@ -233,11 +232,12 @@ impl<'a> PublicPermit<'a> {
     }
 
     pub(crate) async fn fetch_optional<R: Row>(&self, query: Query<'_>) -> Result<Option<R>> {
-        self.door.db.fetch_optional(query).await
+        self.door.db.on(As::Public).fetch_optional(query).await
     }
 
-    pub(crate) async fn fetch_all<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
-        self.door.db.fetch_all(query).await
+    /// What belongs to the tenant that owns what was asked for.
+    pub(crate) async fn fetch_all_of<R: Row>(&self, tenant: &TenantId, query: Query<'_>) -> Result<Vec<R>> {
+        self.door.db.on(As::Tenant(tenant)).fetch_all(query).await
     }
 
     /// The keys of the tenant that owns what was asked for.

@@ -5,6 +5,8 @@ use sqlx::{
     migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
 };
 
+#[cfg(feature = "postgres")]
+use super::fence;
 use super::{Db, dialect};
 use crate::{Code, Error, Result};
 
@@ -31,8 +33,16 @@ macro_rules! text {
 }
 
 /// Every migration there is, oldest first. One that was ever released is never edited.
-pub(super) const MIGRATIONS: &[Step] =
-    &[Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" }];
+pub(super) const MIGRATIONS: &[Step] = &[
+    Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" },
+    Step {
+        version: 6,
+        description: "fence",
+        shared: "",
+        postgres: text!("0006_fence.postgres.sql"),
+        sqlite: "",
+    },
+];
 
 impl Step {
     fn for_sqlite(&self) -> String {
@@ -82,10 +92,25 @@ impl Db {
     /// [`Code::InvalidState`] if the schema is ahead of this build or was changed by hand.
     pub(crate) async fn migrate(&self) -> Result<()> {
         match self {
-            Self::Lite { write, .. } => run(&migrator(Step::for_sqlite), write).await,
+            Self::Lite { write, .. } => run(&migrator(Step::for_sqlite), &mut *write.acquire().await?).await,
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => run(&migrator(Step::for_postgres), pool).await,
+            Self::Pg(pool) => {
+                let mut connection = pool.connect_apart().await?;
+                fence::become_owner(&mut connection, TABLE).await?;
+                migrate_postgres(connection).await
+            }
         }
+    }
+
+    /// Makes the roles that are missing, and brings the schema up to date as its owner.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn create_roles(&self, verifiers: &fence::Verifiers) -> Result<()> {
+        let Self::Pg(pool) = self else {
+            return Err(Error::new(Code::InvalidRequest, "SQLite has no roles"));
+        };
+        let mut connection = pool.connect_apart().await?;
+        fence::create_roles(&mut connection, verifiers, TABLE).await?;
+        migrate_postgres(connection).await
     }
 
     async fn applied(&self) -> Result<Vec<i64>> {
@@ -105,20 +130,31 @@ impl Db {
             }
             #[cfg(feature = "postgres")]
             Self::Pg(pool) => {
-                let mut connection = pool.acquire().await?;
+                let mut connection = pool.connect_apart().await?;
                 // Not created here: the role that serves may not be the one that migrates.
                 let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
                     .bind(TABLE)
-                    .fetch_one(&mut *connection)
+                    .fetch_one(&mut connection)
                     .await?;
                 if !exists {
                     return Ok(Vec::new());
                 }
-                connection.list_applied_migrations(TABLE).await
+                let applied = connection.list_applied_migrations(TABLE).await;
+                fence::done(connection).await;
+                applied
             }
         };
         Ok(applied.map_err(refused)?.into_iter().map(|m| m.version).collect())
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn migrate_postgres(mut connection: sqlx::PgConnection) -> Result<()> {
+    run(&migrator(Step::for_postgres), &mut connection).await?;
+    // Again after each: whatever a migration made, and whatever role there is since the last one.
+    fence::raise(&mut connection).await?;
+    fence::done(connection).await;
+    Ok(())
 }
 
 fn migrator(text: fn(&Step) -> String) -> Migrator {
@@ -132,12 +168,9 @@ fn migrator(text: fn(&Step) -> String) -> Migrator {
     migrator
 }
 
-async fn run<'a, A>(migrator: &Migrator, on: A) -> Result<()>
-where
-    A: sqlx::Acquire<'a>,
-    <A::Connection as std::ops::Deref>::Target: sqlx::migrate::Migrate,
-{
-    migrator.run(on).await.map_err(refused)
+/// `Migrator::run` asks for more than the compiler can show of a future that is sent elsewhere.
+async fn run(migrator: &Migrator, on: &mut impl sqlx::migrate::Migrate) -> Result<()> {
+    migrator.run_direct(None, on, false).await.map_err(refused)
 }
 
 fn refused(error: MigrateError) -> Error {

@@ -9,8 +9,8 @@ use std::{
 };
 
 use scaivault_core::{
-    Caller, Clock, Code, Ctx, Database, Error, IdentityType, Result, Role, Scope, TenantId, Vault,
-    VaultBuilder,
+    Caller, Clock, Code, Ctx, Database, Error, IdentityType, Result, Role, RolePasswords, Scope, TenantId,
+    Vault, VaultBuilder,
     policy::{Binding, BindingWrite, Policy, PolicyDocument, PolicyWrite, RuleWrite},
     secrets::{SecretData, SecretPath, SecretWrite, Written},
 };
@@ -336,10 +336,11 @@ where
 {
     let Some(server) = server() else { return };
     let scratch = Scratch::create(server).await;
-    let url = scratch.url.clone();
+    scratch.raise_fence().await;
+    let (url, app) = (scratch.url.clone(), scratch.app_url());
     let done = tokio::spawn(async move {
         let raw = Raw::Pg(PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap());
-        let bench = Bench::new(Database::postgres(&url, 4).unwrap(), raw, None).await;
+        let bench = Bench::new(Database::postgres(&app, 4).unwrap(), raw, None).await;
         test(bench.clone()).await;
         bench.vault.close().await;
     });
@@ -349,6 +350,9 @@ where
         std::panic::resume_unwind(panicked.into_panic());
     }
 }
+
+/// For a server that wants one.
+const APP_PASSWORD: &str = "scaivault-test";
 
 /// A database that nobody else has.
 pub(crate) struct Scratch {
@@ -366,6 +370,26 @@ impl Scratch {
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
         let (front, _) = server.rsplit_once('/').unwrap();
         Self { url: format!("{front}/{name}"), server: pool, name }
+    }
+
+    /// Makes the roles, as far as they are missing, and the schema, as its owner.
+    pub(crate) async fn raise_fence(&self) {
+        let passwords = RolePasswords {
+            app: Some(APP_PASSWORD.to_owned().into()),
+            owner: Some(APP_PASSWORD.to_owned().into()),
+        };
+        let database = Database::postgres(&self.url, 1).unwrap();
+        Vault::builder(database, root_key(7)).create_roles(&passwords).await.unwrap();
+    }
+
+    /// As the role that serves.
+    pub(crate) fn app_url(&self) -> String {
+        self.url_of("scaivault_app")
+    }
+
+    pub(crate) fn url_of(&self, role: &str) -> String {
+        let (_, rest) = self.url.split_once('@').expect("the URL names a superuser");
+        format!("postgres://{role}:{APP_PASSWORD}@{rest}")
     }
 
     pub(crate) async fn drop_database(self) {

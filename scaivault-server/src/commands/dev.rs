@@ -40,6 +40,8 @@ pub(super) async fn dev(
     let vault = Vault::builder(database, dir.root_key(sealed).map_err(Failure::general)?)
         .base_url(&url)
         .default_partner(PartnerId::parse(PARTNER)?)
+        // Whatever role a developer has at hand.
+        .allow_unfenced(true)
         .open()
         .await?;
     greet(&url, &issuer, &dir, data_dir.is_some())?;

@@ -9,7 +9,7 @@ mod value;
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use read::Reader;
-use scaivault_core::limits;
+use scaivault_core::{RolePasswords, limits};
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Issuer, Level};
 
 /// Everything `serve` needs to know.
@@ -100,6 +100,8 @@ pub struct MigrateConfig {
     pub database: Database,
     /// How to log.
     pub log: Log,
+    /// `DATABASE_OWNER_PASSWORD` and `DATABASE_APP_PASSWORD`, or the files that they name: for `--create-roles`.
+    pub passwords: RolePasswords,
 }
 
 /// What is wrong with the settings: one sentence each, none with a secret in it.
@@ -167,9 +169,13 @@ impl MigrateConfig {
     ) -> Result<Self, ConfigError> {
         let mut from = Reader::new(vars, file);
         let (database, log) = (database(&mut from), log(&mut from));
+        let passwords = RolePasswords {
+            owner: from.optional_secret("DATABASE_OWNER_PASSWORD", "DATABASE_OWNER_PASSWORD_FILE"),
+            app: from.optional_secret("DATABASE_APP_PASSWORD", "DATABASE_APP_PASSWORD_FILE"),
+        };
         let problems = from.finish();
         match database {
-            Some(database) if problems.is_empty() => Ok(Self { database, log }),
+            Some(database) if problems.is_empty() => Ok(Self { database, log, passwords }),
             _ => Err(ConfigError(problems)),
         }
     }
