@@ -75,13 +75,15 @@ pub(crate) struct Bench {
     pub(crate) database: Database,
     /// Where a SQLite database lies.
     pub(crate) folder: Option<std::path::PathBuf>,
+    /// The database on PostgreSQL.
+    pub(crate) scratch: Option<Arc<Scratch>>,
 }
 
 impl Bench {
     async fn new(database: Database, raw: Raw, folder: Option<std::path::PathBuf>) -> Self {
         let clock = Arc::new(TestClock(Mutex::new(datetime!(2026-04-23 18:00 UTC))));
         let builder = settings(database.clone(), root_key(7), clock.clone());
-        Self { vault: builder.open().await.unwrap(), clock, raw, database, folder }
+        Self { vault: builder.open().await.unwrap(), clock, raw, database, folder, scratch: None }
     }
 
     /// Another vault over the same database, with the same clock and root key.
@@ -227,6 +229,10 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
+    pub(crate) async fn connect(url: &str) -> Self {
+        Self::Pg(PgPoolOptions::new().max_connections(1).connect(url).await.unwrap())
+    }
+
     /// Every row, every column as text.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let sql = AssertSqlSafe(sql.to_owned());
@@ -337,10 +343,12 @@ where
     let Some(server) = server() else { return };
     let scratch = Scratch::create(server).await;
     scratch.raise_fence().await;
-    let (url, app) = (scratch.url.clone(), scratch.app_url());
+    let scratch = Arc::new(scratch);
+    let held = Arc::clone(&scratch);
     let done = tokio::spawn(async move {
-        let raw = Raw::Pg(PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap());
-        let bench = Bench::new(Database::postgres(&app, 4).unwrap(), raw, None).await;
+        let raw = Raw::connect(&held.url).await;
+        let database = Database::postgres(&held.url_of("scaivault_app"), 4).unwrap();
+        let bench = Bench { scratch: Some(held), ..Bench::new(database, raw, None).await };
         test(bench.clone()).await;
         bench.vault.close().await;
     });
@@ -382,17 +390,17 @@ impl Scratch {
         Vault::builder(database, root_key(7)).create_roles(&passwords).await.unwrap();
     }
 
-    /// As the role that serves.
-    pub(crate) fn app_url(&self) -> String {
-        self.url_of("scaivault_app")
-    }
-
+    /// As another role: `scaivault_app` serves, `scaivault_owner` owns the schema.
     pub(crate) fn url_of(&self, role: &str) -> String {
-        let (_, rest) = self.url.split_once('@').expect("the URL names a superuser");
+        let (_, rest) = self.url.split_once('@').unwrap();
         format!("postgres://{role}:{APP_PASSWORD}@{rest}")
     }
 
-    pub(crate) async fn drop_database(self) {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) async fn drop_database(&self) {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         sqlx::query(AssertSqlSafe(drop)).execute(&self.server).await.unwrap();
     }

@@ -10,6 +10,7 @@ mod bench;
 mod access;
 mod audit;
 mod envelope;
+mod fence;
 mod lifecycle;
 mod lists;
 mod pki;
