@@ -66,6 +66,7 @@ fn greet(url: &str, issuer: &DevIssuer, dir: &DataDir, kept: bool) -> Result<(),
     let claims = Claims {
         identity: "user:admin@dev.example".to_owned(),
         tenant: TENANT.to_owned(),
+        partner: PARTNER.to_owned(),
         scopes: "admin".to_owned(),
         groups: Vec::new(),
         roles: vec!["tenant_admin".to_owned()],
