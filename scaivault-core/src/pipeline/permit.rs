@@ -90,6 +90,11 @@ impl<'a> Permit<'a> {
         self.db().fetch_all(query).await
     }
 
+    /// For lists, and nothing that must show what was just written: from a replica, if there is one.
+    pub(crate) async fn fetch_all_lagging<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
+        self.db().fetch_all_lagging(query).await
+    }
+
     fn db(&self) -> Access<'_> {
         self.door.db.on(As::Tenant(self.ctx.tenant()))
     }

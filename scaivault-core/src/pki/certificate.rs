@@ -130,7 +130,7 @@ async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<
     let before = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
     let page = store::certificates(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
-    let rows: Vec<CertificateRow> = permit.fetch_all(page).await?;
+    let rows: Vec<CertificateRow> = permit.fetch_all_lagging(page).await?;
     let page = wire::cut(rows, wanted, (&keys, "certificates", &bound), |last| last.id.clone())?;
     permit.answer(page.try_map(|row| row.into_certificate(now, false))?)
 }

@@ -94,7 +94,7 @@ impl Db {
         match self {
             Self::Lite { write, .. } => run(&migrator(Step::for_sqlite), &mut *write.acquire().await?).await,
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => {
+            Self::Pg { pool, .. } => {
                 let mut connection = pool.connect_apart().await?;
                 fence::become_owner(&mut connection, TABLE).await?;
                 migrate_postgres(connection).await
@@ -105,7 +105,7 @@ impl Db {
     /// Makes the roles that are missing, and brings the schema up to date as its owner.
     #[cfg(feature = "postgres")]
     pub(crate) async fn create_roles(&self, verifiers: &fence::Verifiers) -> Result<()> {
-        let Self::Pg(pool) = self else {
+        let Self::Pg { pool, .. } = self else {
             return Err(Error::new(Code::InvalidRequest, "SQLite has no roles"));
         };
         let mut connection = pool.connect_apart().await?;
@@ -129,7 +129,7 @@ impl Db {
                 connection.list_applied_migrations(TABLE).await
             }
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => {
+            Self::Pg { pool, .. } => {
                 let mut connection = pool.connect_apart().await?;
                 // Not created here: the role that serves may not be the one that migrates.
                 let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")

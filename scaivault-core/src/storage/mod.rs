@@ -12,6 +12,8 @@ mod migrate;
 mod pool;
 mod query;
 #[cfg(feature = "postgres")]
+mod replica;
+#[cfg(feature = "postgres")]
 mod scram;
 mod types;
 
@@ -28,13 +30,16 @@ use sqlx::{
 
 pub use self::migrate::SchemaState;
 #[cfg(feature = "postgres")]
-use self::pool::{Held, Pool, is_worth_repeating};
-#[cfg(feature = "postgres")]
 pub use self::scram::RolePasswords;
 pub(crate) use self::{
     backend::NulInText,
     query::{Query, QueryBuilder, prefix_end, query},
     types::{Arg, Ts, has_nul, json},
+};
+#[cfg(feature = "postgres")]
+use self::{
+    pool::{Held, Pool, is_worth_repeating},
+    replica::Replica,
 };
 #[cfg(feature = "postgres")]
 use crate::limits;
@@ -52,6 +57,7 @@ enum Kind {
     Postgres {
         options: Box<PgConnectOptions>,
         pool_size: u32,
+        replica: Option<Box<PgConnectOptions>>,
     },
 }
 
@@ -74,15 +80,33 @@ impl Database {
     /// [`Code::InvalidRequest`] if the URL cannot be read; the message does not repeat it.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: &str, pool_size: u32) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| Error::new(Code::InvalidRequest, "the PostgreSQL URL cannot be read"))?;
-        let milliseconds = |time: Duration| time.as_millis().to_string();
-        let options = options.application_name("scaivault").options([
-            ("statement_timeout", milliseconds(limits::STATEMENT_TIME)),
-            ("lock_timeout", milliseconds(limits::LOCK_TIME)),
-        ]);
-        Ok(Self(Kind::Postgres { options: Box::new(options), pool_size }))
+        Ok(Self(Kind::Postgres { options: postgres_options(url)?, pool_size, replica: None }))
     }
+
+    /// The same with a streaming replica, by its URL, for reads that may lag behind: lists and the audit trail.
+    /// While it does not answer, the server itself is asked.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if the URL cannot be read, or if this is not PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn with_read_replica(mut self, url: &str) -> Result<Self> {
+        match &mut self.0 {
+            Kind::Postgres { replica, .. } => *replica = Some(postgres_options(url)?),
+            _ => return Err(Error::new(Code::InvalidRequest, "only PostgreSQL has read replicas")),
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_options(url: &str) -> Result<Box<PgConnectOptions>> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| Error::new(Code::InvalidRequest, "the PostgreSQL URL cannot be read"))?;
+    let milliseconds = |time: Duration| time.as_millis().to_string();
+    Ok(Box::new(options.application_name("scaivault").options([
+        ("statement_timeout", milliseconds(limits::STATEMENT_TIME)),
+        ("lock_timeout", milliseconds(limits::LOCK_TIME)),
+    ])))
 }
 
 impl Database {
@@ -129,7 +153,10 @@ pub(crate) enum Db {
         read: SqlitePool,
     },
     #[cfg(feature = "postgres")]
-    Pg(Arc<Pool>),
+    Pg {
+        pool: Arc<Pool>,
+        replica: Option<Arc<Replica>>,
+    },
 }
 
 /// As whom the database is asked. PostgreSQL shows and takes only what is theirs; on SQLite the statements
@@ -186,8 +213,12 @@ impl Db {
                 Ok(Self::Lite { write, read })
             }
             #[cfg(feature = "postgres")]
-            Kind::Postgres { options, pool_size } => {
-                Ok(Self::Pg(Pool::open(options.as_ref().clone(), *pool_size).await?))
+            Kind::Postgres { options, pool_size, replica } => {
+                let pool = Pool::open(options.as_ref().clone(), *pool_size).await?;
+                let replica = replica.as_ref().map(|options| {
+                    Arc::new(Replica::new(options.as_ref().clone(), *pool_size, pool.findings().is_empty()))
+                });
+                Ok(Self::Pg { pool, replica })
             }
         }
     }
@@ -199,7 +230,12 @@ impl Db {
                 write.close().await;
             }
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => pool.close().await,
+            Self::Pg { pool, replica } => {
+                if let Some(replica) = replica {
+                    replica.close().await;
+                }
+                pool.close().await;
+            }
         }
     }
 
@@ -217,7 +253,7 @@ impl Db {
         match self {
             Self::Lite { .. } => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => {
+            Self::Pg { pool, .. } => {
                 let findings: Vec<String> = pool.findings().iter().map(ToString::to_string).collect();
                 if !findings.is_empty() {
                     let message = format!(
@@ -249,7 +285,7 @@ impl On<'_> {
         match self.db {
             Db::Lite { read, .. } => Ok(backend::optional(read, query).await?),
             #[cfg(feature = "postgres")]
-            Db::Pg(pool) => {
+            Db::Pg { pool, .. } => {
                 let first = pool.take(self.who).await?.optional(query.clone()).await;
                 match first {
                     Err(error) if is_worth_repeating(&error) => {
@@ -265,7 +301,7 @@ impl On<'_> {
         match self.db {
             Db::Lite { read, .. } => Ok(backend::all(read, query).await?),
             #[cfg(feature = "postgres")]
-            Db::Pg(pool) => {
+            Db::Pg { pool, .. } => {
                 let first = pool.take(self.who).await?.all(query.clone()).await;
                 match first {
                     Err(error) if is_worth_repeating(&error) => {
@@ -277,12 +313,23 @@ impl On<'_> {
         }
     }
 
+    /// The same from a replica, if there is one: for what may lag behind, never for what was just written.
+    pub(crate) async fn fetch_all_lagging<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
+        #[cfg(feature = "postgres")]
+        if let Db::Pg { replica: Some(replica), .. } = self.db
+            && let Some(rows) = replica.all(self.who, query.clone()).await
+        {
+            return Ok(rows);
+        }
+        self.fetch_all(query).await
+    }
+
     /// Starts a transaction that writes. On SQLite writers queue here, so that none fails half-way.
     pub(crate) async fn begin(&self) -> Result<Tx> {
         match self.db {
             Db::Lite { write, .. } => Ok(Tx::Lite(write.begin_with("BEGIN IMMEDIATE").await?)),
             #[cfg(feature = "postgres")]
-            Db::Pg(pool) => {
+            Db::Pg { pool, .. } => {
                 let mut held = pool.take(self.who).await?;
                 if let Err(error) = held.begin().await {
                     if !is_worth_repeating(&error) {
@@ -302,7 +349,7 @@ impl On<'_> {
         Ok(match self.db {
             Db::Lite { write, .. } => backend::execute(write, query).await?,
             #[cfg(feature = "postgres")]
-            Db::Pg(pool) => pool.take(self.who).await?.execute(query).await?,
+            Db::Pg { pool, .. } => pool.take(self.who).await?.execute(query).await?,
         })
     }
 }

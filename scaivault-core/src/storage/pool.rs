@@ -331,7 +331,7 @@ pub(super) fn is_worth_repeating(error: &sqlx::Error) -> bool {
 }
 
 /// Whether the connection is of no use any more.
-fn is_lost(error: &sqlx::Error) -> bool {
+pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => error

@@ -396,6 +396,20 @@ impl Scratch {
         format!("postgres://{role}:{APP_PASSWORD}@{rest}")
     }
 
+    /// Another database with what is in this one, which nobody may be using.
+    pub(crate) async fn copy(&self) -> Self {
+        let name = format!("{}_copy", self.name);
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        sqlx::query(AssertSqlSafe(end)).execute(&self.server).await.unwrap();
+        let create = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        sqlx::query(AssertSqlSafe(create)).execute(&self.server).await.unwrap();
+        let (front, _) = self.url.rsplit_once('/').unwrap();
+        Self { url: format!("{front}/{name}"), server: self.server.clone(), name }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

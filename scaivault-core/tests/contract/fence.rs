@@ -274,6 +274,45 @@ async fn for_development_the_owner_may_serve_and_sees_one_tenant_at_a_time() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_may_lag_behind_on_a_replica_and_nothing_else_does() {
+    on_postgres(|t| async move {
+        let scratch = t.scratch.clone().unwrap();
+        t.put("old", json!({})).await;
+        t.vault.close().await;
+        // A copy of the database is a replica that has not moved since.
+        let copy = scratch.copy().await;
+        let open = async |replica: &str| {
+            let database = Database::postgres(&scratch.url_of("scaivault_app"), 2).unwrap();
+            let database = database.with_read_replica(replica).unwrap();
+            Vault::builder(database, root_key(7)).clock(t.clock.clone()).open().await.unwrap()
+        };
+        let admin = t.admin();
+        let paths = async |vault: &Vault| {
+            let page = vault.secrets(&admin).list(ListFilter::default()).await.unwrap();
+            page.items.into_iter().map(|item| item.path).collect::<Vec<_>>()
+        };
+        let vault = open(&copy.url_of("scaivault_app")).await;
+        vault.secrets(&admin).put(&path("new"), any()).await.unwrap();
+        vault.secrets(&admin).get(&path("new"), None).await.unwrap();
+        vault.secrets(&admin).metadata(&path("new")).await.unwrap();
+        assert_eq!(paths(&vault).await, ["old"], "from the replica");
+        let other = t.admin_of(OTHER);
+        assert!(vault.secrets(&other).list(ListFilter::default()).await.unwrap().items.is_empty());
+        copy.drop_database().await;
+        assert_eq!(paths(&vault).await, ["new", "old"], "the replica is gone");
+        assert_eq!(paths(&vault).await, ["new", "old"]);
+        vault.close().await;
+        // One that is not there, and one whose role could get past the fence, are not asked.
+        for url in ["postgres://scaivault_app@127.0.0.1:1/none".to_owned(), scratch.url.clone()] {
+            let vault = open(&url).await;
+            assert_eq!(paths(&vault).await, ["new", "old"]);
+            vault.close().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_role_that_may_not_migrate_says_who_may() {
     let Some(server) = server() else { return };

@@ -38,6 +38,8 @@ pub struct Config {
 pub struct Database {
     /// `DATABASE_URL`, or the content of `DATABASE_URL_FILE`.
     pub url: DatabaseUrl,
+    /// `DATABASE_URL_READ`, or the content of `DATABASE_URL_READ_FILE`: a replica for lists.
+    pub url_read: Option<DatabaseUrl>,
     /// `DB_POOL_SIZE`: connections, 1 to 100.
     pub pool_size: u32,
 }
@@ -199,7 +201,14 @@ fn database(from: &mut Reader<'_>) -> Option<Database> {
     let url = from.secret("DATABASE_URL", "DATABASE_URL_FILE");
     let url = from.parsed("DATABASE_URL", url, DatabaseUrl::parse);
     let pool_size = from.number("DB_POOL_SIZE", 16, 1..=100);
-    Some(Database { url: url?, pool_size })
+    let url_read = from.optional_secret("DATABASE_URL_READ", "DATABASE_URL_READ_FILE");
+    let url_read = url_read
+        .and_then(|url| from.parsed("DATABASE_URL_READ", Some(url.to_string()), DatabaseUrl::parse_postgres));
+    let url = url?;
+    if url_read.is_some() && url.kind() != DatabaseKind::Postgres {
+        from.problem("DATABASE_URL_READ is set, but DATABASE_URL is not PostgreSQL: unset it.");
+    }
+    Some(Database { url, url_read, pool_size })
 }
 
 fn http(from: &mut Reader<'_>) -> Option<Http> {

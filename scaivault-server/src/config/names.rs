@@ -4,6 +4,8 @@
 pub(super) const READ: &[&str] = &[
     "DATABASE_URL",
     "DATABASE_URL_FILE",
+    "DATABASE_URL_READ",
+    "DATABASE_URL_READ_FILE",
     "DB_POOL_SIZE",
     "DATABASE_OWNER_PASSWORD",
     "DATABASE_OWNER_PASSWORD_FILE",
@@ -29,7 +31,6 @@ pub(super) const READ: &[&str] = &[
 
 /// Variables of the product that this build does not support: whoever sets one counts on what it does.
 const LATER: &[&str] = &[
-    "DATABASE_URL_READ",
     "REDIS_URL",
     "TLS_CLIENT_CA_FILE",
     "BOOTSTRAP_SUPER_ADMIN",
