@@ -76,7 +76,7 @@ load() {
 admin() { call "$TOKEN" "$@"; }
 for store in SQLite PostgreSQL; do
   url=
-  if [[ $store == PostgreSQL ]]; then url=$(postgres_database load); fi
+  if [[ $store == PostgreSQL ]]; then url=$(postgres_vault load); fi
   server_start "$store" "$url"
   admin PUT /v1/secrets/load/read '{"data": {"password": "ssssssssssssssssssssssssssssssss", "user": "app"}}'
   expect 201

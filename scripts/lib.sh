@@ -287,6 +287,15 @@ postgres_database() {
   printf '%s' "${PG_URL%/*}/$1"
 }
 
+# postgres_vault NAME: a database with the vault's schema, made by its owner; prints its URL for the role that serves,
+# which row-level security holds. Needs SERVER.
+postgres_vault() {
+  local url
+  url=$(postgres_database "$1")
+  DATABASE_URL=$url LOG_LEVEL=warn "$SERVER" migrate --create-roles >&2 || die "the roles and the schema could not be made"
+  printf '%s' "${url/scaivault@/scaivault_app@}"
+}
+
 postgres_stop() {
   [[ -f $1/data/postmaster.pid ]] || return 0
   as_postgres "$PG_BIN/pg_ctl" -D "$1/data" -s -w -t 30 -m fast stop </dev/null \

@@ -100,6 +100,8 @@ pub use identity::{
 };
 pub use name::Name;
 pub use pipeline::Ctx;
+#[cfg(feature = "postgres")]
+pub use storage::RolePasswords;
 pub use storage::{Database, SchemaState};
 pub use vault::{Statistics, Vault, VaultBuilder};
 pub use wire::{Page, rfc3339};

@@ -93,6 +93,8 @@ pub const OCSP_VALIDITY: Duration = Duration::from_secs(3600);
 pub const AUDIT_BATCH: usize = 64;
 /// Audit records that may wait for the database before callers are told to come back.
 pub const AUDIT_QUEUE: usize = 4096;
+/// Requests that may wait for a connection to PostgreSQL before callers are told to come back.
+pub const DATABASE_QUEUE: usize = 1024;
 /// The longest retention of deleted secrets: a thousand years, so that sums with times stay in range.
 pub const RETENTION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 /// How long an event waits in the outbox before it is dropped.

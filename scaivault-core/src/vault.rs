@@ -10,6 +10,8 @@ use std::{
 use scaivault_kms::KeyProvider;
 use tokio::{sync::watch, task::JoinHandle};
 
+#[cfg(feature = "postgres")]
+use crate::storage::RolePasswords;
 use crate::{
     Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
     SystemClock, SystemRandom,
@@ -77,6 +79,7 @@ pub struct VaultBuilder {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     migrate: bool,
+    allow_unfenced: bool,
     key_cache_ttl: Duration,
     tenant_admin_bypass: bool,
     default_partner: Option<PartnerId>,
@@ -93,6 +96,7 @@ impl Vault {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             migrate: true,
+            allow_unfenced: false,
             key_cache_ttl: limits::KEY_CACHE_TTL,
             tenant_admin_bypass: true,
             default_partner: None,
@@ -243,6 +247,14 @@ impl VaultBuilder {
         self
     }
 
+    /// Whether the vault also opens on PostgreSQL with a role that could get past the fence between tenants: a
+    /// superuser, the owner of the tables, or one with `BYPASSRLS`. For development; refused unless allowed.
+    #[must_use]
+    pub fn allow_unfenced(mut self, allow: bool) -> Self {
+        self.allow_unfenced = allow;
+        self
+    }
+
     /// How long unwrapped keys may stay in memory; zero makes a call to the provider for each request.
     #[must_use]
     pub fn key_cache_ttl(mut self, ttl: Duration) -> Self {
@@ -306,28 +318,32 @@ impl VaultBuilder {
         done
     }
 
+    /// Makes the roles that PostgreSQL's fence between tenants takes, as far as they are missing, and brings the
+    /// schema up to date: for a superuser, or an owner who may create roles.
+    ///
+    /// # Errors
+    /// As [`migrate_now`](Self::migrate_now); [`Code::InvalidRequest`] on SQLite, which has no roles, and for a
+    /// password that is not printable ASCII.
+    #[cfg(feature = "postgres")]
+    pub async fn create_roles(&self, passwords: &RolePasswords) -> Result<()> {
+        let verifiers = passwords.verifiers(self.random.as_ref())?;
+        let db = Db::open(&self.database).await?;
+        let done = db.create_roles(&verifiers).await;
+        db.close().await;
+        done
+    }
+
     /// Opens the vault. Needs a tokio runtime, here and for every verb.
     ///
     /// # Errors
+    /// [`Code::InvalidRequest`] if the role that connects to PostgreSQL could get past the fence between tenants;
     /// [`Code::InvalidState`] if the schema is ahead of this build, or behind and may not be migrated;
     /// [`Code::ServiceUnavailable`] if the database cannot be reached.
     pub async fn open(self) -> Result<Vault> {
         let db = Db::open(&self.database).await?;
-        match db.schema().await? {
-            SchemaState::Current => {}
-            SchemaState::Behind(_) if self.migrate => db.migrate().await?,
-            SchemaState::Behind(missing) => {
-                return Err(Error::new(
-                    Code::InvalidState,
-                    format!("the schema lacks the migrations {missing:?}"),
-                ));
-            }
-            SchemaState::Ahead(version) => {
-                let message = format!(
-                    "the schema has migration {version}, which this build does not know: use a newer build"
-                );
-                return Err(Error::new(Code::InvalidState, message));
-            }
+        if let Err(error) = self.prepare(&db).await {
+            db.close().await;
+            return Err(error);
         }
         let partner = self.default_partner.map_or_else(|| PartnerId::parse("ptn_default"), Ok)?;
         let (clock, random) = (self.clock, self.random);
@@ -355,6 +371,37 @@ impl VaultBuilder {
             db,
         });
         Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
+    }
+}
+
+impl VaultBuilder {
+    /// Brings the schema up to date if that is wanted, and refuses what may not be served.
+    async fn prepare(&self, db: &Db) -> Result<()> {
+        if !self.allow_unfenced {
+            db.check_fence(false).await?;
+        }
+        match db.schema().await? {
+            SchemaState::Current => {}
+            SchemaState::Behind(missing) if self.migrate => db.migrate().await.map_err(|error| {
+                let behind = format!("the schema lacks the migrations {missing:?}, and {}", error.message());
+                if error.code() == Code::InvalidState {
+                    Error::new(Code::InvalidState, behind)
+                } else {
+                    error
+                }
+            })?,
+            SchemaState::Behind(missing) => {
+                let message = format!("the schema lacks the migrations {missing:?}: run `migrate`");
+                return Err(Error::new(Code::InvalidState, message));
+            }
+            SchemaState::Ahead(version) => {
+                let message = format!(
+                    "the schema has migration {version}, which this build does not know: use a newer build"
+                );
+                return Err(Error::new(Code::InvalidState, message));
+            }
+        }
+        if self.allow_unfenced { Ok(()) } else { db.check_fence(true).await }
     }
 }
 

@@ -89,7 +89,7 @@ async fn page(permit: Permit<'_>, filter: &AuditFilter) -> Result<Outcome<Page<A
     let last = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
     let select = select(permit.tenant(), filter, last.as_ref(), wanted as i64 + 1)?;
-    let logs = permit.fetch_all::<Row>(select).await?.into_iter().map(AuditLog::from).collect();
+    let logs = permit.fetch_all_lagging::<Row>(select).await?.into_iter().map(AuditLog::from).collect();
     let place =
         |last: &AuditLog| Last { at: last.timestamp.unix_timestamp_nanos() / 1000, id: last.id.clone() };
     permit.answer(wire::cut(logs, wanted, (&keys, "audit", &bound), place)?)

@@ -9,7 +9,7 @@ use crate::{
     Error, Result, TenantId,
     events::{self, Event},
     limits,
-    storage::{Db, query},
+    storage::{As, Db, query},
 };
 
 /// Writes the records of reads and refusals: whatever arrives while one group is being written makes up
@@ -113,9 +113,9 @@ async fn write(db: &Db, notes: &[Note]) -> Result<()> {
         && notes.iter().all(|n| n.event.is_none())
         && let Some(insert) = inserts.pop()
     {
-        return db.execute(insert).await.map(drop);
+        return db.on(As::Recorder).execute(insert).await.map(drop);
     }
-    let mut tx = db.begin().await?;
+    let mut tx = db.on(As::Recorder).begin().await?;
     for insert in inserts {
         tx.execute(insert).await?;
     }
@@ -128,7 +128,7 @@ async fn write(db: &Db, notes: &[Note]) -> Result<()> {
 async fn touch(db: &Db, touches: Vec<Touch>) {
     for touch in touches {
         let update = query(sql::TOUCH).bind(touch.at).bind(&touch.tenant).bind(&touch.secret_id);
-        if let Err(error) = db.execute(update).await {
+        if let Err(error) = db.on(As::Tenant(&touch.tenant)).execute(update).await {
             tracing::warn!(error = %error, causes = error.causes(), "when a secret was last read could not be written");
         }
     }

@@ -17,7 +17,10 @@ use super::{
     store::{self, PartnerKeyRow, TenantKeyRow},
     wear::{Stock, used_up},
 };
-use crate::{Clock, Error, PartnerId, Random, Result, TenantId, id, limits, storage::Db};
+use crate::{
+    Clock, Error, PartnerId, Random, Result, TenantId, id, limits,
+    storage::{As, Db},
+};
 
 /// Finds, makes and keeps the keys between the root key and the rows.
 ///
@@ -307,13 +310,16 @@ impl Keyring {
         &self,
         partner: &PartnerId,
     ) -> Result<(PartnerKeyRow, Arc<PartnerKey>)> {
-        let row = match self.db.fetch_optional(store::newest_partner_key(partner)).await? {
+        let row = match self.db.on(As::Keys).fetch_optional(store::newest_partner_key(partner)).await? {
             Some(row) => row,
             None => {
                 let made = self.new_partner_key(partner, 1).await?;
                 // Of two replicas that do so at once, one wins and both read its key.
-                self.db.execute(store::insert_partner_key(partner, &made, self.clock.now())).await?;
-                let row = self.db.fetch_optional(store::newest_partner_key(partner)).await?;
+                self.db
+                    .on(As::Keys)
+                    .execute(store::insert_partner_key(partner, &made, self.clock.now()))
+                    .await?;
+                let row = self.db.on(As::Keys).fetch_optional(store::newest_partner_key(partner)).await?;
                 row.ok_or_else(|| Error::internal("a partner key vanished"))?
             }
         };
@@ -345,11 +351,11 @@ impl Keyring {
 
     async fn load(&self, tenant: &TenantId, partner: &PartnerId) -> Result<TenantKeys> {
         let mut opened: HashMap<String, Arc<PartnerKey>> = HashMap::new();
-        let mut rows = self.db.fetch_all(store::tenant_keys(tenant)).await?;
+        let mut rows = self.db.on(As::Tenant(tenant)).fetch_all(store::tenant_keys(tenant)).await?;
         if rows.is_empty() {
             let (id, key) = self.create_tenant_key(tenant, partner).await?;
             opened.insert(id, key);
-            rows = self.db.fetch_all(store::tenant_keys(tenant)).await?;
+            rows = self.db.on(As::Tenant(tenant)).fetch_all(store::tenant_keys(tenant)).await?;
         }
         // The tenant's keys are forgotten with the first of the partner keys that opened them.
         let mut until = self.until();
@@ -386,7 +392,12 @@ impl Keyring {
         loop {
             let (above, partner_key) = self.newest_partner_key(partner).await?;
             let row = self.new_tenant_key(tenant, 1, (&above.id, &partner_key))?;
-            match self.db.execute(store::insert_tenant_key(tenant, &row, self.clock.now())).await {
+            match self
+                .db
+                .on(As::Tenant(tenant))
+                .execute(store::insert_tenant_key(tenant, &row, self.clock.now()))
+                .await
+            {
                 Ok(_) => return Ok((above.id, partner_key)),
                 // The partner key was replaced and destroyed in between: there is a newer one.
                 Err(error) if store::is_reference(&error) => {}
@@ -434,7 +445,7 @@ impl Keyring {
 
 /// Whether any partner key was ever wrapped for this database.
 pub(crate) async fn holds_keys(db: &Db) -> Result<bool> {
-    Ok(db.fetch_optional::<(i64,)>(store::count_partner_keys()).await?.is_some_and(|(n,)| n > 0))
+    Ok(db.on(As::Keys).fetch_optional::<(i64,)>(store::count_partner_keys()).await?.is_some_and(|(n,)| n > 0))
 }
 
 /// Tenants whose keys are kept open at once.

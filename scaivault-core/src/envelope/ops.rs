@@ -178,6 +178,7 @@ impl<'a> Keys<'a> {
     async fn request_rotation(&self, tenant: &TenantId) -> Result<()> {
         let work = |permit: Permit<'a>| async move {
             operator(&permit)?;
+            let permit = permit.over_keys()?;
             let found: Option<(String,)> =
                 permit.fetch_optional(query(crate::tenancy::store::sql::PARTNER).bind(tenant)).await?;
             found.ok_or_else(|| Error::new(Code::NotFound, "There is no such tenant."))?;
@@ -198,6 +199,7 @@ impl<'a> Keys<'a> {
 
     async fn partner_keys(&self, after: &str, root: &str) -> Result<Vec<EveryPartnerKey>> {
         let work = |permit: Permit<'a>| async move {
+            let permit = permit.over_keys()?;
             let page = permit.fetch_all(query(sql::EVERY_PARTNER_KEY).bind(after).bind(PAGE)).await?;
             permit.answer(page)
         };
@@ -211,6 +213,7 @@ impl<'a> Keys<'a> {
             return Ok(false);
         }
         let work = |permit: Permit<'a>| async move {
+            let permit = permit.over_keys()?;
             let partner = PartnerId::parse(&*row.partner_id)?;
             let anew = permit.keyring().rewrap_partner_key(&partner, &row.key).await?;
             let mut tx = permit.begin().await?;
@@ -228,6 +231,7 @@ impl<'a> Keys<'a> {
 
     async fn retired_partner_keys(&self, partner: &PartnerId) -> Result<Vec<RetiredPartnerKey>> {
         let work = |permit: Permit<'a>| async move {
+            let permit = permit.over_keys()?;
             let mut all: Vec<RetiredPartnerKey> = Vec::new();
             loop {
                 let after = all.last().map_or("", |row| row.key.id.as_str());
@@ -246,6 +250,7 @@ impl<'a> Keys<'a> {
     async fn replace_partner_key(&self, partner: &PartnerId, how: Replace<'_>) -> Result<(String, bool)> {
         let work = |permit: Permit<'a>| async move {
             operator(&permit)?;
+            let permit = permit.over_keys()?;
             let newest: Option<PartnerKeyRow> =
                 permit.fetch_optional(store::newest_partner_key(partner)).await?;
             let newest = newest
@@ -417,6 +422,7 @@ fn operator(permit: &Permit<'_>) -> Result<()> {
 
 async fn status(permit: Permit<'_>) -> Result<Outcome<KeyStatus>> {
     operator(&permit)?;
+    let permit = permit.over_keys()?;
     let root = permit.keyring().describe();
     let mut status =
         KeyStatus { root: root.clone().into(), partner_keys: Vec::new(), tenant_keys: Vec::new() };

@@ -66,7 +66,7 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let mut after = String::new();
     loop {
         let due = query(sql::RETIRED_TENANT_KEYS).bind(&after).bind("");
-        let page: Vec<RetiredTenantKey> = inner.door.job_db().fetch_all(due).await?;
+        let page: Vec<RetiredTenantKey> = inner.door.key_db().fetch_all(due).await?;
         let Some(last) = page.last() else { break };
         after.clone_from(&last.id);
         for old in &page {
@@ -79,7 +79,7 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     after.clear();
     loop {
         let due = query(sql::RETIRED_PARTNER_KEYS).bind(&after);
-        let page: Vec<RetiredPartnerKey> = inner.door.job_db().fetch_all(due).await?;
+        let page: Vec<RetiredPartnerKey> = inner.door.key_db().fetch_all(due).await?;
         let Some(last) = page.last() else { return result };
         after.clone_from(&last.key.id);
         for old in &page {
@@ -95,7 +95,7 @@ async fn replace_worn(inner: &Inner) -> Result<()> {
     let mut after = String::new();
     loop {
         let worn = query(sql::WORN).bind(limits::WRAPS_WORN).bind(&after);
-        let page: Vec<(String,)> = inner.door.job_db().fetch_all(worn).await?;
+        let page: Vec<(String,)> = inner.door.key_db().fetch_all(worn).await?;
         let Some((last,)) = page.last() else { return result };
         after.clone_from(last);
         for (tenant,) in page {
@@ -180,7 +180,7 @@ pub(super) async fn settle_tenant_key(
 /// What is under a retired key, over all tables.
 async fn count(vault: &Inner, key_id: &str) -> Result<RowCounts> {
     let row: Option<(i64, i64, i64)> =
-        vault.door.job_db().fetch_optional(store::under_tenant_key(key_id)).await?;
+        vault.door.key_db().fetch_optional(store::under_tenant_key(key_id)).await?;
     Ok(row.map(RowCounts::from).unwrap_or_default())
 }
 
@@ -288,7 +288,7 @@ pub(super) async fn settle_partner_key(
     let mut total = None;
     for pass in 0..PASSES {
         let under = query(sql::UNDER_PARTNER_KEY).bind(&old.key.id);
-        let left: Option<(i64,)> = vault.door.job_db().fetch_optional(under).await?;
+        let left: Option<(i64,)> = vault.door.key_db().fetch_optional(under).await?;
         let left = left.map_or(0, |(left,)| left.unsigned_abs());
         let total = *total.get_or_insert(left);
         if left <= broken {
@@ -325,6 +325,7 @@ async fn rewrap_tenant_keys<'a>(
     after: &str,
 ) -> Result<Batch<String>> {
     let work = |permit: Permit<'a>| async move {
+        let permit = permit.over_keys()?;
         let keyring = permit.keyring();
         let from = keyring.partner_key(partner, &old.key).await?;
         let (new, to) = keyring.newest_partner_key(partner).await?;
@@ -359,7 +360,7 @@ async fn rewrap_tenant_keys<'a>(
 
 async fn destroy_partner_key<'a>(vault: &'a Inner, ctx: &'a Ctx, id: &str) -> Result<bool> {
     let work = |permit: Permit<'a>| async move {
-        let mut tx = permit.begin().await?;
+        let mut tx = permit.over_keys()?.begin().await?;
         let gone = tx.execute(query(sql::DESTROY_PARTNER_KEY).bind(id)).await? == 1;
         tx.note("step", "destroy");
         tx.note("destroyed", gone);

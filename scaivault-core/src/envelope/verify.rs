@@ -16,11 +16,8 @@ use crate::{
 };
 
 /// Opens the keys from the root down, past every cache.
-pub(super) async fn verify(
-    mut permit: Permit<'_>,
-    how: Verify,
-    watch: Watch<'_>,
-) -> Result<Outcome<KeyReport>> {
+pub(super) async fn verify(permit: Permit<'_>, how: Verify, watch: Watch<'_>) -> Result<Outcome<KeyReport>> {
+    let mut permit = permit.over_keys()?;
     let mut report = KeyReport::default();
     let partner_keys = partner_keys(&permit, &mut report).await?;
     let mut after = String::new();
@@ -80,7 +77,7 @@ async fn tenant_keys(
     partner_keys: &Opened,
     report: &mut KeyReport,
 ) -> Result<Opened> {
-    let rows: Vec<TenantKeyAndPartner> = permit.fetch_all(store::tenant_keys(tenant)).await?;
+    let rows: Vec<TenantKeyAndPartner> = permit.fetch_all_of(tenant, store::tenant_keys(tenant)).await?;
     let mut opened = Opened::new();
     for (row, _) in rows.iter().map(TenantKeyAndPartner::parts) {
         report.checked.tenant_keys += 1;
@@ -124,13 +121,14 @@ async fn data_keys(
         report.broken(table.name(), row.name(table), tenant.as_str(), reason);
     };
     if let Verify::Sample(count) = how {
-        let rows: Vec<WrapRow> = permit.fetch_all(table.some(tenant, count)).await?;
+        let rows: Vec<WrapRow> = permit.fetch_all_of(tenant, table.some(tenant, count)).await?;
         rows.iter().for_each(check);
         return Ok(());
     }
     let mut last: Option<WrapRow> = None;
     loop {
-        let mut rows: Vec<WrapRow> = permit.fetch_all(table.page(tenant, last.as_ref(), CHUNK)).await?;
+        let mut rows: Vec<WrapRow> =
+            permit.fetch_all_of(tenant, table.page(tenant, last.as_ref(), CHUNK)).await?;
         rows.iter().for_each(&mut check);
         last = rows.pop();
         if last.is_none() {

@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::store;
-use crate::{Code, Error, Result, limits, storage::Db};
+use crate::{
+    Code, Error, Result, limits,
+    storage::{As, Db},
+};
 
 /// What this process may still seal under one key.
 #[derive(Debug, Default)]
@@ -32,7 +35,7 @@ impl Stock {
     /// for an answer that did not come does not ask again. `false` if the key may seal no more, or is not there.
     pub(super) async fn fill(&self, db: &Db, key_id: &str) -> Result<bool> {
         self.fill_by(async || {
-            db.execute(store::reserve_wraps(key_id, limits::WRAPS_STEP, limits::WRAPS_MAX)).await
+            db.on(As::Keys).execute(store::reserve_wraps(key_id, limits::WRAPS_STEP, limits::WRAPS_MAX)).await
         })
         .await
     }

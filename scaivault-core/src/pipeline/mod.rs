@@ -31,7 +31,7 @@ use crate::{
     id,
     identity::{IdentityType, Role, Scope},
     policy::{Decision, PolicyCache},
-    storage::Db,
+    storage::{self, As, Db},
     tenancy::Tenants,
 };
 
@@ -276,9 +276,8 @@ impl Door {
     /// Readiness: the database answers and the root key works.
     pub(crate) async fn check_database(&self) -> Result<()> {
         self.db
-            .fetch_optional::<(i64,)>(crate::storage::query(
-                "SELECT count(*) FROM tenant WHERE tenant_id = ''",
-            ))
+            .on(As::Nobody)
+            .fetch_optional::<(i64,)>(storage::query("SELECT count(*) FROM tenant WHERE tenant_id = ''"))
             .await?;
         Ok(())
     }
@@ -298,8 +297,18 @@ impl Door {
     }
 
     /// What a job needs to find work over all tenants; the work itself is done under a permit.
-    pub(crate) fn job_db(&self) -> &Db {
-        &self.db
+    pub(crate) fn job_db(&self) -> storage::On<'_> {
+        self.db.on(As::Jobs)
+    }
+
+    /// The same for what is due of keys.
+    pub(crate) fn key_db(&self) -> storage::On<'_> {
+        self.db.on(As::Keys)
+    }
+
+    /// What a job needs to take a tenant's work for itself.
+    pub(crate) fn job_db_of<'a>(&'a self, tenant: &'a TenantId) -> storage::On<'a> {
+        self.db.on(As::Tenant(tenant))
     }
 
     pub(crate) fn now(&self) -> time::OffsetDateTime {

@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 
 use super::{Act, Ctx, Door, On, success};
 use crate::{
-    PartnerId, Result, TenantId,
-    audit::{self, Note, Touch},
+    Error, PartnerId, Result, TenantId,
+    audit::{self, Action, Note, Touch},
     envelope::{Keyring, TenantKeys},
     events::{self, Event, EventType},
     policy::{InForce, Permission},
-    storage::{Query, Row, Tx},
+    storage::{As, On as Access, Query, Row, Tx},
 };
 
 /// The proof that an act was authorized, and the way to everything that it needs. Neither made nor
@@ -24,6 +24,8 @@ pub(crate) struct Permit<'a> {
     resource_id: Option<String>,
     touch: Option<Touch>,
     sees: Sees,
+    /// Whether it reaches the keys of every partner and tenant instead of what is the tenant's.
+    over_keys: bool,
     started: Instant,
 }
 
@@ -57,7 +59,18 @@ impl<'a> Permit<'a> {
         sees: Sees,
         started: Instant,
     ) -> Self {
-        Self { door, ctx, act, partner, extra, resource_id: None, touch: None, sees, started }
+        Self {
+            door,
+            ctx,
+            act,
+            partner,
+            extra,
+            resource_id: None,
+            touch: None,
+            sees,
+            over_keys: false,
+            started,
+        }
     }
 
     pub(crate) fn ctx(&self) -> &'a Ctx {
@@ -104,11 +117,37 @@ impl<'a> Permit<'a> {
     }
 
     pub(crate) async fn fetch_optional<R: Row>(&self, query: Query<'_>) -> Result<Option<R>> {
-        self.door.db.fetch_optional(query).await
+        self.db().fetch_optional(query).await
     }
 
     pub(crate) async fn fetch_all<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
-        self.door.db.fetch_all(query).await
+        self.db().fetch_all(query).await
+    }
+
+    /// For lists, and nothing that must show what was just written: from a replica, if there is one.
+    pub(crate) async fn fetch_all_lagging<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
+        self.db().fetch_all_lagging(query).await
+    }
+
+    /// Reaches the keys of all partners and tenants from here on, and nothing else: for the acts on keys.
+    pub(crate) fn over_keys(mut self) -> Result<Self> {
+        if !matches!(self.act.action, Action::KeyRead | Action::KeyRotate) {
+            return Err(Error::internal("only acts on keys reach over tenants"));
+        }
+        self.over_keys = true;
+        Ok(self)
+    }
+
+    /// What is a tenant's, for a permit that reaches over tenants.
+    pub(crate) async fn fetch_all_of<R: Row>(&self, tenant: &TenantId, query: Query<'_>) -> Result<Vec<R>> {
+        if !self.over_keys {
+            return Err(Error::internal("this permit is for one tenant"));
+        }
+        self.door.db.on(As::Tenant(tenant)).fetch_all(query).await
+    }
+
+    fn db(&self) -> Access<'_> {
+        self.door.db.on(if self.over_keys { As::Keys } else { As::Tenant(self.ctx.tenant()) })
     }
 
     /// Whether the caller may do this to that path as well: for each item of a list, and for what only
@@ -145,12 +184,7 @@ impl<'a> Permit<'a> {
 
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
-        Ok(Write {
-            tx: self.door.db.begin().await?,
-            permit: self,
-            events: Vec::new(),
-            policies_changed: false,
-        })
+        Ok(Write { tx: self.db().begin().await?, permit: self, events: Vec::new(), policies_changed: false })
     }
 
     fn record(&self) -> Result<audit::Record> {
@@ -258,11 +292,12 @@ impl<'a> PublicPermit<'a> {
     }
 
     pub(crate) async fn fetch_optional<R: Row>(&self, query: Query<'_>) -> Result<Option<R>> {
-        self.door.db.fetch_optional(query).await
+        self.door.db.on(As::Public).fetch_optional(query).await
     }
 
-    pub(crate) async fn fetch_all<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
-        self.door.db.fetch_all(query).await
+    /// What belongs to the tenant that owns what was asked for.
+    pub(crate) async fn fetch_all_of<R: Row>(&self, tenant: &TenantId, query: Query<'_>) -> Result<Vec<R>> {
+        self.door.db.on(As::Tenant(tenant)).fetch_all(query).await
     }
 
     /// The keys of the tenant that owns what was asked for, among them `key_id`.

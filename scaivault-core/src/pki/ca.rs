@@ -215,7 +215,8 @@ async fn list(
     let open = |cursor: String| wire::open_cursor::<String>(&keys, "cas", &(), &cursor);
     let after = cursor.map(open).transpose()?.unwrap_or_default();
     let wanted = wire::page_size(limit);
-    let rows: Vec<CaRow> = permit.fetch_all(store::cas(permit.tenant(), &after, wanted as i64 + 1)).await?;
+    let rows: Vec<CaRow> =
+        permit.fetch_all_lagging(store::cas(permit.tenant(), &after, wanted as i64 + 1)).await?;
     let page = wire::cut(rows, wanted, (&keys, "cas", &()), |last| last.id.clone())?;
     let base_url = vault.settings.base_url.as_deref();
     permit.answer(page.try_map(|row| row.into_ca(base_url))?)

@@ -144,11 +144,11 @@ async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<
     let before = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
     let page = store::states(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
-    let states: Vec<StateRow> = permit.fetch_all(page).await?;
+    let states: Vec<StateRow> = permit.fetch_all_lagging(page).await?;
     let last = |last: &StateRow| last.certificate_id.clone();
     let page = wire::cut(states, wanted, (&keys, "certificates", &bound), last)?;
     let rows: Vec<CertificateRow> = match store::certificates(permit.tenant(), &page.items) {
-        Some(query) => permit.fetch_all(query).await?,
+        Some(query) => permit.fetch_all_lagging(query).await?,
         None => Vec::new(),
     };
     let mut rows: HashMap<String, CertificateRow> =

@@ -64,11 +64,12 @@ pub(crate) async fn build_due(vault: &Vault) -> Result<()> {
 }
 
 async fn build_claimed(vault: &Vault, tenant: &str, ca_id: &str, now: time::OffsetDateTime) -> Result<()> {
+    let owner = TenantId::parse(tenant)?;
     let claim = query(sql::CLAIM_CRL).bind(tenant).bind(ca_id).bind(now).bind(now + CLAIM);
-    if vault.inner().door.job_db().execute(claim).await? == 0 {
+    if vault.inner().door.job_db_of(&owner).execute(claim).await? == 0 {
         return Ok(());
     }
-    let ctx = vault.ctx(Caller::system("crl-builder", TenantId::parse(tenant)?)?)?;
+    let ctx = vault.ctx(Caller::system("crl-builder", owner)?)?;
     vault.pki(&ctx).build_crl(ca_id).await.map(drop)
 }
 

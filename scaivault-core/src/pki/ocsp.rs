@@ -52,7 +52,7 @@ impl<'a> PublicPki<'a> {
         let Ok(request) = OcspRequest::parse(request) else {
             return Ok(ocsp::error_response(OcspError::MalformedRequest));
         };
-        let load = permit.fetch_all::<ChainRow>(issuer::chain(&tenant, ca_id));
+        let load = permit.fetch_all_of::<ChainRow>(&tenant, issuer::chain(&tenant, ca_id));
         let base_url = self.vault.settings.base_url.as_deref();
         let ca: Arc<CaIssuer> = self.vault.issuers.get((&tenant, ca_id), base_url, load).await?;
         if request.cert_ids().iter().any(|id| !id.matches(&ca.issuer)) {
@@ -77,7 +77,7 @@ async fn statuses(
     request: &OcspRequest,
 ) -> Result<Vec<CertStatus>> {
     let serials = request.cert_ids().iter().map(|id| id.serial().as_bytes());
-    let rows: Vec<StatusRow> = permit.fetch_all(store::statuses(tenant, ca_id, serials)).await?;
+    let rows: Vec<StatusRow> = permit.fetch_all_of(tenant, store::statuses(tenant, ca_id, serials)).await?;
     let status = |id: &ocsp::CertId| match rows.iter().find(|row| row.serial == id.serial().as_bytes()) {
         Some(row) => row.status(),
         None => Ok(CertStatus::Unknown),

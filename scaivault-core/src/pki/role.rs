@@ -137,7 +137,7 @@ async fn list(permit: Permit<'_>, limit: Option<u32>, cursor: Option<String>) ->
     let after = cursor.map(open).transpose()?.unwrap_or_default();
     let wanted = wire::page_size(limit);
     let page = query(sql::ROLES).bind(permit.tenant()).bind(&after).bind(wanted as i64 + 1);
-    let rows: Vec<RoleRow> = permit.fetch_all(page).await?;
+    let rows: Vec<RoleRow> = permit.fetch_all_lagging(page).await?;
     let page = wire::cut(rows, wanted, (&keys, "roles", &()), |last| last.config.0.name.clone())?;
     permit.answer(page.try_map(|row| Ok(row.into_role()))?)
 }

@@ -6,7 +6,10 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::{CompiledPolicies, store};
-use crate::{Clock, Result, TenantId, limits, storage::Db};
+use crate::{
+    Clock, Result, TenantId, limits,
+    storage::{As, Db},
+};
 
 /// The compiled policies of each tenant, looked up by every request.
 ///
@@ -55,7 +58,12 @@ impl PolicyCache {
         }
         let checked_at = self.clock.now();
         // The epoch is read before the policies: they may be newer than it says, never older.
-        let epoch = self.db.fetch_optional::<(i64,)>(store::epoch(tenant)).await?.map_or(0, |(epoch,)| epoch);
+        let epoch = self
+            .db
+            .on(As::Tenant(tenant))
+            .fetch_optional::<(i64,)>(store::epoch(tenant))
+            .await?
+            .map_or(0, |(epoch,)| epoch);
         let known = slot.current.load_full().filter(|loaded| loaded.epoch == epoch);
         let policies = match known {
             Some(loaded) => loaded.policies.clone(),
@@ -76,8 +84,13 @@ impl PolicyCache {
     /// no rule is joined to a binding that it never stood beside.
     async fn load(&self, tenant: &TenantId, mut epoch: i64) -> Result<CompiledPolicies> {
         loop {
-            let policies = store::load(&self.db, tenant).await?;
-            let (now,) = self.db.fetch_optional::<(i64,)>(store::epoch(tenant)).await?.unwrap_or_default();
+            let policies = store::load(self.db.on(As::Tenant(tenant)), tenant).await?;
+            let (now,) = self
+                .db
+                .on(As::Tenant(tenant))
+                .fetch_optional::<(i64,)>(store::epoch(tenant))
+                .await?
+                .unwrap_or_default();
             if now == epoch {
                 return Ok(policies);
             }

@@ -150,7 +150,7 @@ async fn list(
     let after = cursor.map(open).transpose()?;
     let wanted = wire::page_size(limit);
     let page = store::page(permit.tenant(), include_inactive, after.as_deref(), wanted as i64 + 1);
-    let rows: Vec<SummaryRow> = permit.fetch_all(page).await?;
+    let rows: Vec<SummaryRow> = permit.fetch_all_lagging(page).await?;
     let page = wire::cut(rows, wanted, (&keys, "policies", &include_inactive), |last| last.id.clone())?;
     permit.answer(page.try_map(|row| Ok(PolicySummary::from(row)))?)
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, IdentityType, Result, TenantId,
-    storage::{Db, Query, QueryBuilder, Ts, query},
+    storage::{On, Query, QueryBuilder, Ts, query},
 };
 
 pub(crate) mod sql {
@@ -175,7 +175,7 @@ pub(crate) fn bump_epoch(tenant: &TenantId) -> Query<'_> {
 }
 
 /// Reads and compiles what decides for a tenant.
-pub(super) async fn load(db: &Db, tenant: &TenantId) -> Result<CompiledPolicies> {
+pub(super) async fn load(db: On<'_>, tenant: &TenantId) -> Result<CompiledPolicies> {
     let policies: Vec<PolicyRow> = db.fetch_all(query(sql::ACTIVE).bind(tenant)).await?;
     let rows: Vec<BindingRow> = db.fetch_all(query(sql::ALL_BINDINGS).bind(tenant)).await?;
     let mut bindings: HashMap<String, Vec<BindingInput>> = HashMap::new();

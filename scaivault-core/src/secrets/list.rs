@@ -74,7 +74,7 @@ async fn page(
             after: after.as_deref(),
             limit: i64::try_from(limit).unwrap_or(i64::MAX),
         };
-        let rows: Vec<(String,)> = permit.fetch_all(scan.query()).await?;
+        let rows: Vec<(String,)> = permit.fetch_all_lagging(scan.query()).await?;
         let (count, mut another) = (rows.len(), false);
         looked_at += count;
         for (path,) in rows {
@@ -103,7 +103,7 @@ async fn page(
     // Paths are short; the rows that hold metadata are read only where the caller may see them.
     let rows: Vec<SecretRow> = match paths.is_empty() {
         true => Vec::new(),
-        false => permit.fetch_all(store::secrets(permit.tenant(), &paths)).await?,
+        false => permit.fetch_all_lagging(store::secrets(permit.tenant(), &paths)).await?,
     };
     let items = rows.into_iter().map(SecretRow::into_item).collect::<Result<_>>()?;
     let cursor = match (more, after) {

@@ -5,6 +5,8 @@ use sqlx::{
     migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator},
 };
 
+#[cfg(feature = "postgres")]
+use super::fence;
 use super::{Db, dialect};
 use crate::{Code, Error, Result};
 
@@ -52,6 +54,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         description: "certificate partitions",
         shared: text!("0005_certificate_partitions.sql"),
         postgres: "",
+        sqlite: "",
+    },
+    Step {
+        version: 6,
+        description: "fence",
+        shared: "",
+        postgres: text!("0006_fence.postgres.sql"),
         sqlite: "",
     },
 ];
@@ -104,9 +113,13 @@ impl Db {
     /// [`Code::InvalidState`] if the schema is ahead of this build or was changed by hand.
     pub(crate) async fn migrate(&self) -> Result<()> {
         match self {
-            Self::Lite { write, .. } => run(&migrator(Step::for_sqlite), write).await,
+            Self::Lite { write, .. } => run(&migrator(Step::for_sqlite), &mut *write.acquire().await?).await,
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => run(&migrator(Step::for_postgres), pool).await,
+            Self::Pg { pool, .. } => {
+                let mut connection = pool.connect_apart().await?;
+                fence::become_owner(&mut connection, TABLE).await?;
+                migrate_postgres(connection).await
+            }
         }
     }
 
@@ -115,10 +128,27 @@ impl Db {
     pub(crate) async fn migrate_to(&self, version: i64) -> Result<()> {
         let steps: Vec<&Step> = MIGRATIONS.iter().filter(|step| step.version <= version).collect();
         match self {
-            Self::Lite { write, .. } => run(&migrator_of(&steps, Step::for_sqlite), write).await,
+            Self::Lite { write, .. } => {
+                run(&migrator_of(&steps, Step::for_sqlite), &mut *write.acquire().await?).await
+            }
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => run(&migrator_of(&steps, Step::for_postgres), pool).await,
+            Self::Pg { pool, .. } => {
+                let mut connection = pool.connect_apart().await?;
+                fence::become_owner(&mut connection, TABLE).await?;
+                run(&migrator_of(&steps, Step::for_postgres), &mut connection).await
+            }
         }
+    }
+
+    /// Makes the roles that are missing, and brings the schema up to date as its owner.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn create_roles(&self, verifiers: &fence::Verifiers) -> Result<()> {
+        let Self::Pg { pool, .. } = self else {
+            return Err(Error::new(Code::InvalidRequest, "SQLite has no roles"));
+        };
+        let mut connection = pool.connect_apart().await?;
+        fence::create_roles(&mut connection, verifiers, TABLE).await?;
+        migrate_postgres(connection).await
     }
 
     async fn applied(&self) -> Result<Vec<i64>> {
@@ -137,21 +167,32 @@ impl Db {
                 connection.list_applied_migrations(TABLE).await
             }
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => {
-                let mut connection = pool.acquire().await?;
+            Self::Pg { pool, .. } => {
+                let mut connection = pool.connect_apart().await?;
                 // Not created here: the role that serves may not be the one that migrates.
                 let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
                     .bind(TABLE)
-                    .fetch_one(&mut *connection)
+                    .fetch_one(&mut connection)
                     .await?;
                 if !exists {
                     return Ok(Vec::new());
                 }
-                connection.list_applied_migrations(TABLE).await
+                let applied = connection.list_applied_migrations(TABLE).await;
+                fence::done(connection).await;
+                applied
             }
         };
         Ok(applied.map_err(refused)?.into_iter().map(|m| m.version).collect())
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn migrate_postgres(mut connection: sqlx::PgConnection) -> Result<()> {
+    run(&migrator(Step::for_postgres), &mut connection).await?;
+    // Again after each: whatever a migration made, and whatever role there is since the last one.
+    fence::raise(&mut connection).await?;
+    fence::done(connection).await;
+    Ok(())
 }
 
 fn migrator(text: fn(&Step) -> String) -> Migrator {
@@ -169,12 +210,9 @@ fn migrator_of(steps: &[&Step], text: fn(&Step) -> String) -> Migrator {
     migrator
 }
 
-async fn run<'a, A>(migrator: &Migrator, on: A) -> Result<()>
-where
-    A: sqlx::Acquire<'a>,
-    <A::Connection as std::ops::Deref>::Target: sqlx::migrate::Migrate,
-{
-    migrator.run(on).await.map_err(refused)
+/// `Migrator::run` asks for more than the compiler can show of a future that is sent elsewhere.
+async fn run(migrator: &Migrator, on: &mut impl sqlx::migrate::Migrate) -> Result<()> {
+    migrator.run_direct(None, on, false).await.map_err(refused)
 }
 
 fn refused(error: MigrateError) -> Error {

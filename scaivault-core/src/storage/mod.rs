@@ -6,33 +6,44 @@
 
 mod backend;
 pub(crate) mod dialect;
+mod fence;
 mod migrate;
+#[cfg(feature = "postgres")]
+mod pool;
 mod query;
+#[cfg(feature = "postgres")]
+mod replica;
+#[cfg(feature = "postgres")]
+mod scram;
 mod types;
 
-#[cfg(feature = "postgres")]
-use std::str::FromStr as _;
 use std::{path::PathBuf, time::Duration};
+#[cfg(feature = "postgres")]
+use std::{str::FromStr as _, sync::Arc};
 
+#[cfg(feature = "postgres")]
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{
     Connection as _, FromRow, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
-#[cfg(feature = "postgres")]
-use sqlx::{
-    Postgres,
-    postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
-};
 
 pub use self::migrate::SchemaState;
+#[cfg(feature = "postgres")]
+pub use self::scram::RolePasswords;
 pub(crate) use self::{
     backend::NulInText,
     query::{Query, QueryBuilder, prefix_end, query},
     types::{Arg, Ts, has_nul, json},
 };
-use crate::Result;
 #[cfg(feature = "postgres")]
-use crate::{Code, Error, limits};
+use self::{
+    pool::{Held, Pool, is_worth_repeating},
+    replica::Replica,
+};
+#[cfg(feature = "postgres")]
+use crate::limits;
+use crate::{Code, Error, Result, TenantId};
 
 /// Which database a vault lives in.
 #[derive(Clone)]
@@ -46,6 +57,7 @@ enum Kind {
     Postgres {
         options: Box<PgConnectOptions>,
         pool_size: u32,
+        replica: Option<Box<PgConnectOptions>>,
     },
 }
 
@@ -68,15 +80,33 @@ impl Database {
     /// [`Code::InvalidRequest`] if the URL cannot be read; the message does not repeat it.
     #[cfg(feature = "postgres")]
     pub fn postgres(url: &str, pool_size: u32) -> Result<Self> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| Error::new(Code::InvalidRequest, "the PostgreSQL URL cannot be read"))?;
-        let milliseconds = |time: Duration| time.as_millis().to_string();
-        let options = options.application_name("scaivault").options([
-            ("statement_timeout", milliseconds(limits::STATEMENT_TIME)),
-            ("lock_timeout", milliseconds(limits::LOCK_TIME)),
-        ]);
-        Ok(Self(Kind::Postgres { options: Box::new(options), pool_size }))
+        Ok(Self(Kind::Postgres { options: postgres_options(url)?, pool_size, replica: None }))
     }
+
+    /// The same with a streaming replica, by its URL, for reads that may lag behind: lists and the audit trail.
+    /// While it does not answer, the server itself is asked.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if the URL cannot be read, or if this is not PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn with_read_replica(mut self, url: &str) -> Result<Self> {
+        match &mut self.0 {
+            Kind::Postgres { replica, .. } => *replica = Some(postgres_options(url)?),
+            _ => return Err(Error::new(Code::InvalidRequest, "only PostgreSQL has read replicas")),
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_options(url: &str) -> Result<Box<PgConnectOptions>> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| Error::new(Code::InvalidRequest, "the PostgreSQL URL cannot be read"))?;
+    let milliseconds = |time: Duration| time.as_millis().to_string();
+    Ok(Box::new(options.application_name("scaivault").options([
+        ("statement_timeout", milliseconds(limits::STATEMENT_TIME)),
+        ("lock_timeout", milliseconds(limits::LOCK_TIME)),
+    ])))
 }
 
 impl Database {
@@ -123,7 +153,36 @@ pub(crate) enum Db {
         read: SqlitePool,
     },
     #[cfg(feature = "postgres")]
-    Pg(PgPool),
+    Pg {
+        pool: Arc<Pool>,
+        replica: Option<Arc<Replica>>,
+    },
+}
+
+/// As whom the database is asked. PostgreSQL shows and takes only what is theirs; on SQLite the statements
+/// alone keep tenants apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum As<'a> {
+    /// Nobody: sees no row of any tenant.
+    Nobody,
+    /// A tenant, and what of its partner it may see.
+    Tenant(&'a TenantId),
+    /// Background work that looks for what is due over all tenants.
+    Jobs,
+    /// The writer of audit records and events, whose groups are of several tenants.
+    Recorder,
+    /// Who looks after the keys of all partners and tenants.
+    Keys,
+    /// Anybody who asks for a revocation list or a certificate's state: knows a CA, not a tenant.
+    Public,
+}
+
+/// The database, for somebody. From [`Db::on`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct On<'a> {
+    db: &'a Db,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "SQLite does not look at it"))]
+    who: As<'a>,
 }
 
 /// A transaction; rolled back unless it is committed.
@@ -131,7 +190,11 @@ pub(crate) enum Db {
 pub(crate) enum Tx {
     Lite(Transaction<'static, Sqlite>),
     #[cfg(feature = "postgres")]
-    Pg(Transaction<'static, Postgres>),
+    Pg {
+        held: Held,
+        /// Whether a statement failed: PostgreSQL would take a COMMIT for a ROLLBACK, and say that it is done.
+        failed: bool,
+    },
 }
 
 impl Db {
@@ -150,23 +213,12 @@ impl Db {
                 Ok(Self::Lite { write, read })
             }
             #[cfg(feature = "postgres")]
-            Kind::Postgres { options, pool_size } => {
-                let pool = PgPoolOptions::new()
-                    .max_connections(*pool_size)
-                    .acquire_timeout(ACQUIRE)
-                    .test_before_acquire(false)
-                    // A ping a request would double the round trips of a read: only a connection that
-                    // lay idle is asked whether it is still there.
-                    .before_acquire(|connection, meta| {
-                        Box::pin(async move {
-                            if meta.idle_for > PING_AFTER_IDLE {
-                                connection.ping().await.map(|()| true)
-                            } else {
-                                Ok(true)
-                            }
-                        })
-                    });
-                Ok(Self::Pg(pool.connect_with(options.as_ref().clone()).await?))
+            Kind::Postgres { options, pool_size, replica } => {
+                let pool = Pool::open(options.as_ref().clone(), *pool_size).await?;
+                let replica = replica.as_ref().map(|options| {
+                    Arc::new(Replica::new(options.as_ref().clone(), *pool_size, pool.findings().is_empty()))
+                });
+                Ok(Self::Pg { pool, replica })
             }
         }
     }
@@ -176,7 +228,7 @@ impl Db {
         match self {
             Self::Lite { read, .. } => (read.size() as usize, read.num_idle()),
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => (pool.size() as usize, pool.num_idle()),
+            Self::Pg { pool, .. } => pool.connections(),
         }
     }
 
@@ -187,41 +239,126 @@ impl Db {
                 write.close().await;
             }
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => pool.close().await,
+            Self::Pg { pool, replica } => {
+                if let Some(replica) = replica {
+                    replica.close().await;
+                }
+                pool.close().await;
+            }
         }
     }
 
-    pub(crate) async fn fetch_optional<R: Row>(&self, query: Query<'_>) -> Result<Option<R>> {
-        Ok(match self {
-            Self::Lite { read, .. } => backend::optional(read, query).await?,
+    /// The way in for somebody.
+    pub(crate) fn on<'a>(&'a self, who: As<'a>) -> On<'a> {
+        On { db: self, who }
+    }
+
+    /// What of the fence between tenants is missing: nothing on SQLite, which has none.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if the role of the URL could get past it; [`Code::InvalidState`] if a table
+    /// stands outside.
+    pub(crate) async fn check_fence(&self, tables: bool) -> Result<()> {
+        match self {
+            Self::Lite { .. } => Ok(()),
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => backend::optional(pool, query).await?,
-        })
+            Self::Pg { pool, .. } => {
+                let findings: Vec<String> = pool.findings().iter().map(ToString::to_string).collect();
+                if !findings.is_empty() {
+                    let message = format!(
+                        "the role of the database URL could read the rows of any tenant: {}",
+                        findings.join("; ")
+                    );
+                    return Err(Error::new(Code::InvalidRequest, message));
+                }
+                if tables {
+                    let mut connection = pool.connect_apart().await?;
+                    let open = fence::unfenced_tables(&mut connection).await?;
+                    fence::done(connection).await;
+                    if !open.is_empty() {
+                        let message = format!(
+                            "row-level security is not forced on {}: run `migrate` as the owner",
+                            open.join(", ")
+                        );
+                        return Err(Error::new(Code::InvalidState, message));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl On<'_> {
+    pub(crate) async fn fetch_optional<R: Row>(&self, query: Query<'_>) -> Result<Option<R>> {
+        match self.db {
+            Db::Lite { read, .. } => Ok(backend::optional(read, query).await?),
+            #[cfg(feature = "postgres")]
+            Db::Pg { pool, .. } => {
+                let first = pool.take(self.who).await?.optional(query.clone()).await;
+                match first {
+                    Err(error) if is_worth_repeating(&error) => {
+                        Ok(pool.take_new(self.who).await?.optional(query).await?)
+                    }
+                    done => Ok(done?),
+                }
+            }
+        }
     }
 
     pub(crate) async fn fetch_all<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
-        Ok(match self {
-            Self::Lite { read, .. } => backend::all(read, query).await?,
+        match self.db {
+            Db::Lite { read, .. } => Ok(backend::all(read, query).await?),
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => backend::all(pool, query).await?,
-        })
+            Db::Pg { pool, .. } => {
+                let first = pool.take(self.who).await?.all(query.clone()).await;
+                match first {
+                    Err(error) if is_worth_repeating(&error) => {
+                        Ok(pool.take_new(self.who).await?.all(query).await?)
+                    }
+                    done => Ok(done?),
+                }
+            }
+        }
+    }
+
+    /// The same from a replica, if there is one: for what may lag behind, never for what was just written.
+    pub(crate) async fn fetch_all_lagging<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
+        #[cfg(feature = "postgres")]
+        if let Db::Pg { replica: Some(replica), .. } = self.db
+            && let Some(rows) = replica.all(self.who, query.clone()).await
+        {
+            return Ok(rows);
+        }
+        self.fetch_all(query).await
     }
 
     /// Starts a transaction that writes. On SQLite writers queue here, so that none fails half-way.
     pub(crate) async fn begin(&self) -> Result<Tx> {
-        Ok(match self {
-            Self::Lite { write, .. } => Tx::Lite(write.begin_with("BEGIN IMMEDIATE").await?),
+        match self.db {
+            Db::Lite { write, .. } => Ok(Tx::Lite(write.begin_with("BEGIN IMMEDIATE").await?)),
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => Tx::Pg(pool.begin().await?),
-        })
+            Db::Pg { pool, .. } => {
+                let mut held = pool.take(self.who).await?;
+                if let Err(error) = held.begin().await {
+                    if !is_worth_repeating(&error) {
+                        return Err(error.into());
+                    }
+                    // Nothing has begun yet.
+                    held = pool.take_new(self.who).await?;
+                    held.begin().await?;
+                }
+                Ok(Tx::Pg { held, failed: false })
+            }
+        }
     }
 
     /// Runs one writing statement in a transaction of its own; gives the number of rows it touched.
     pub(crate) async fn execute(&self, query: Query<'_>) -> Result<u64> {
-        Ok(match self {
-            Self::Lite { write, .. } => backend::execute(write, query).await?,
+        Ok(match self.db {
+            Db::Lite { write, .. } => backend::execute(write, query).await?,
             #[cfg(feature = "postgres")]
-            Self::Pg(pool) => backend::execute(pool, query).await?,
+            Db::Pg { pool, .. } => pool.take(self.who).await?.execute(query).await?,
         })
     }
 }
@@ -231,7 +368,11 @@ impl Tx {
         Ok(match self {
             Self::Lite(tx) => backend::optional(&mut **tx, query).await?,
             #[cfg(feature = "postgres")]
-            Self::Pg(tx) => backend::optional(&mut **tx, query).await?,
+            Self::Pg { held, failed } => {
+                let result = held.optional(query).await;
+                *failed |= result.is_err();
+                result?
+            }
         })
     }
 
@@ -239,7 +380,11 @@ impl Tx {
         Ok(match self {
             Self::Lite(tx) => backend::all(&mut **tx, query).await?,
             #[cfg(feature = "postgres")]
-            Self::Pg(tx) => backend::all(&mut **tx, query).await?,
+            Self::Pg { held, failed } => {
+                let result = held.all(query).await;
+                *failed |= result.is_err();
+                result?
+            }
         })
     }
 
@@ -248,7 +393,11 @@ impl Tx {
         Ok(match self {
             Self::Lite(tx) => backend::execute(&mut **tx, query).await?,
             #[cfg(feature = "postgres")]
-            Self::Pg(tx) => backend::execute(&mut **tx, query).await?,
+            Self::Pg { held, failed } => {
+                let result = held.execute(query).await;
+                *failed |= result.is_err();
+                result?
+            }
         })
     }
 
@@ -257,7 +406,7 @@ impl Tx {
         match self {
             Self::Lite(_) => dialect::LITE_LOCK_ROWS,
             #[cfg(feature = "postgres")]
-            Self::Pg(_) => dialect::PG_LOCK_ROWS,
+            Self::Pg { .. } => dialect::PG_LOCK_ROWS,
         }
     }
 
@@ -266,7 +415,7 @@ impl Tx {
         match self {
             Self::Lite(_) => dialect::LITE_TAKE_ROWS,
             #[cfg(feature = "postgres")]
-            Self::Pg(_) => dialect::PG_TAKE_ROWS,
+            Self::Pg { .. } => dialect::PG_TAKE_ROWS,
         }
     }
 
@@ -275,7 +424,11 @@ impl Tx {
         match self {
             Self::Lite(tx) => tx.commit().await?,
             #[cfg(feature = "postgres")]
-            Self::Pg(tx) => tx.commit().await?,
+            Self::Pg { failed: true, .. } => {
+                return Err(Error::internal("a transaction went on after one of its statements had failed"));
+            }
+            #[cfg(feature = "postgres")]
+            Self::Pg { mut held, .. } => held.commit().await?,
         }
         Ok(())
     }
@@ -283,9 +436,6 @@ impl Tx {
 
 /// How long a caller waits for a connection before he is told to come back.
 const ACQUIRE: Duration = Duration::from_secs(5);
-/// After how long without use a connection is asked whether it is still there.
-#[cfg(feature = "postgres")]
-const PING_AFTER_IDLE: Duration = Duration::from_secs(5);
 /// Connections that read a SQLite file.
 const LITE_READERS: u32 = 4;
 

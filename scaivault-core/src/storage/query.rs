@@ -6,7 +6,7 @@ use super::types::Arg;
 
 /// A statement and its parameters. The text is made of constants only; what a caller sends travels as
 /// a parameter, never as text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Query<'a> {
     pub(super) sql: SqlStr,
     pub(super) args: Vec<Arg<'a>>,

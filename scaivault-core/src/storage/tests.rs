@@ -21,12 +21,13 @@ async fn schema_goes_from_behind_to_current_and_migrating_twice_changes_nothing(
 #[tokio::test]
 async fn a_schema_from_a_newer_build_is_ahead_and_refused() {
     let db = migrated().await;
-    db.execute(query(
-        "INSERT INTO scaivault_migrations (version, description, success, checksum, execution_time) \
+    db.on(As::Nobody)
+        .execute(query(
+            "INSERT INTO scaivault_migrations (version, description, success, checksum, execution_time) \
          VALUES (99, 'future', TRUE, x'00', 0)",
-    ))
-    .await
-    .unwrap();
+        ))
+        .await
+        .unwrap();
     assert_eq!(db.schema().await.unwrap(), SchemaState::Ahead(99));
     assert_eq!(db.migrate().await.unwrap_err().code(), Code::InvalidState);
 }
@@ -40,7 +41,11 @@ async fn looking_at_a_schema_makes_neither_file_nor_table() {
     let db = Db::open(&file).await.unwrap();
     assert!(!file.is_to_be_made());
     assert_eq!(db.schema().await.unwrap(), SchemaState::empty());
-    let tables = db.fetch_optional::<(i64,)>(query("SELECT count(*) FROM sqlite_schema")).await.unwrap();
+    let tables = db
+        .on(As::Nobody)
+        .fetch_optional::<(i64,)>(query("SELECT count(*) FROM sqlite_schema"))
+        .await
+        .unwrap();
     assert_eq!(tables, Some((0,)));
 }
 
@@ -57,14 +62,14 @@ async fn a_transaction_that_is_dropped_leaves_nothing() {
         .bind(now)
     };
     let count = || query("SELECT count(*) FROM tenant");
-    let mut tx = db.begin().await.unwrap();
+    let mut tx = db.on(As::Nobody).begin().await.unwrap();
     assert_eq!(tx.execute(insert()).await.unwrap(), 1);
     drop(tx);
-    assert_eq!(db.fetch_optional::<(i64,)>(count()).await.unwrap(), Some((0,)));
-    let mut tx = db.begin().await.unwrap();
+    assert_eq!(db.on(As::Nobody).fetch_optional::<(i64,)>(count()).await.unwrap(), Some((0,)));
+    let mut tx = db.on(As::Nobody).begin().await.unwrap();
     tx.execute(insert()).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(db.fetch_optional::<(i64,)>(count()).await.unwrap(), Some((1,)));
+    assert_eq!(db.on(As::Nobody).fetch_optional::<(i64,)>(count()).await.unwrap(), Some((1,)));
 }
 
 #[tokio::test]
@@ -72,6 +77,7 @@ async fn times_keep_microseconds_and_sort() {
     let db = migrated().await;
     let base = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
     let row: Option<(Ts, bool)> = db
+        .on(As::Nobody)
         .fetch_optional(
             query("SELECT $1, $1 < $2")
                 .bind(base + time::Duration::nanoseconds(1_999))
@@ -85,7 +91,7 @@ async fn times_keep_microseconds_and_sort() {
 }
 
 /// Every constant statement of every room.
-fn statements() -> Vec<std::sync::Arc<str>> {
+fn statements() -> Vec<Arc<str>> {
     let rooms = [
         crate::audit::recorder::sql::ALL,
         crate::envelope::store::sql::ALL,
@@ -95,7 +101,7 @@ fn statements() -> Vec<std::sync::Arc<str>> {
         crate::secrets::store::sql::ALL,
         crate::tenancy::store::sql::ALL,
     ];
-    let constants = rooms.into_iter().flatten().map(|sql| std::sync::Arc::from(*sql));
+    let constants = rooms.into_iter().flatten().map(|sql| Arc::from(*sql));
     constants.chain(crate::audit::store::inserts()).collect()
 }
 

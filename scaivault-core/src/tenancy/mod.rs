@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use moka::future::Cache;
 
-use crate::{Clock, Code, Ctx, Error, PartnerId, Result, TenantId, storage::Db};
+use crate::{
+    Clock, Code, Ctx, Error, PartnerId, Result, TenantId,
+    storage::{As, Db},
+};
 
 /// The tenants that were seen. A tenant never changes its partner, so nothing here gets stale.
 #[derive(Debug)]
@@ -70,12 +73,16 @@ impl Tenants {
             return Ok(home);
         }
         let partner = claimed.unwrap_or(&self.default_partner);
-        self.db.execute(store::insert(tenant, partner, claimed.is_some(), self.clock.now())).await?;
+        self.db
+            .on(As::Tenant(tenant))
+            .execute(store::insert(tenant, partner, claimed.is_some(), self.clock.now()))
+            .await?;
         self.find(tenant).await?.ok_or_else(|| Error::internal("a tenant vanished"))
     }
 
     async fn find(&self, tenant: &TenantId) -> Result<Option<Home>> {
-        let row: Option<(String, bool)> = self.db.fetch_optional(store::partner(tenant)).await?;
+        let row: Option<(String, bool)> =
+            self.db.on(As::Tenant(tenant)).fetch_optional(store::partner(tenant)).await?;
         row.map(|(partner, named)| Ok(Home { partner: PartnerId::parse(partner)?, named })).transpose()
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use scaivault_core::{
-    Caller, Clock, Code, Ctx, Database, Error, IdentityType, Result, Role, Scope, TenantId, Vault,
-    VaultBuilder,
+    Caller, Clock, Code, Ctx, Database, Error, IdentityType, Result, Role, RolePasswords, Scope, TenantId,
+    Vault, VaultBuilder,
     policy::{Binding, BindingWrite, Policy, PolicyDocument, PolicyWrite, RuleWrite},
     secrets::{SecretData, SecretPath, SecretWrite, Written},
 };
@@ -75,13 +75,15 @@ pub(crate) struct Bench {
     pub(crate) database: Database,
     /// Where a SQLite database lies.
     pub(crate) folder: Option<std::path::PathBuf>,
+    /// The database on PostgreSQL.
+    pub(crate) scratch: Option<Arc<Scratch>>,
 }
 
 impl Bench {
     async fn new(database: Database, raw: Raw, folder: Option<std::path::PathBuf>) -> Self {
         let clock = Arc::new(TestClock(Mutex::new(datetime!(2026-04-23 18:00 UTC))));
         let builder = settings(database.clone(), root_key(7), clock.clone());
-        Self { vault: builder.open().await.unwrap(), clock, raw, database, folder }
+        Self { vault: builder.open().await.unwrap(), clock, raw, database, folder, scratch: None }
     }
 
     /// Another vault over the same database, with the same clock and root key.
@@ -227,6 +229,10 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
+    pub(crate) async fn connect(url: &str) -> Self {
+        Self::Pg(PgPoolOptions::new().max_connections(1).connect(url).await.unwrap())
+    }
+
     /// Every row, every column as text.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let sql = AssertSqlSafe(sql.to_owned());
@@ -336,10 +342,13 @@ where
 {
     let Some(server) = server() else { return };
     let scratch = Scratch::create(server).await;
-    let url = scratch.url.clone();
+    scratch.raise_fence().await;
+    let scratch = Arc::new(scratch);
+    let held = Arc::clone(&scratch);
     let done = tokio::spawn(async move {
-        let raw = Raw::Pg(PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap());
-        let bench = Bench::new(Database::postgres(&url, 4).unwrap(), raw, None).await;
+        let raw = Raw::connect(&held.url).await;
+        let database = Database::postgres(&held.url_of("scaivault_app"), 4).unwrap();
+        let bench = Bench { scratch: Some(held), ..Bench::new(database, raw, None).await };
         test(bench.clone()).await;
         bench.vault.close().await;
     });
@@ -349,6 +358,9 @@ where
         std::panic::resume_unwind(panicked.into_panic());
     }
 }
+
+/// For a server that wants one.
+const APP_PASSWORD: &str = "scaivault-test";
 
 /// A database that nobody else has.
 pub(crate) struct Scratch {
@@ -368,7 +380,41 @@ impl Scratch {
         Self { url: format!("{front}/{name}"), server: pool, name }
     }
 
-    pub(crate) async fn drop_database(self) {
+    /// Makes the roles, as far as they are missing, and the schema, as its owner.
+    pub(crate) async fn raise_fence(&self) {
+        let passwords = RolePasswords {
+            app: Some(APP_PASSWORD.to_owned().into()),
+            owner: Some(APP_PASSWORD.to_owned().into()),
+        };
+        let database = Database::postgres(&self.url, 1).unwrap();
+        Vault::builder(database, root_key(7)).create_roles(&passwords).await.unwrap();
+    }
+
+    /// As another role: `scaivault_app` serves, `scaivault_owner` owns the schema.
+    pub(crate) fn url_of(&self, role: &str) -> String {
+        let (_, rest) = self.url.split_once('@').unwrap();
+        format!("postgres://{role}:{APP_PASSWORD}@{rest}")
+    }
+
+    /// Another database with what is in this one, which nobody may be using.
+    pub(crate) async fn copy(&self) -> Self {
+        let name = format!("{}_copy", self.name);
+        let end = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        sqlx::query(AssertSqlSafe(end)).execute(&self.server).await.unwrap();
+        let create = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        sqlx::query(AssertSqlSafe(create)).execute(&self.server).await.unwrap();
+        let (front, _) = self.url.rsplit_once('/').unwrap();
+        Self { url: format!("{front}/{name}"), server: self.server.clone(), name }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) async fn drop_database(&self) {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         sqlx::query(AssertSqlSafe(drop)).execute(&self.server).await.unwrap();
     }

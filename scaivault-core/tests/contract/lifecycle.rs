@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::bench::{Scratch, any, code, contract, path, root_key, server, user, write};
 
 async fn is_refused_unless_migrated(database: Database) {
-    let builder = || Vault::builder(database.clone(), root_key(7));
+    let builder = || Vault::builder(database.clone(), root_key(7)).allow_unfenced(true);
     let empty = builder().schema().await.unwrap();
     assert!(matches!(&empty, SchemaState::Behind(missing) if missing.first() == Some(&1)));
     assert_eq!(code(builder().migrate(false).open().await), Code::InvalidState);

@@ -10,6 +10,8 @@ mod bench;
 mod access;
 mod audit;
 mod envelope;
+mod fence;
+mod keys;
 mod lifecycle;
 mod lists;
 mod pki;

@@ -99,6 +99,73 @@ contract! {
         assert_ne!(own_role.id, ca.id, "the name is free in each tenant");
     }
 
+    async fn sec_c3_a_cursor_of_one_tenant_leads_nowhere_in_another(t: Bench) {
+        let (admin, other) = (t.admin(), t.admin_of(OTHER));
+        for ctx in [&admin, &other] {
+            for at in ["a", "b"] {
+                t.vault.secrets(ctx).put(&path(at), any()).await.unwrap();
+                t.vault.policies(ctx).create(policy(at, &[("a", &["read"])])).await.unwrap();
+                let ca = pki::root(&t.vault, ctx, at).await;
+                pki::role(&t.vault, ctx, at, &ca.id).await;
+            }
+        }
+        let secrets = |cursor| ListFilter { limit: Some(1), cursor, ..ListFilter::default() };
+        let cursor = t.vault.secrets(&admin).list(secrets(None)).await.unwrap().cursor;
+        assert!(cursor.is_some());
+        assert_eq!(code(t.vault.secrets(&other).list(secrets(cursor.clone())).await), Code::InvalidCursor);
+        t.vault.secrets(&admin).list(secrets(cursor)).await.unwrap();
+
+        let cursor = t.vault.policies(&admin).list(false, Some(1), None).await.unwrap().cursor;
+        assert!(cursor.is_some());
+        assert_eq!(code(t.vault.policies(&other).list(false, Some(1), cursor).await), Code::InvalidCursor);
+
+        let logs = |cursor| AuditFilter { limit: Some(1), cursor, ..AuditFilter::default() };
+        let cursor = t.vault.audit(&admin).query(logs(None)).await.unwrap().cursor;
+        assert!(cursor.is_some());
+        assert_eq!(code(t.vault.audit(&other).query(logs(cursor)).await), Code::InvalidCursor);
+
+        let cursor = t.vault.pki(&admin).cas(Some(1), None).await.unwrap().cursor;
+        assert!(cursor.is_some());
+        assert_eq!(code(t.vault.pki(&other).cas(Some(1), cursor).await), Code::InvalidCursor);
+        let cursor = t.vault.pki(&admin).roles(Some(1), None).await.unwrap().cursor;
+        assert!(cursor.is_some());
+        assert_eq!(code(t.vault.pki(&other).roles(Some(1), cursor).await), Code::InvalidCursor);
+        let filter = |cursor| CertificateFilter { limit: Some(1), cursor, ..CertificateFilter::default() };
+        let cursor = t.vault.pki(&admin).certificates(filter(None)).await.unwrap().cursor;
+        assert!(cursor.is_some());
+        assert_eq!(code(t.vault.pki(&other).certificates(filter(cursor)).await), Code::InvalidCursor);
+    }
+
+    async fn sec_c4_keys_roles_and_issuers_that_are_cached_serve_their_own_tenant_alone(t: Bench) {
+        let (admin, other) = (t.admin(), t.admin_of(OTHER));
+        let mut cas = Vec::new();
+        for ctx in [&admin, &other] {
+            let ca = pki::root(&t.vault, ctx, "Top").await;
+            pki::role(&t.vault, ctx, "web", &ca.id).await;
+            t.vault.secrets(ctx).put(&path("same"), write(json!({"of": ctx.tenant().as_str()}))).await.unwrap();
+            cas.push(ca);
+        }
+        // Only the second tenant's role allows another name.
+        let wider = RolePatch { allowed_domains: Some(vec!["*.wide.test".to_owned()]), ..RolePatch::default() };
+        t.vault.pki(&other).patch_role("web", wider).await.unwrap();
+        let wanted = |name: &str| IssueWrite { common_name: Some(name.to_owned()), ..IssueWrite::default() };
+        for _ in 0..3 {
+            for (ctx, ca, good, bad) in [
+                (&admin, &cas[0], "a.svc.test", "a.wide.test"),
+                (&other, &cas[1], "a.wide.test", "a.svc.test"),
+            ] {
+                let value = t.vault.secrets(ctx).get(&path("same"), None).await.unwrap();
+                assert_eq!(value.data.decode::<Value>().unwrap(), json!({"of": ctx.tenant().as_str()}));
+                let issued = t.vault.pki(ctx).issue("web", wanted(good)).await.unwrap();
+                assert_eq!(t.vault.pki(ctx).certificate(&issued.id).await.unwrap().ca_id, ca.id);
+                assert_eq!(code(t.vault.pki(ctx).issue("web", wanted(bad)).await), Code::ValidationError);
+            }
+            // The issuer is known by now, to its own tenant.
+            assert_eq!(code(t.vault.pki(&other).create_ca(pki::below(&cas[0], "Mine")).await), Code::CaNotFound);
+            assert_eq!(code(t.vault.pki(&other).build_crl(&cas[0].id).await), Code::CaNotFound);
+        }
+    }
+
     async fn sec_c4_a_grant_in_one_tenant_is_none_in_another(t: Bench) {
         t.put("a", json!({})).await;
         t.vault.secrets(&t.admin_of(OTHER)).put(&path("a"), any()).await.unwrap();

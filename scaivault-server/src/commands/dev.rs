@@ -40,6 +40,8 @@ pub(super) async fn dev(
     let vault = Vault::builder(database, dir.root_key(sealed).map_err(Failure::general)?)
         .base_url(&url)
         .default_partner(PartnerId::parse(PARTNER)?)
+        // Whatever role a developer has at hand.
+        .allow_unfenced(true)
         .open()
         .await?;
     greet(&url, &issuer, &dir, data_dir.is_some())?;
@@ -64,6 +66,7 @@ fn greet(url: &str, issuer: &DevIssuer, dir: &DataDir, kept: bool) -> Result<(),
     let claims = Claims {
         identity: "user:admin@dev.example".to_owned(),
         tenant: TENANT.to_owned(),
+        partner: PARTNER.to_owned(),
         scopes: "admin".to_owned(),
         groups: Vec::new(),
         roles: vec!["tenant_admin".to_owned()],

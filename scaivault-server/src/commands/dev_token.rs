@@ -4,7 +4,7 @@ use clap::Args;
 use scaivault_core::DurationText;
 
 use super::Failure;
-use crate::dev::{Claims, DevIssuer, TENANT};
+use crate::dev::{Claims, DevIssuer, PARTNER, TENANT};
 
 /// What to put into a development token.
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub(super) struct Options {
     /// The tenant that the token speaks for.
     #[arg(long, default_value = TENANT)]
     tenant: String,
+    /// The partner whose tenant that is.
+    #[arg(long, default_value = PARTNER)]
+    partner: String,
     /// How long the token is good for.
     #[arg(long, default_value = "1h", value_parser = duration)]
     ttl: DurationText,
@@ -50,6 +53,7 @@ pub(super) fn token(options: &Options, data_dir: Option<&Path>) -> Result<String
     let claims = Claims {
         identity: options.identity.clone(),
         tenant: options.tenant.clone(),
+        partner: options.partner.clone(),
         scopes: options.scopes.clone(),
         groups: options.groups.clone(),
         roles: options.roles.clone(),

@@ -40,9 +40,13 @@ enum Command {
     },
     /// Brings the database's schema up to date.
     Migrate {
-        /// Only says what would be done.
+        /// Only says what would be done: exits with 0 if that can be, with 3 if the schema is newer than this build.
         #[arg(long)]
         dry_run: bool,
+        /// First makes the PostgreSQL roles of migrations/README.md that are missing, with the passwords in
+        /// DATABASE_OWNER_PASSWORD and DATABASE_APP_PASSWORD (or the files that …_FILE name), if there are any.
+        #[arg(long, conflicts_with = "dry_run")]
+        create_roles: bool,
     },
     /// Serves the API on this machine with nothing installed: SQLite, a software root key, tokens of its own.
     Dev {
@@ -110,7 +114,12 @@ impl From<io::Error> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let exit = if error.code() == Code::InvalidState { SCHEMA } else { GENERAL };
+        let exit = match error.code() {
+            Code::InvalidState => SCHEMA,
+            // What we asked for ourselves, as the settings have it: a role that may not serve, say.
+            Code::InvalidRequest => SETTINGS,
+            _ => GENERAL,
+        };
         Self { exit, error: error.into() }
     }
 }
@@ -148,7 +157,7 @@ pub fn run() -> ExitCode {
 async fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve { no_migrate } => serve::serve(no_migrate).await,
-        Command::Migrate { dry_run } => migrate::migrate(dry_run).await,
+        Command::Migrate { dry_run, create_roles } => migrate::migrate(dry_run, create_roles).await,
         Command::Dev { command: Some(DevCommand::Token(options)), data_dir, .. } => {
             say(&dev_token::token(&options, data_dir.as_deref())?)
         }

@@ -46,7 +46,13 @@ pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
 pub(super) fn database(config: &config::Database) -> Result<Database, Failure> {
     match config.url.kind() {
         DatabaseKind::Postgres => {
-            Database::postgres(config.url.expose(), config.pool_size).map_err(Failure::settings)
+            let database = Database::postgres(config.url.expose(), config.pool_size);
+            let replica = config.url_read.as_ref();
+            let with_replica = |database: Database| match replica {
+                Some(url) => database.with_read_replica(url.expose()),
+                None => Ok(database),
+            };
+            database.and_then(with_replica).map_err(Failure::settings)
         }
         DatabaseKind::Sqlite => {
             let url = config.url.expose();

@@ -9,7 +9,7 @@ mod value;
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use read::Reader;
-use scaivault_core::limits;
+use scaivault_core::{RolePasswords, limits};
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Issuer, Level};
 
 /// Everything `serve` needs to know.
@@ -38,6 +38,8 @@ pub struct Config {
 pub struct Database {
     /// `DATABASE_URL`, or the content of `DATABASE_URL_FILE`.
     pub url: DatabaseUrl,
+    /// `DATABASE_URL_READ`, or the content of `DATABASE_URL_READ_FILE`: a replica for lists.
+    pub url_read: Option<DatabaseUrl>,
     /// `DB_POOL_SIZE`: connections, 1 to 100.
     pub pool_size: u32,
 }
@@ -102,6 +104,8 @@ pub struct MigrateConfig {
     pub database: Database,
     /// How to log.
     pub log: Log,
+    /// `DATABASE_OWNER_PASSWORD` and `DATABASE_APP_PASSWORD`, or the files that they name: for `--create-roles`.
+    pub passwords: RolePasswords,
 }
 
 /// What is wrong with the settings: one sentence each, none with a secret in it.
@@ -169,9 +173,13 @@ impl MigrateConfig {
     ) -> Result<Self, ConfigError> {
         let mut from = Reader::new(vars, file);
         let (database, log) = (database(&mut from), log(&mut from));
+        let passwords = RolePasswords {
+            owner: from.optional_secret("DATABASE_OWNER_PASSWORD", "DATABASE_OWNER_PASSWORD_FILE"),
+            app: from.optional_secret("DATABASE_APP_PASSWORD", "DATABASE_APP_PASSWORD_FILE"),
+        };
         let problems = from.finish();
         match database {
-            Some(database) if problems.is_empty() => Ok(Self { database, log }),
+            Some(database) if problems.is_empty() => Ok(Self { database, log, passwords }),
             _ => Err(ConfigError(problems)),
         }
     }
@@ -195,7 +203,14 @@ fn database(from: &mut Reader<'_>) -> Option<Database> {
     let url = from.secret("DATABASE_URL", "DATABASE_URL_FILE");
     let url = from.parsed("DATABASE_URL", url, DatabaseUrl::parse);
     let pool_size = from.number("DB_POOL_SIZE", 16, 1..=100);
-    Some(Database { url: url?, pool_size })
+    let url_read = from.optional_secret("DATABASE_URL_READ", "DATABASE_URL_READ_FILE");
+    let url_read = url_read
+        .and_then(|url| from.parsed("DATABASE_URL_READ", Some(url.to_string()), DatabaseUrl::parse_postgres));
+    let url = url?;
+    if url_read.is_some() && url.kind() != DatabaseKind::Postgres {
+        from.problem("DATABASE_URL_READ is set, but DATABASE_URL is not PostgreSQL: unset it.");
+    }
+    Some(Database { url, url_read, pool_size })
 }
 
 fn http(from: &mut Reader<'_>) -> Option<Http> {

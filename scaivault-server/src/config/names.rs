@@ -4,7 +4,13 @@
 pub(super) const READ: &[&str] = &[
     "DATABASE_URL",
     "DATABASE_URL_FILE",
+    "DATABASE_URL_READ",
+    "DATABASE_URL_READ_FILE",
     "DB_POOL_SIZE",
+    "DATABASE_OWNER_PASSWORD",
+    "DATABASE_OWNER_PASSWORD_FILE",
+    "DATABASE_APP_PASSWORD",
+    "DATABASE_APP_PASSWORD_FILE",
     "BIND_ADDRESS",
     "BASE_URL",
     "LOG_LEVEL",
@@ -26,7 +32,6 @@ pub(super) const READ: &[&str] = &[
 
 /// Variables of the product that this build does not support: whoever sets one counts on what it does.
 const LATER: &[&str] = &[
-    "DATABASE_URL_READ",
     "REDIS_URL",
     "TLS_CLIENT_CA_FILE",
     "BOOTSTRAP_SUPER_ADMIN",

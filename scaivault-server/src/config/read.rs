@@ -77,6 +77,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The same where nothing need be given.
+    pub(super) fn optional_secret(&mut self, name: &str, file_name: &str) -> Option<Zeroizing<String>> {
+        let given = self.vars.contains_key(name) || self.vars.contains_key(file_name);
+        given.then(|| self.secret(name, file_name)).flatten().map(Zeroizing::new)
+    }
+
     /// Makes something of a value; what is wrong becomes `NAME must be …`.
     pub(super) fn parsed<T>(
         &mut self,

@@ -51,6 +51,18 @@ impl DatabaseUrl {
         Ok(Self { kind, url: Zeroizing::new(text.to_owned()) })
     }
 
+    /// The same for PostgreSQL alone.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence.
+    pub fn parse_postgres(text: &str) -> Result<Self, String> {
+        let url = Self::parse(text).map_err(|_| "must be postgres://… or postgresql://… with a host")?;
+        match url.kind {
+            DatabaseKind::Postgres => Ok(url),
+            DatabaseKind::Sqlite => Err("must be postgres://… or postgresql://… with a host".into()),
+        }
+    }
+
     /// Which database.
     #[must_use]
     pub fn kind(&self) -> DatabaseKind {

@@ -32,6 +32,8 @@ pub struct Claims {
     pub identity: String,
     /// For which tenant.
     pub tenant: String,
+    /// Whose that tenant is.
+    pub partner: String,
     /// Separated by spaces.
     pub scopes: String,
     /// Groups, such as `group:sre`.
@@ -120,7 +122,7 @@ impl DevIssuer {
             client_id: is_service.then_some(&claims.identity),
             token_type: is_service.then_some("client_credentials"),
             tenant_id: &claims.tenant,
-            partner_id: super::PARTNER,
+            partner_id: &claims.partner,
             scope: &claims.scopes,
             groups: &claims.groups,
             roles: &claims.roles,
@@ -150,7 +152,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'static str>,
     tenant_id: &'a str,
-    partner_id: &'static str,
+    partner_id: &'a str,
     scope: &'a str,
     groups: &'a [String],
     roles: &'a [String],
@@ -187,6 +189,7 @@ mod tests {
         Claims {
             identity: identity.into(),
             tenant: "tnt_dev".into(),
+            partner: crate::dev::PARTNER.to_owned(),
             scopes: "pki:issue secrets:read".into(),
             groups: vec!["group:sre".into()],
             roles: vec!["tenant_admin".into()],

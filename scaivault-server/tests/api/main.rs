@@ -1,5 +1,5 @@
 //! The whole API over real sockets: the routing table, a vault on SQLite and tokens of the development issuer.
-//! The modules mirror the tree of the URLs; `errors` and `refusals` go across it.
+//! The modules mirror the tree of the URLs; `errors`, `refusals` and `tenants` go across it.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
 mod audit;
@@ -13,4 +13,5 @@ mod policies;
 mod refusals;
 mod secrets;
 mod support;
+mod tenants;
 mod world;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{support::Answer, world::World};
 
 /// A body that would be accepted, for rows that take one.
-fn body(row: &Route<Service>, world: &World) -> Option<Value> {
+pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
     let rules = json!([{ "path_pattern": "**", "permissions": ["admin"] }]);
     let body = match (row.method().as_str(), row.template()) {
         ("PUT", "/v1/secrets/{*path}") => json!({ "data": { "k": "v" } }),
@@ -34,7 +34,7 @@ fn body(row: &Route<Service>, world: &World) -> Option<Value> {
 }
 
 /// A path that names what is there; a role that is not the caller's.
-fn path(row: &Route<Service>, world: &World) -> String {
+pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
     let id = match row.template() {
         template if template.starts_with("/v1/policies/") => "{policy}",
         template if template.starts_with("/v1/pki/certificates/") => "{cert}",

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use scaivault_core::{Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault};
+use scaivault_core::{
+    Database, PartnerId, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault,
+};
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
 use scaivault_server::{
@@ -15,6 +17,7 @@ use scaivault_server::{
     routes,
 };
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -48,6 +51,13 @@ impl Api {
     pub(crate) async fn on_file() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::on(Database::sqlite(dir.path().join("vault.db")), dir).await
+    }
+
+    /// On a PostgreSQL database of its own, as the role that serves; `None` where there is no server for tests.
+    pub(crate) async fn on_postgres() -> Option<(Self, Scratch)> {
+        let scratch = Scratch::create().await?;
+        let database = Database::postgres(&scratch.app_url, 4).unwrap();
+        Some((Self::on(database, tempfile::tempdir().unwrap()).await, scratch))
     }
 
     async fn on(database: Database, dir: TempDir) -> Self {
@@ -100,6 +110,7 @@ impl Api {
         let claims = Claims {
             identity: who.identity.to_owned(),
             tenant: who.tenant.to_owned(),
+            partner: who.partner.to_owned(),
             scopes: who.scopes.to_owned(),
             groups: owned(who.groups),
             roles: owned(who.roles),
@@ -163,10 +174,43 @@ impl Api {
     }
 }
 
+/// A PostgreSQL database that nobody else has, its schema made by the owner.
+pub(crate) struct Scratch {
+    server: sqlx::PgConnection,
+    name: String,
+    app_url: String,
+}
+
+impl Scratch {
+    async fn create() -> Option<Self> {
+        #[expect(clippy::disallowed_methods, reason = "the one setting that the tests themselves have")]
+        let server = std::env::var("SCAIVAULT_TEST_POSTGRES").ok()?;
+        let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+        let mut random = [0; 8];
+        aws_lc_rs::rand::fill(&mut random).unwrap();
+        let name = format!("scaivault_test_{}", hex::encode(random));
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
+        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        let password = || Some("scaivault-test".to_owned().into());
+        let passwords = RolePasswords { owner: password(), app: password() };
+        let unused = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
+        let builder = Vault::builder(Database::postgres(&url, 1).unwrap(), unused);
+        builder.create_roles(&passwords).await.unwrap();
+        let app_url = format!("postgres://scaivault_app:scaivault-test@{}", url.split_once('@').unwrap().1);
+        Some(Self { server: connection, name, app_url })
+    }
+
+    pub(crate) async fn drop_database(mut self) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut self.server).await.unwrap();
+    }
+}
+
 /// Whom a token speaks for.
 pub(crate) struct Who<'a> {
     pub(crate) identity: &'a str,
     pub(crate) tenant: &'a str,
+    pub(crate) partner: &'a str,
     pub(crate) scopes: &'a str,
     pub(crate) groups: &'a [&'a str],
     pub(crate) roles: &'a [&'a str],
@@ -174,7 +218,7 @@ pub(crate) struct Who<'a> {
 
 impl<'a> Who<'a> {
     pub(crate) fn new(identity: &'a str, scopes: &'a str) -> Self {
-        Self { identity, tenant: TENANT, scopes, groups: &[], roles: &[] }
+        Self { identity, tenant: TENANT, partner: PARTNER, scopes, groups: &[], roles: &[] }
     }
 }
 

@@ -18,7 +18,11 @@ impl World {
     /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
     /// issue from `svc`, and `app/db` with two versions.
     pub(crate) async fn start() -> Self {
-        let api = Api::start().await;
+        Self::on(Api::start().await).await
+    }
+
+    /// The same on a server that runs.
+    pub(crate) async fn on(api: Api) -> Self {
         let root = json!({
             "name": "mesh", "common_name": "Mesh Root", "ca_type": "root", "key_type": "ec", "key_size": 256,
         });

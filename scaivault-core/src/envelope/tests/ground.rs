@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::{
     Caller, Clock, Ctx, Database, PartnerId, Role, Scope, TenantId, Vault, pki,
     secrets::{SecretData, SecretPath, SecretWrite},
-    storage::{Arg, Db, Query, Row, query},
+    storage::{Arg, As, Db, Query, Row, query},
 };
 
 /// A database, a clock and a root key, on which several replicas may stand.
@@ -63,37 +63,45 @@ impl Ground {
         let from = Db::open(&self.database).await.unwrap();
         let at = self.clock.now();
         let all = query("SELECT tenant_id, partner_id FROM tenant");
-        for (tenant, partner) in from.fetch_all::<(String, String)>(all).await.unwrap() {
+        for (tenant, partner) in from.on(As::Jobs).fetch_all::<(String, String)>(all).await.unwrap() {
             let insert = "INSERT INTO tenant (tenant_id, partner_id, partner_named, created_at) VALUES ($1, $2, TRUE, $3)";
-            to.execute(query(insert).bind(tenant).bind(partner).bind(at)).await.unwrap();
+            to.on(As::Jobs).execute(query(insert).bind(tenant).bind(partner).bind(at)).await.unwrap();
         }
         let all = query("SELECT id, partner_id, wrapped FROM partner_key");
-        for (id, partner, wrapped) in from.fetch_all::<(String, String, Vec<u8>)>(all).await.unwrap() {
+        for (id, partner, wrapped) in
+            from.on(As::Jobs).fetch_all::<(String, String, Vec<u8>)>(all).await.unwrap()
+        {
             let insert = "INSERT INTO partner_key (id, partner_id, version, wrapped, created_at) VALUES ($1, $2, 1, $3, $4)";
-            to.execute(query(insert).bind(id).bind(partner).bind(&wrapped).bind(at)).await.unwrap();
+            to.on(As::Jobs)
+                .execute(query(insert).bind(id).bind(partner).bind(&wrapped).bind(at))
+                .await
+                .unwrap();
         }
         let all = query("SELECT id, tenant_id, partner_key_id, wrapped FROM tenant_key");
         for (id, tenant, above, wrapped) in
-            from.fetch_all::<(String, String, String, Vec<u8>)>(all).await.unwrap()
+            from.on(As::Jobs).fetch_all::<(String, String, String, Vec<u8>)>(all).await.unwrap()
         {
             let insert = "INSERT INTO tenant_key (id, tenant_id, version, partner_key_id, wrapped, created_at)                           VALUES ($1, $2, 1, $3, $4, $5)";
             let insert = query(insert).bind(id).bind(tenant).bind(above).bind(&wrapped).bind(at);
-            to.execute(insert).await.unwrap();
+            to.on(As::Jobs).execute(insert).await.unwrap();
         }
         let all = query("SELECT tenant_id, path, id FROM secret");
-        for (tenant, path, id) in from.fetch_all::<(String, String, String)>(all).await.unwrap() {
+        for (tenant, path, id) in from.on(As::Jobs).fetch_all::<(String, String, String)>(all).await.unwrap()
+        {
             let insert = "INSERT INTO secret (tenant_id, path, id, secret_type, current_version, max_versions, metadata,                           notify_before, created_at, updated_at) VALUES ($1, $2, $3, 'kv', 1, 10, $4, '14d', $5, $5)";
             let metadata = Arg::Json(serde_json::json!({}));
             let insert = query(insert).bind(tenant).bind(path).bind(id).bind(metadata).bind(at);
-            to.execute(insert).await.unwrap();
+            to.on(As::Jobs).execute(insert).await.unwrap();
         }
         type Version = (String, String, Vec<u8>, Vec<u8>, String);
         let all = query("SELECT tenant_id, secret_id, ciphertext, wrapped_key, key_id FROM secret_version");
-        for (tenant, id, ciphertext, wrapped, key) in from.fetch_all::<Version>(all).await.unwrap() {
+        for (tenant, id, ciphertext, wrapped, key) in
+            from.on(As::Jobs).fetch_all::<Version>(all).await.unwrap()
+        {
             let insert = "INSERT INTO secret_version (tenant_id, secret_id, version, ciphertext, wrapped_key, key_id,                           created_at, created_by) VALUES ($1, $2, 1, $3, $4, $5, $6, 'user:alice')";
             let insert =
                 query(insert).bind(tenant).bind(id).bind(&ciphertext).bind(&wrapped).bind(key).bind(at);
-            to.execute(insert).await.unwrap();
+            to.on(As::Jobs).execute(insert).await.unwrap();
         }
         from.close().await;
     }
@@ -111,7 +119,13 @@ impl Ground {
     /// One whose clock does not move with the ground's.
     pub(super) async fn replica_that_lags(&self, ttl: Duration) -> Vault {
         let builder = Vault::builder(self.database.clone(), self.provider.clone());
-        builder.clock(Arc::new(TestClock::new())).key_cache_ttl(ttl).open().await.unwrap()
+        builder
+            .allow_unfenced(true)
+            .clock(Arc::new(TestClock::new()))
+            .key_cache_ttl(ttl)
+            .open()
+            .await
+            .unwrap()
     }
 
     /// SQLite's file, if it is that.
@@ -121,7 +135,7 @@ impl Ground {
 
     pub(super) async fn replica_with(&self, provider: Arc<dyn KeyProvider>, ttl: Duration) -> Vault {
         let builder = Vault::builder(self.database.clone(), provider);
-        builder.clock(self.clock.clone()).key_cache_ttl(ttl).open().await.unwrap()
+        builder.allow_unfenced(true).clock(self.clock.clone()).key_cache_ttl(ttl).open().await.unwrap()
     }
 }
 

@@ -74,6 +74,8 @@ over_both! {
                 let ctx = operator(&vault);
                 let watch = |progress| {
                     let _ = tell.send(progress);
+                    // So that it is cut off here, and not after its last batch.
+                    std::thread::sleep(Duration::from_millis(200));
                 };
                 vault.keys(&ctx).watched(&watch).rotate_partner(&acme()).await
             }
