@@ -17,3 +17,4 @@ mod pki;
 mod policies;
 mod secrets;
 mod tenancy;
+mod upgrade;
