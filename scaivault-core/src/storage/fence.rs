@@ -105,8 +105,7 @@ mod postgres {
         let mut findings = Vec::new();
         let mut add = |text: String| findings.push(Finding(text));
         if superuser {
-            add(format!("{name} is a superuser: connect as {APP}"));
-            return Ok(findings);
+            return Ok(vec![Finding(format!("{name} is a superuser: connect as {APP}"))]);
         }
         if bypass {
             add(format!("{name} has BYPASSRLS: ALTER ROLE {name} NOBYPASSRLS"));
@@ -119,7 +118,8 @@ mod postgres {
         }
         for owner in owners {
             if owner == name {
-                add(format!("{name} owns tables of the vault: connect as {APP}, which owns none"));
+                let owns = format!("{name} owns tables of the vault: connect as {APP}, which owns none");
+                return Ok(vec![Finding(owns)]);
             } else {
                 add(format!(
                     "{name} is a member of {owner}, which owns the tables: REVOKE {owner} FROM {name}"
@@ -227,7 +227,9 @@ mod postgres {
         }
         statements.push(format!(
             "DO $$ BEGIN EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO {OWNER}', current_schema()); \
-             EXECUTE format('GRANT CONNECT ON DATABASE %I TO {OWNER}, {APP}', current_database()); END $$"
+             EXECUTE format('GRANT USAGE ON SCHEMA %I TO {APP}, {}', current_schema()); \
+             EXECUTE format('GRANT CONNECT ON DATABASE %I TO {OWNER}, {APP}', current_database()); END $$",
+            NARROW.join(", ")
         ));
         for statement in statements {
             repeat_while_contended(connection, &statement).await?;
