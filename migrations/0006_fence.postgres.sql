@@ -12,6 +12,8 @@ DECLARE
     own CONSTANT text := 'tenant_id = current_setting(''scaivault.tenant'', true)';
     -- Only the owner of a table has a policy that looks at this; no tenant has such a name.
     everything CONSTANT text := 'current_setting(''scaivault.tenant'', true) = ''all tenants''';
+    -- The owner of the tables may not be the owner of the schema; `--create-roles` has granted this then.
+    may_grant CONSTANT boolean := has_schema_privilege(current_schema(), 'USAGE WITH GRANT OPTION');
     shown text;
     allowed text;
     t record;
@@ -52,7 +54,9 @@ BEGIN
     END LOOP;
 
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = app) THEN
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), app);
+        IF may_grant THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), app);
+        END IF;
         IF to_regclass('scaivault_migrations') IS NOT NULL THEN
             EXECUTE format('GRANT SELECT ON scaivault_migrations TO %I', app);
         END IF;
@@ -91,7 +95,9 @@ BEGIN
         JOIN pg_roles r ON r.rolname = g.role
         JOIN pg_class c ON c.oid = to_regclass(quote_ident(current_schema()) || '.' || quote_ident(g.relation))
     LOOP
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), n.role);
+        IF may_grant THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), n.role);
+        END IF;
         IF n.whole THEN
             EXECUTE format('GRANT %s ON %I TO %I', n.may, n.relname, n.role);
         ELSIF n.columns IS NOT NULL THEN

@@ -292,7 +292,8 @@ postgres_database() {
 postgres_vault() {
   local url
   url=$(postgres_database "$1")
-  DATABASE_URL=$url LOG_LEVEL=warn "$SERVER" migrate --create-roles >&2 || die "the roles and the schema could not be made"
+  # Nothing else of ours: an unknown SCAIVAULT_… is refused.
+  env -i "DATABASE_URL=$url" LOG_LEVEL=warn "$SERVER" migrate --create-roles >&2 || die "the roles and the schema could not be made"
   printf '%s' "${url/scaivault@/scaivault_app@}"
 }
 

@@ -318,6 +318,21 @@ impl VaultBuilder {
         done
     }
 
+    /// Whether PostgreSQL's fence between tenants holds the role that connects; [`open`](Self::open) asks this
+    /// unless told not to. SQLite has none.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if the role could get past it.
+    pub async fn check_fence(&self) -> Result<()> {
+        if self.database.is_to_be_made() {
+            return Ok(());
+        }
+        let db = Db::open(&self.database).await?;
+        let held = db.check_fence(false).await;
+        db.close().await;
+        held
+    }
+
     /// Makes the roles that PostgreSQL's fence between tenants takes, as far as they are missing, and brings the
     /// schema up to date: for a superuser, or an owner who may create roles.
     ///

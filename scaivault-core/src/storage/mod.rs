@@ -6,6 +6,7 @@
 
 mod backend;
 pub(crate) mod dialect;
+#[cfg(feature = "postgres")]
 mod fence;
 mod migrate;
 #[cfg(feature = "postgres")]
@@ -42,8 +43,8 @@ use self::{
     replica::Replica,
 };
 #[cfg(feature = "postgres")]
-use crate::limits;
-use crate::{Code, Error, Result, TenantId};
+use crate::{Code, Error, limits};
+use crate::{Result, TenantId};
 
 /// Which database a vault lives in.
 #[derive(Clone)]
@@ -162,6 +163,7 @@ pub(crate) enum Db {
 /// As whom the database is asked. PostgreSQL shows and takes only what is theirs; on SQLite the statements
 /// alone keep tenants apart.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "SQLite does not look at it"))]
 pub(crate) enum As<'a> {
     /// Nobody: sees no row of any tenant.
     Nobody,
@@ -258,6 +260,7 @@ impl Db {
     /// # Errors
     /// [`Code::InvalidRequest`] if the role of the URL could get past it; [`Code::InvalidState`] if a table
     /// stands outside.
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "SQLite has no fence"))]
     pub(crate) async fn check_fence(&self, tables: bool) -> Result<()> {
         match self {
             Self::Lite { .. } => Ok(()),

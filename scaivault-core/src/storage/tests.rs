@@ -142,3 +142,94 @@ async fn every_statement_prepares_on_postgres() {
     }
     tx.rollback().await.unwrap();
 }
+
+#[cfg(feature = "postgres")]
+mod pool {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A pool on the server for tests, of one connection; `None` without one. Nothing is written.
+    async fn one() -> Option<Arc<Pool>> {
+        #[expect(clippy::disallowed_methods, reason = "the one setting that the tests themselves have")]
+        let url = std::env::var("SCAIVAULT_TEST_POSTGRES").ok()?;
+        Some(Pool::open(*postgres_options(&url).unwrap(), 1).await.unwrap())
+    }
+
+    async fn pid(held: &mut Held) -> i32 {
+        held.optional::<(i64,)>(query("SELECT pg_backend_pid()::bigint")).await.unwrap().unwrap().0 as i32
+    }
+
+    async fn tenant(held: &mut Held) -> String {
+        let get = query("SELECT current_setting('scaivault.tenant', true)");
+        held.optional::<(Option<String>,)>(get).await.unwrap().unwrap().0.unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_connection_shows_whom_it_serves_and_is_used_again() {
+        let Some(pool) = one().await else { return };
+        let (a, b) = (TenantId::parse("tnt_a").unwrap(), TenantId::parse("tnt_b").unwrap());
+        let mut held = pool.take(As::Tenant(&a)).await.unwrap();
+        let first = pid(&mut held).await;
+        assert_eq!(tenant(&mut held).await, "tnt_a");
+        drop(held);
+        let mut held = pool.take(As::Tenant(&b)).await.unwrap();
+        assert_eq!((pid(&mut held).await, tenant(&mut held).await), (first, "tnt_b".to_owned()));
+        drop(held);
+        let mut held = pool.take(As::Nobody).await.unwrap();
+        assert_eq!((pid(&mut held).await, tenant(&mut held).await), (first, String::new()));
+        // What a statement of ours did wrong is no reason to give the connection up.
+        assert!(held.execute(query("SELECT 1 / 0")).await.is_err());
+        assert_eq!(pid(&mut held).await, first);
+    }
+
+    #[tokio::test]
+    async fn a_connection_in_the_middle_of_something_is_closed() {
+        let Some(pool) = one().await else { return };
+        let mut held = pool.take(As::Nobody).await.unwrap();
+        let first = pid(&mut held).await;
+        let sleep = held.execute(query("SELECT pg_sleep(60)"));
+        assert!(tokio::time::timeout(Duration::from_millis(50), sleep).await.is_err());
+        assert!(held.execute(query("SELECT 1")).await.is_err(), "it is not used any more");
+        drop(held);
+        let mut held = pool.take(As::Nobody).await.unwrap();
+        assert_ne!(pid(&mut held).await, first);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_is_rolled_back_before_the_next_is_served() {
+        let Some(pool) = one().await else { return };
+        let mut held = pool.take(As::Nobody).await.unwrap();
+        let first = pid(&mut held).await;
+        held.begin().await.unwrap();
+        held.execute(query("CREATE TEMPORARY TABLE held_back (x int)")).await.unwrap();
+        drop(held);
+        let mut held = pool.take(As::Nobody).await.unwrap();
+        let there = held.optional::<(bool,)>(query("SELECT to_regclass('held_back') IS NOT NULL")).await;
+        assert_eq!((pid(&mut held).await, there.unwrap()), (first, Some((false,))));
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_told_to_come_back_and_a_server_that_restarts_is_found_again() {
+        let Some(pool) = one().await else { return };
+        let mut held = pool.take(As::Nobody).await.unwrap();
+        let first = pid(&mut held).await;
+        let refused = pool.take(As::Jobs).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ServiceUnavailable);
+        assert!(refused.details().retry_after.is_some());
+        drop(held);
+        let db = Db::Pg { pool: Arc::clone(&pool), replica: None };
+        let other = one().await.unwrap();
+        let end = query("SELECT pg_terminate_backend($1::bigint::int, 5000)").bind(i64::from(first));
+        other.take(As::Nobody).await.unwrap().optional::<(bool,)>(end).await.unwrap();
+        // A read is tried again on a new connection; so is BEGIN.
+        let read = db.on(As::Nobody).fetch_optional::<(i64,)>(query("SELECT 1::bigint")).await;
+        assert_eq!(read.unwrap(), Some((1,)));
+        db.on(As::Nobody).begin().await.unwrap().commit().await.unwrap();
+        db.close().await;
+        assert_eq!(
+            db.on(As::Nobody).execute(query("SELECT 1")).await.unwrap_err().code(),
+            Code::ServiceUnavailable
+        );
+    }
+}

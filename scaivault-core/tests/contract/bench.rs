@@ -53,6 +53,10 @@ pub(crate) use contract;
 pub(crate) struct TestClock(Mutex<OffsetDateTime>);
 
 impl TestClock {
+    pub(crate) fn at(time: OffsetDateTime) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(time)))
+    }
+
     pub(crate) fn advance(&self, by: impl Into<Duration>) {
         *self.0.lock().unwrap() += by.into();
     }
@@ -81,7 +85,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     async fn new(database: Database, raw: Raw, folder: Option<std::path::PathBuf>) -> Self {
-        let clock = Arc::new(TestClock(Mutex::new(datetime!(2026-04-23 18:00 UTC))));
+        let clock = TestClock::at(datetime!(2026-04-23 18:00 UTC));
         let builder = settings(database.clone(), root_key(7), clock.clone());
         Self { vault: builder.open().await.unwrap(), clock, raw, database, folder, scratch: None }
     }
@@ -362,6 +366,12 @@ where
 /// For a server that wants one.
 const APP_PASSWORD: &str = "scaivault-test";
 
+/// Of both roles that log in.
+pub(crate) fn passwords() -> RolePasswords {
+    let password = || Some(APP_PASSWORD.to_owned().into());
+    RolePasswords { owner: password(), app: password() }
+}
+
 /// A database that nobody else has.
 pub(crate) struct Scratch {
     server: sqlx::PgPool,
@@ -382,12 +392,8 @@ impl Scratch {
 
     /// Makes the roles, as far as they are missing, and the schema, as its owner.
     pub(crate) async fn raise_fence(&self) {
-        let passwords = RolePasswords {
-            app: Some(APP_PASSWORD.to_owned().into()),
-            owner: Some(APP_PASSWORD.to_owned().into()),
-        };
         let database = Database::postgres(&self.url, 1).unwrap();
-        Vault::builder(database, root_key(7)).create_roles(&passwords).await.unwrap();
+        Vault::builder(database, root_key(7)).create_roles(&passwords()).await.unwrap();
     }
 
     /// As another role: `scaivault_app` serves, `scaivault_owner` owns the schema.

@@ -18,3 +18,4 @@ mod pki;
 mod policies;
 mod secrets;
 mod tenancy;
+mod upgrade;

@@ -10,6 +10,7 @@ pub(super) async fn check_config() -> Result<(), Failure> {
         tls::acceptor(&files.certificates, &files.key).map_err(Failure::settings)?;
     }
     let builder = serve::builder(&config)?;
+    builder.check_fence().await?;
     let schema = match builder.schema().await? {
         SchemaState::Current => "up to date".to_owned(),
         SchemaState::Behind(missing) => format!("behind by the migrations {missing:?}"),

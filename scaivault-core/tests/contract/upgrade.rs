@@ -1,0 +1,98 @@
+//! Databases that earlier builds left behind: migrated, everything in them is still there and still opens.
+//!
+//! `tests/data/schema-N.*.sql` is a dump of a database at migration N with a row in every table, made under the
+//! root key of these tests by `dev`.
+
+use scaivault_core::{
+    AuditFilter, Caller, Database, PartnerId, Role, SchemaState, Scope, Vault, VaultBuilder,
+    pki::{CertificateFilter, IssueWrite},
+};
+use serde_json::{Value, json};
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use time::macros::datetime;
+
+use crate::bench::{Scratch, TestClock, any, path, root_key, server, tenant};
+
+const POSTGRES: &str = include_str!("../data/schema-1.postgres.sql");
+const SQLITE: &str = include_str!("../data/schema-1.sqlite.sql");
+
+fn builder(database: Database) -> VaultBuilder {
+    Vault::builder(database, root_key(7)).clock(TestClock::at(datetime!(2026-11-23 12:00 UTC)))
+}
+
+async fn is_whole(vault: Vault) {
+    let caller = Caller::user("user:admin@dev.example", tenant("tnt_dev")).unwrap();
+    let caller = caller.with_partner(PartnerId::parse("ptn_dev").unwrap());
+    let admin = caller.with_roles([Role::TenantAdmin]).with_scopes([Scope::Admin]);
+    let ctx = || vault.ctx(admin.clone()).unwrap();
+
+    let (one, two, three) = (ctx(), ctx(), ctx());
+    for (ctx, version, value) in [(&one, Some(1), "one"), (&two, Some(2), "two"), (&three, None, "two")] {
+        let read = vault.secrets(ctx).get(&path("app/db"), version).await.unwrap();
+        assert_eq!(read.data.decode::<Value>().unwrap(), json!({"k": value}));
+    }
+    let item = vault.secrets(&ctx()).metadata(&path("app/db")).await.unwrap();
+    assert_eq!(item.metadata.tags(), ["db"]);
+
+    let all = CertificateFilter { include_revoked: true, ..CertificateFilter::default() };
+    let certificates = vault.pki(&ctx()).certificates(all).await.unwrap().items;
+    assert_eq!(certificates.len(), 2, "a root and a leaf");
+    let leaf = certificates.iter().find(|c| c.status == "revoked").unwrap();
+    let (leaf, key) = vault.pki(&ctx()).certificate_with_key(&leaf.id).await.unwrap();
+    assert!(key.is_some(), "it was stored, and opens");
+    assert!(!vault.public_pki().crl(&leaf.ca_id).await.unwrap().der.is_empty());
+
+    let policies = vault.policies(&ctx()).list(false, None, None).await.unwrap().items;
+    assert_eq!(policies.iter().map(|p| (p.rule_count, p.binding_count)).collect::<Vec<_>>(), [(1, 1)]);
+    let reader = Caller::user("user:reader", tenant("tnt_dev")).unwrap().with_scopes([Scope::SecretsRead]);
+    vault.secrets(&vault.ctx(reader).unwrap()).get(&path("app/db"), None).await.unwrap();
+
+    let old = AuditFilter { to: Some(datetime!(2026-11-23 00:00 UTC)), ..AuditFilter::default() };
+    assert_eq!(vault.audit(&ctx()).query(old).await.unwrap().items.len(), 9);
+
+    // And life goes on.
+    assert_eq!(vault.secrets(&ctx()).put(&path("app/db"), any()).await.unwrap().item.version, 3);
+    let wanted = IssueWrite { common_name: Some("b.svc.test".to_owned()), ..IssueWrite::default() };
+    vault.pki(&ctx()).issue("svc", wanted).await.unwrap();
+    vault.run_due_jobs().await.unwrap();
+    vault.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_database_of_the_first_migration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vault.db");
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    // The dump names tables before it makes them.
+    let mut connection = options.foreign_keys(false).connect().await.unwrap();
+    sqlx::raw_sql(SQLITE).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let database = Database::sqlite(&file);
+    assert!(matches!(builder(database.clone()).schema().await.unwrap(), SchemaState::Behind(_)));
+    is_whole(builder(database).open().await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_database_of_the_first_migration() {
+    let Some(server) = server() else { return };
+    let scratch = Scratch::create(server).await;
+    // Its owner is no role of ours, and may go on to own it.
+    let mut connection = sqlx::PgConnection::connect(&scratch.url).await.unwrap();
+    sqlx::raw_sql(POSTGRES).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let url = scratch.url_of("scaivault_app");
+    let done = tokio::spawn({
+        let (owner, url) = (scratch.url.clone(), url);
+        async move {
+            let owner = builder(Database::postgres(&owner, 1).unwrap());
+            assert!(matches!(owner.schema().await.unwrap(), SchemaState::Behind(_)));
+            owner.create_roles(&crate::bench::passwords()).await.unwrap();
+            assert_eq!(owner.schema().await.unwrap(), SchemaState::Current);
+            is_whole(builder(Database::postgres(&url, 4).unwrap()).migrate(false).open().await.unwrap())
+                .await;
+        }
+    });
+    let done = done.await;
+    scratch.drop_database().await;
+    done.unwrap();
+}
