@@ -82,7 +82,11 @@ mod tenancy;
 mod vault;
 mod wire;
 
-pub use audit::{Action, Audit, AuditFilter, AuditLog};
+pub use audit::{
+    Action, Audit, AuditFilter, AuditKey, AuditLog, AuditSummary, ChainHash, ChainedRecord, Checkpoint,
+    Count, End, Fault, FaultKind, IdentitySummary, IdentityTrail, Line, ProofRange, Purpose, SecretSummary,
+    SecretTrail, Verdict, Verifier, verify_export,
+};
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};

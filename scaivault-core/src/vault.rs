@@ -5,8 +5,8 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, SystemClock,
-    SystemRandom,
-    audit::Recorder,
+    SystemRandom, TenantId,
+    audit::{AuditKey, Recorder, Sequencer},
     envelope::Keyring,
     id, limits,
     pipeline::{Door, DoorSettings},
@@ -32,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
+    pub(crate) sequencer: Sequencer,
     /// Becomes `true` when the vault is closed.
     pub(crate) closed: watch::Sender<bool>,
     db: Db,
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     /// Where this vault is reached, without a slash at the end: CRL and OCSP addresses begin with it.
     pub(crate) base_url: Option<String>,
     pub(crate) soft_delete_retention: Duration,
+    pub(crate) audit_retention: Duration,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -72,7 +74,11 @@ impl Vault {
             key_cache_ttl: limits::KEY_CACHE_TTL,
             tenant_admin_bypass: true,
             default_partner: None,
-            settings: Settings { base_url: None, soft_delete_retention: limits::SOFT_DELETE_RETENTION },
+            settings: Settings {
+                base_url: None,
+                soft_delete_retention: limits::SOFT_DELETE_RETENTION,
+                audit_retention: limits::AUDIT_RETENTION,
+            },
         }
     }
 
@@ -130,6 +136,25 @@ impl Vault {
         Audit::new(&self.inner, ctx)
     }
 
+    /// The public half of the key that signs checkpoints of the audit trail; it is made if there is none yet. Whoever
+    /// is to verify exported trails is to have it from here.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if the database or the provider of the root key does not answer.
+    pub async fn audit_key(&self) -> Result<AuditKey> {
+        crate::audit::public_key(&self.inner).await
+    }
+
+    /// Every tenant that has, or had, an audit trail; for whoever runs the vault.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if the database does not answer.
+    pub async fn audited_tenants(&self) -> Result<Vec<TenantId>> {
+        let tenants = crate::storage::query(crate::audit::store::sql::TENANTS);
+        let rows: Vec<(String,)> = self.inner.door.job_db().fetch_all(tenants).await?;
+        rows.into_iter().map(|(tenant,)| TenantId::parse(tenant)).collect()
+    }
+
     /// One round trip to the database.
     ///
     /// # Errors
@@ -146,7 +171,8 @@ impl Vault {
         self.inner.door.check_encryption().await
     }
 
-    /// Does what is due in the background once: revocation lists, and deleted secrets past their retention.
+    /// Does what is due in the background once: revocation lists, deleted secrets past their retention, and
+    /// what the audit trail needs.
     /// Safe to run on every replica, at any time.
     ///
     /// # Errors
@@ -223,6 +249,13 @@ impl VaultBuilder {
         self
     }
 
+    /// How long audit records are kept: seven years unless given, at least 90 days, at most a thousand years.
+    #[must_use]
+    pub fn audit_retention(mut self, retention: Duration) -> Self {
+        self.settings.audit_retention = retention.clamp(limits::AUDIT_RETENTION_MIN, limits::RETENTION_MAX);
+        self
+    }
+
     /// Whether a tenant admin may act on every path of his own tenant without a policy (the default).
     #[must_use]
     pub fn tenant_admin_bypass(mut self, bypass: bool) -> Self {
@@ -291,7 +324,10 @@ impl VaultBuilder {
         let (clock, random) = (self.clock, self.random);
         let keyring =
             Keyring::new(db.clone(), self.provider, clock.clone(), random.clone(), self.key_cache_ttl);
-        let (recorder, task) = Recorder::start(db.clone());
+        let sequencer = Sequencer::new(db.clone());
+        let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
+        // What a crash left without a place, or an older schema.
+        sequencer.waiting().await?.iter().for_each(|tenant| recorder.wake(tenant));
         let door = Door::new(
             db.clone(),
             keyring,
@@ -308,6 +344,7 @@ impl VaultBuilder {
             random,
             settings: self.settings,
             issuers: Issuers::new(),
+            sequencer,
             closed: watch::Sender::new(false),
             db,
         });

@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 macro_rules! actions {
@@ -73,6 +73,10 @@ actions! {
     PkiCrlBuild = "pki_crl_build",
     /// The audit trail was read.
     AuditQuery = "audit_query",
+    /// The chain of the audit trail was verified.
+    AuditVerify = "audit_verify",
+    /// The audit trail was exported.
+    ExportCreated = "export_created",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.
@@ -92,6 +96,8 @@ pub struct AuditFilter {
     pub identity_id: Option<String>,
     /// `user`, `service_account` or `system`.
     pub identity_type: Option<String>,
+    /// This path, exactly.
+    pub path: Option<String>,
     /// Paths that begin with this text.
     pub path_prefix: Option<String>,
     /// Only what succeeded, or only what did not.
@@ -107,11 +113,11 @@ pub struct AuditFilter {
 }
 
 /// One record of the trail.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of the audit row, as the API contract names them")]
 pub struct AuditLog {
     pub id: String,
-    #[serde(serialize_with = "crate::wire::micros")]
+    #[serde(serialize_with = "crate::wire::micros", deserialize_with = "time::serde::rfc3339::deserialize")]
     pub timestamp: OffsetDateTime,
     pub action: String,
     pub identity_type: String,

@@ -17,9 +17,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Keyring {
     db: Db,
-    provider: Arc<dyn KeyProvider>,
+    pub(super) provider: Arc<dyn KeyProvider>,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    pub(super) random: Arc<dyn Random>,
     /// `None` if nothing may be kept.
     cache: Option<Cache<TenantId, Arc<TenantKeys>>>,
 }

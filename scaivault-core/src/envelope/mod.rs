@@ -5,10 +5,12 @@
 //! wraps are bound to the [`Slot`] that they are in, so that one moved elsewhere does not open. The newest
 //! key seals, every key opens: rotating a key never rewrites a ciphertext.
 
+mod instance;
 pub(crate) mod keyring;
 mod seal;
 
 pub(crate) use self::{
+    instance::InstanceKey,
     keyring::{Keyring, TenantKeys, holds_keys},
     seal::{Sealed, Slot},
 };

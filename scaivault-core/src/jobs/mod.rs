@@ -2,6 +2,8 @@
 //! system identity that names the job. Every job takes its rows by lease or by a condition, so that all
 //! replicas may run it at once.
 
+mod audit;
+mod partitions;
 mod purge;
 
 use std::time::Duration;
@@ -15,7 +17,10 @@ const EVERY: Duration = Duration::from_secs(30);
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
-    lists.and(purge)
+    // What outlived its retention goes after everything is signed for.
+    let audit = audit::run_due(vault).await;
+    let partitions = partitions::run_due(vault).await;
+    lists.and(purge).and(audit).and(partitions)
 }
 
 /// Does what is due, again and again, until the vault is closed.

@@ -229,6 +229,16 @@ impl Door {
         })
     }
 
+    /// Comes back when every durable record of the tenant has its place in the trail.
+    pub(crate) async fn audit_linked(&self, tenant: &str) -> Result<()> {
+        self.recorder.linked(tenant).await
+    }
+
+    /// What seals and opens keys, for the one that signs checkpoints.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     /// Takes no more records, so that the audit writer comes to its end.
     pub(crate) fn stop_recording(&self) {
         self.recorder.stop();

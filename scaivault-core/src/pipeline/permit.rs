@@ -207,13 +207,15 @@ impl<'a> Write<'a> {
     /// Writes the audit record and the events, and makes all of it durable.
     pub(crate) async fn commit<T>(mut self, value: T) -> Result<Outcome<T>> {
         let record = self.permit.record()?;
-        for insert in audit::store::insert(std::slice::from_ref(&record)) {
-            self.tx.execute(insert).await?;
-        }
+        audit::append(&mut self.tx, record.into_log()).await?;
         for event in &self.events {
             self.tx.execute(events::store::insert(event)).await?;
         }
+        let waits = !self.tx.writes_alone();
         self.tx.commit().await?;
+        if waits {
+            self.permit.door.recorder.wake(self.permit.tenant().as_str());
+        }
         if self.policies_changed {
             self.permit.door.policies.forget(self.permit.tenant()).await;
         }

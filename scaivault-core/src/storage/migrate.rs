@@ -13,7 +13,7 @@ const TABLE: &str = "scaivault_migrations";
 
 /// One step of the schema.
 pub(super) struct Step {
-    version: i64,
+    pub(super) version: i64,
     description: &'static str,
     /// For both databases, in PostgreSQL's words.
     shared: &'static str,
@@ -31,11 +31,19 @@ macro_rules! text {
 }
 
 /// Every migration there is, oldest first. One that was ever released is never edited.
-pub(super) const MIGRATIONS: &[Step] =
-    &[Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" }];
+pub(super) const MIGRATIONS: &[Step] = &[
+    Step { version: 1, description: "vault", shared: text!("0001_vault.sql"), postgres: "", sqlite: "" },
+    Step {
+        version: 4,
+        description: "audit chain",
+        shared: text!("0004_audit_chain.sql"),
+        postgres: text!("0004_audit_chain.postgres.sql"),
+        sqlite: text!("0004_audit_chain.sqlite.sql"),
+    },
+];
 
 impl Step {
-    fn for_sqlite(&self) -> String {
+    pub(super) fn for_sqlite(&self) -> String {
         dialect::lite_schema(&format!("{}\n{}", self.shared, self.sqlite))
     }
 

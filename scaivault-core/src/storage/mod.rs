@@ -253,6 +253,11 @@ impl Tx {
         }
     }
 
+    /// Whether no other transaction can write while this one lives.
+    pub(crate) fn writes_alone(&self) -> bool {
+        matches!(self, Self::Lite(_))
+    }
+
     /// Makes the transaction durable.
     pub(crate) async fn commit(self) -> Result<()> {
         match self {

@@ -14,5 +14,6 @@ mod lifecycle;
 mod lists;
 mod pki;
 mod policies;
+mod proof;
 mod secrets;
 mod tenancy;
