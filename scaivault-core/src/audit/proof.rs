@@ -45,7 +45,7 @@ impl<'a> Audit<'a> {
             let checkpoints = Checkpoints::open(vault).await?;
             let verdict = verify(&permit, &checkpoints, range).await?;
             if verdict.is_good() && range == ProofRange::default() {
-                checkpoints.head(permit.tenant().as_str(), None).await?;
+                checkpoints.head(permit.tenant().as_str()).await?;
             }
             permit.note("good", verdict.is_good());
             permit.note("last_seq", verdict.last_seq);
@@ -69,7 +69,7 @@ impl<'a> Audit<'a> {
         let work = |mut permit: Permit<'a>| async move {
             vault.door.audit_linked(permit.tenant().as_str()).await?;
             let checkpoints = Checkpoints::open(vault).await?;
-            let ends_with = checkpoints.head(permit.tenant().as_str(), None).await?;
+            let ends_with = checkpoints.head(permit.tenant().as_str()).await?;
             let ends_with =
                 ends_with.ok_or_else(|| Error::new(Code::InvalidState, "There is no audit trail yet."))?;
             let begins_after = retired(&permit).await?;

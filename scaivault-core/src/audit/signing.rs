@@ -2,7 +2,6 @@
 //! when the first checkpoint is, and sealed under the root key.
 
 use scaivault_kms::{KeySpec, SignatureScheme, SigningKey as _, local::SoftwareKey};
-use time::OffsetDateTime;
 
 use super::{
     AuditKey, ChainHash, Checkpoint, Purpose,
@@ -61,12 +60,11 @@ impl<'a> Checkpoints<'a> {
         self.public
     }
 
-    /// Signs where the chain of a tenant ends, unless that was done lately (`due`: not after this time) or nothing
-    /// happened since. Gives the last checkpoint; `None` for a chain without records.
+    /// Signs where the chain of a tenant ends, unless nothing happened since that was done. Gives the last checkpoint; `None` for a chain without records.
     ///
     /// # Errors
     /// [`crate::Code::InternalError`] if the chain is no longer what was signed before: nothing is signed then.
-    pub(crate) async fn head(&self, tenant: &str, due: Option<OffsetDateTime>) -> Result<Option<Checkpoint>> {
+    pub(crate) async fn head(&self, tenant: &str) -> Result<Option<Checkpoint>> {
         let db = self.vault.door.job_db();
         let head: Option<(String, i64, Vec<u8>)> = db.fetch_optional(query(sql::HEAD).bind(tenant)).await?;
         let last = self.last(tenant, i64::MAX).await?;
@@ -87,7 +85,7 @@ impl<'a> Checkpoints<'a> {
             if at.map_or(last.purpose != Purpose::Retention, |hash| hash != last.hash) {
                 return Err(tampered(tenant, "the record of its last checkpoint is gone or another one"));
             }
-            if last.seq == seq || due.is_some_and(|due| last.timestamp > due) {
+            if last.seq == seq {
                 return Ok(Some(last));
             }
         }
@@ -136,16 +134,16 @@ impl std::fmt::Debug for Checkpoints<'_> {
 
 /// Signs the end of every chain that went on since its last checkpoint, if that is old enough.
 pub(crate) async fn checkpoint_all(vault: &Inner) -> Result<()> {
-    let heads: Vec<(String, i64, Vec<u8>)> = vault.door.job_db().fetch_all(query(sql::HEADS)).await?;
-    if heads.is_empty() {
+    let before = vault.clock.now() - limits::AUDIT_CHECKPOINT_EVERY;
+    let due: Vec<(String,)> = vault.door.job_db().fetch_all(query(sql::DUE).bind(before)).await?;
+    if due.is_empty() {
         return Ok(());
     }
     let checkpoints = Checkpoints::open(vault).await?;
-    let due = vault.clock.now() - limits::AUDIT_CHECKPOINT_EVERY;
     let mut result = Ok(());
-    for (tenant, ..) in heads {
+    for (tenant,) in due {
         // What is wrong with one chain does not keep the others.
-        if let Err(error) = checkpoints.head(&tenant, Some(due)).await {
+        if let Err(error) = checkpoints.head(&tenant).await {
             tracing::error!(error = %error, causes = error.causes(), tenant, "a chain of the audit trail was not signed for");
             result = Err(error);
         }

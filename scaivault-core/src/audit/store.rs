@@ -39,7 +39,12 @@ pub(crate) mod sql {
     pub(crate) const MAKE_HEAD: &str = "\
         INSERT INTO audit_head (tenant_id, seq, hash) VALUES ($1, 0, $2) ON CONFLICT (tenant_id) DO NOTHING";
     pub(crate) const HEAD: &str = "SELECT tenant_id, seq, hash FROM audit_head WHERE tenant_id = $1";
-    pub(crate) const HEADS: &str = "SELECT tenant_id, seq, hash FROM audit_head ORDER BY tenant_id";
+    /// Tenants whose chain ends elsewhere than their last checkpoint says, unless that is younger than a time.
+    pub(crate) const DUE: &str = "\
+        SELECT h.tenant_id FROM audit_head h \
+        WHERE h.seq <> coalesce((SELECT max(c.seq) FROM audit_checkpoint c WHERE c.tenant_id = h.tenant_id), 0) \
+        AND NOT EXISTS (SELECT 1 FROM (SELECT c.timestamp AS at FROM audit_checkpoint c \
+        WHERE c.tenant_id = h.tenant_id ORDER BY c.seq DESC LIMIT 1) l WHERE l.at > $1) ORDER BY h.tenant_id";
     /// The head, and the highest place that is taken.
     pub(crate) const EXTENT: &str = "\
         SELECT coalesce((SELECT seq FROM audit_head WHERE tenant_id = $1), 0), \
@@ -95,7 +100,7 @@ pub(crate) mod sql {
         WAITING,
         MAKE_HEAD,
         HEAD,
-        HEADS,
+        DUE,
         EXTENT,
         CHAIN,
         FIRST_SINCE,

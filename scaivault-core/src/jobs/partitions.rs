@@ -69,7 +69,7 @@ async fn retire<'a>(
         }
         if let Some(checkpoints) = checkpoints {
             // A chain that is not what it was is left as it is, for somebody to look at.
-            checkpoints.head(tenant, None).await?;
+            checkpoints.head(tenant).await?;
             checkpoints.retire(tenant, *seq, hash).await?;
         }
     }

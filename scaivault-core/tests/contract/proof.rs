@@ -380,3 +380,50 @@ contract! {
         assert_eq!(kind(&verdict(&t).await), Some(FaultKind::Missing));
     }
 }
+
+/// On PostgreSQL only: what a role that owns nothing can do with partitions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_are_made_and_let_go_of_by_a_role_that_owns_nothing() {
+    crate::bench::on_postgres(|t: Bench| async move {
+        t.put("a", json!({})).await;
+        t.vault.run_due_jobs().await.unwrap();
+        let names = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_log'::regclass ORDER BY 1";
+        let expected = ["04", "05", "06", "07"].map(|month| format!("audit_log_p2026_{month}"));
+        assert_eq!(t.raw.texts(names).await, expected, "this month and three more");
+
+        let role = format!("scaivault_nobody_{}", t.admin().request_id());
+        for sql in [
+            format!("CREATE ROLE {role}"),
+            format!("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}"),
+            "ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY".to_owned(),
+            format!("SET ROLE {role}"),
+        ] {
+            t.raw.execute(&sql).await;
+        }
+        let make = |table: &str, month: &str| format!("SELECT scaivault_make_partition('{table}', '{month}')::text");
+        assert_eq!(t.raw.texts(&make("audit_log", "2014-02-17")).await, ["true"]);
+        assert_eq!(t.raw.texts(&make("audit_log", "2014-02-01")).await, ["false"]);
+        assert!(t.raw.try_execute(&make("tenant", "2014-02-01")).await.is_err());
+        assert!(t.raw.try_execute(&make("pki_certificate", "2014-02-01")).await.is_err(), "not partitioned yet");
+        let fenced = "SELECT (relrowsecurity AND relforcerowsecurity)::text FROM pg_class WHERE relname = 'audit_log_p2014_02'";
+        assert_eq!(t.raw.texts(fenced).await, ["true"], "fenced as its parent is");
+        assert!(t.raw.try_execute("SELECT * FROM audit_log_p2014_02").await.is_err());
+        let detach = |month: &str| format!("SELECT scaivault_detach_partition('audit_log', {month})::text");
+        assert!(t.raw.try_execute(&detach("(now() - interval '40 days')::date")).await.is_err(), "not old enough");
+        assert_eq!(t.raw.texts(&detach("'2014-02-01'")).await, ["true"]);
+        assert_eq!(t.raw.texts(&detach("'2014-02-01'")).await, ["false"]);
+        t.raw.execute("RESET ROLE").await;
+        assert_eq!(t.raw.count("pg_class WHERE relname = 'audit_log_p2014_02_detached' AND relkind = 'r'").await, 1);
+        // Replicas that make the same month at once both have it.
+        let second = t.replica().await;
+        t.clock.advance(DAY * 365);
+        let (one, two) = tokio::join!(t.vault.run_due_jobs(), second.run_due_jobs());
+        one.and(two).unwrap();
+        assert_eq!(t.raw.texts(names).await.len(), 8);
+        second.close().await;
+        for sql in [format!("DROP OWNED BY {role}"), format!("DROP ROLE {role}")] {
+            t.raw.execute(&sql).await;
+        }
+    })
+    .await;
+}

@@ -47,7 +47,7 @@ pub(super) async fn dev(
 }
 
 /// Connections to PostgreSQL.
-const POOL: u32 = 16;
+pub(super) const POOL: u32 = 16;
 
 fn verifier(issuer: &DevIssuer) -> Result<TokenVerifier, Failure> {
     let settings = TokenSettings {

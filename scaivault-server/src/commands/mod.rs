@@ -1,5 +1,6 @@
 //! The command line: what the binary can be told to do, one file a command.
 
+mod audit;
 mod check_config;
 mod dev;
 mod dev_token;
@@ -56,6 +57,11 @@ enum Command {
         /// A PostgreSQL for development instead of SQLite in the folder, which must then be named.
         #[arg(long, requires = "data_dir")]
         database_url: Option<String>,
+    },
+    /// Proves the audit trail.
+    Audit {
+        #[command(subcommand)]
+        command: Box<audit::AuditCommand>,
     },
     /// Prints the version.
     Version,
@@ -152,6 +158,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         Command::Dev { command: None, bind, data_dir, database_url } => {
             dev::dev(bind, data_dir.as_deref(), database_url.as_deref()).await
         }
+        Command::Audit { command } => audit::audit(*command).await,
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),
         Command::CheckConfig => check_config::check_config().await,
     }

@@ -36,6 +36,7 @@ pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
         .base_url(config.http.base_url.as_str())
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)
+        .audit_retention(config.audit_retention)
         .tenant_admin_bypass(config.tenant_admin_bypass))
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub migrate_on_start: bool,
     /// `SOFT_DELETE_RETENTION`: how long a deleted secret can be restored.
     pub soft_delete_retention: Duration,
+    /// `AUDIT_RETENTION`: how long audit records are kept, at least 90 days.
+    pub audit_retention: Duration,
     /// `TENANT_ADMIN_BYPASS`: whether tenant administrators are allowed every path of their tenant.
     pub tenant_admin_bypass: bool,
 }
@@ -102,6 +104,18 @@ pub struct MigrateConfig {
     pub log: Log,
 }
 
+/// What a command needs to know that opens the vault and serves nothing: any other setting may be absent, but not
+/// wrong.
+#[derive(Clone, Debug)]
+pub struct KeyedConfig {
+    /// Where the state is.
+    pub database: Database,
+    /// What holds the root key.
+    pub kms: Kms,
+    /// How to log.
+    pub log: Log,
+}
+
 /// What is wrong with the settings: one sentence each, none with a secret in it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<String>);
@@ -130,6 +144,10 @@ impl Config {
         let kms = kms(&mut from);
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
+        let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
+        if audit_retention < limits::AUDIT_RETENTION_MIN {
+            from.problem("AUDIT_RETENTION must be at least 90d.");
+        }
         let tenant_admin_bypass = from.flag("TENANT_ADMIN_BYPASS", true);
         let problems = from.finish();
         match (database, http, identity, kms) {
@@ -141,6 +159,7 @@ impl Config {
                 log,
                 migrate_on_start,
                 soft_delete_retention,
+                audit_retention,
                 tenant_admin_bypass,
             }),
             _ => Err(ConfigError(problems)),
@@ -170,6 +189,22 @@ impl MigrateConfig {
         let problems = from.finish();
         match database {
             Some(database) if problems.is_empty() => Ok(Self { database, log }),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+impl KeyedConfig {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut from = Reader::new(environment()?, &read_file);
+        let (database, kms, log) = (database(&mut from), kms(&mut from), log(&mut from));
+        let problems = from.finish();
+        match (database, kms) {
+            (Some(database), Some(kms)) if problems.is_empty() => Ok(Self { database, kms, log }),
             _ => Err(ConfigError(problems)),
         }
     }

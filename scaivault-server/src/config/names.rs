@@ -19,6 +19,7 @@ pub(super) const READ: &[&str] = &[
     "KEY_CACHE_TTL",
     "MIGRATE_ON_START",
     "SOFT_DELETE_RETENTION",
+    "AUDIT_RETENTION",
     "TENANT_ADMIN_BYPASS",
     "DRAIN_TIMEOUT",
 ];
@@ -53,7 +54,6 @@ const LATER: &[&str] = &[
     "TRUSTED_PROXIES",
     "WEBHOOK_ALLOWED_CIDRS",
     "MFA_WINDOW",
-    "AUDIT_RETENTION",
     "HTTP_CHALLENGE_BIND",
 ];
 
