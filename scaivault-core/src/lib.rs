@@ -62,6 +62,7 @@
 //!
 //! Errors are an [`Error`] with a stable [`Code`]; its message and details are safe to show to the caller.
 
+mod anchor;
 mod audit;
 mod clock;
 mod duration;

@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
     pub(crate) sequencer: Sequencer,
+    /// Whether the anchor was written since the start.
+    pub(crate) anchored: std::sync::atomic::AtomicBool,
     /// Becomes `true` when the vault is closed.
     pub(crate) closed: watch::Sender<bool>,
     db: Db,
@@ -45,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) base_url: Option<String>,
     pub(crate) soft_delete_retention: Duration,
     pub(crate) audit_retention: Duration,
+    /// Where it is written down what the database has at least.
+    pub(crate) anchor: Option<std::path::PathBuf>,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -78,6 +82,7 @@ impl Vault {
                 base_url: None,
                 soft_delete_retention: limits::SOFT_DELETE_RETENTION,
                 audit_retention: limits::AUDIT_RETENTION,
+                anchor: None,
             },
         }
     }
@@ -256,6 +261,14 @@ impl VaultBuilder {
         self
     }
 
+    /// A file outside of the database, best beside the root key, in which it is written down at checkpoints what the
+    /// database has at least. A database that is older puts the vault in quarantine; see [`Vault::quarantine`].
+    #[must_use]
+    pub fn anchor(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.settings.anchor = Some(path.into());
+        self
+    }
+
     /// Whether a tenant admin may act on every path of his own tenant without a policy (the default).
     #[must_use]
     pub fn tenant_admin_bypass(mut self, bypass: bool) -> Self {
@@ -345,9 +358,14 @@ impl VaultBuilder {
             settings: self.settings,
             issuers: Issuers::new(),
             sequencer,
+            anchored: std::sync::atomic::AtomicBool::new(false),
             closed: watch::Sender::new(false),
             db,
         });
+        if let Some(reason) = crate::anchor::check(&inner).await? {
+            tracing::error!(reason, "the database is older than its anchor: the vault is in quarantine");
+            inner.door.quarantine(Some(reason));
+        }
         Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }
 }

@@ -409,7 +409,14 @@ fn the_audit_trail_is_verified_in_place_and_as_an_export_by_us_and_by_a_stranger
     other.live();
     fs::write(&key, run(&["audit", "public-key"], &other.vars()).out).unwrap();
     assert_eq!(judge().code, 1);
-    for args in [&["audit"][..], &["audit", "verify", "--file", "x"], &["audit", "verify", "--from", "now"]] {
+    let calm = run(&["recover", "--accept-rollback"], &vars);
+    assert!(calm.code == 3 && calm.err.contains("not in quarantine"), "{}", calm.err);
+    for args in [
+        &["recover"][..],
+        &["audit"][..],
+        &["audit", "verify", "--file", "x"],
+        &["audit", "verify", "--from", "now"],
+    ] {
         assert_eq!(run(args, &vars).code, 2, "{args:?}");
     }
 }

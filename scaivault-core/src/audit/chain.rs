@@ -200,6 +200,10 @@ impl AuditKey {
         &self.id
     }
 
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify_sig(message, signature).is_ok()
+    }
+
     /// What is wrong with a checkpoint's signature, if something is.
     pub(crate) fn objection(&self, checkpoint: &Checkpoint) -> Option<&'static str> {
         if checkpoint.algorithm != ALGORITHM {
@@ -208,8 +212,8 @@ impl AuditKey {
         if checkpoint.key_id != self.id {
             return Some("names another key");
         }
-        let signed = self.key.verify_sig(&checkpoint.message(), &checkpoint.signature);
-        signed.is_err().then_some("has a signature that is not the key's")
+        let signed = self.verifies(&checkpoint.message(), &checkpoint.signature);
+        (!signed).then_some("has a signature that is not the key's")
     }
 }
 

@@ -95,6 +95,15 @@ pub(crate) async fn public_key(vault: &Inner) -> Result<super::AuditKey> {
     Ok(Checkpoints::open(vault).await?.into_public())
 }
 
+/// The same, if there is one.
+pub(crate) async fn existing_key(vault: &Inner) -> Result<Option<super::AuditKey>> {
+    let found: Option<(String,)> = vault.door.job_db().fetch_optional(query(sql::KEY_ID)).await?;
+    match found {
+        Some(_) => public_key(vault).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn verify(permit: &Permit<'_>, checkpoints: &Checkpoints<'_>, range: ProofRange) -> Result<Verdict> {
     let tenant = permit.tenant().as_str();
     let extent = extent(permit).await?;

@@ -109,6 +109,11 @@ impl<'a> Checkpoints<'a> {
         Ok(row.map(|(hash,)| ChainHash::from_column(&hash)))
     }
 
+    /// Signs something that is no checkpoint. What it is has to be in the text.
+    pub(crate) async fn sign_text(&self, text: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.key.sign(SignatureScheme::EcdsaSha256, text).await?)
+    }
+
     async fn sign(&self, tenant: &str, seq: i64, hash: ChainHash, purpose: Purpose) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint {
             tenant_id: tenant.to_owned(),
@@ -132,15 +137,16 @@ impl std::fmt::Debug for Checkpoints<'_> {
     }
 }
 
-/// Signs the end of every chain that went on since its last checkpoint, if that is old enough.
-pub(crate) async fn checkpoint_all(vault: &Inner) -> Result<()> {
+/// Signs the end of every chain that went on since its last checkpoint, if that is old enough; says whether there was
+/// any.
+pub(crate) async fn checkpoint_all(vault: &Inner) -> Result<bool> {
     let before = vault.clock.now() - limits::AUDIT_CHECKPOINT_EVERY;
     let due: Vec<(String,)> = vault.door.job_db().fetch_all(query(sql::DUE).bind(before)).await?;
     if due.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let checkpoints = Checkpoints::open(vault).await?;
-    let mut result = Ok(());
+    let mut result = Ok(true);
     for (tenant,) in due {
         // What is wrong with one chain does not keep the others.
         if let Err(error) = checkpoints.head(&tenant).await {

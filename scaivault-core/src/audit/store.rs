@@ -75,10 +75,13 @@ pub(crate) mod sql {
     pub(crate) const RETIRED: &str = "\
         SELECT tenant_id, seq, purpose, hash, timestamp, algorithm, key_id, signature FROM audit_checkpoint \
         WHERE tenant_id = $1 AND purpose = 'retention' ORDER BY seq DESC LIMIT 1";
+    pub(crate) const RETIRED_UNTIL: &str = "\
+        SELECT max(seq) FROM audit_checkpoint WHERE tenant_id = $1 AND purpose = 'retention'";
     pub(crate) const HASH_AT: &str = "SELECT hash FROM audit_log WHERE tenant_id = $1 AND seq = $2";
     pub(crate) const TENANTS: &str = "\
         SELECT tenant_id FROM tenant UNION SELECT tenant_id FROM audit_head UNION SELECT tenant_id FROM audit_intake \
         UNION SELECT DISTINCT tenant_id FROM audit_checkpoint ORDER BY tenant_id";
+    pub(crate) const KEY_ID: &str = "SELECT id FROM audit_key ORDER BY version DESC LIMIT 1";
     pub(crate) const KEY: &str = "\
         SELECT id, spec, ciphertext, wrapped FROM audit_key ORDER BY version DESC LIMIT 1";
     pub(crate) const INSERT_KEY: &str = "\
@@ -111,8 +114,10 @@ pub(crate) mod sql {
         FIRST_CHECKPOINT,
         RETIRED,
         HASH_AT,
+        RETIRED_UNTIL,
         TENANTS,
         KEY,
+        KEY_ID,
         INSERT_KEY,
         OLD_UNTIL,
         PLACE,

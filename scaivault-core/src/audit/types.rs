@@ -77,6 +77,8 @@ actions! {
     AuditVerify = "audit_verify",
     /// The audit trail was exported.
     ExportCreated = "export_created",
+    /// A database that was put back to an older state was accepted.
+    RollbackAccept = "rollback_accept",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.

@@ -15,10 +15,16 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Does what is due, once.
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
+    if vault.quarantine().is_some() {
+        return Ok(());
+    }
+    // First: it may find that the database was put back.
+    let audit = audit::run_due(vault).await;
+    if vault.quarantine().is_some() {
+        return audit;
+    }
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
-    // What outlived its retention goes after everything is signed for.
-    let audit = audit::run_due(vault).await;
     let partitions = partitions::run_due(vault).await;
     lists.and(purge).and(audit).and(partitions)
 }

@@ -46,6 +46,8 @@ pub(crate) struct Door {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: DoorSettings,
+    /// Why nothing may be written, if that is so.
+    quarantine: arc_swap::ArcSwapOption<String>,
 }
 
 /// What an operator may choose about the door.
@@ -80,7 +82,17 @@ impl Door {
         random: Arc<dyn Random>,
         settings: DoorSettings,
     ) -> Self {
-        Self { db, keyring, policies, tenants, recorder, clock, random, settings }
+        Self {
+            db,
+            keyring,
+            policies,
+            tenants,
+            recorder,
+            clock,
+            random,
+            settings,
+            quarantine: arc_swap::ArcSwapOption::empty(),
+        }
     }
 
     /// Walks one verb. See the module's documentation.
@@ -232,6 +244,29 @@ impl Door {
     /// Comes back when every durable record of the tenant has its place in the trail.
     pub(crate) async fn audit_linked(&self, tenant: &str) -> Result<()> {
         self.recorder.linked(tenant).await
+    }
+
+    /// Forbids to write, or allows it again.
+    pub(crate) fn quarantine(&self, reason: Option<String>) {
+        self.quarantine.store(reason.map(Arc::new));
+    }
+
+    pub(crate) fn quarantined(&self) -> Option<Arc<String>> {
+        self.quarantine.load_full()
+    }
+
+    /// What must not be done in quarantine passes here.
+    fn check_quarantine(&self) -> Result<()> {
+        match self.quarantined() {
+            None => Ok(()),
+            Some(reason) => {
+                let message = format!(
+                    "The database was put back to an older state: {reason}. An operator has to look."
+                );
+                Err(Error::new(Code::Quarantined, message)
+                    .with(|d| d.retry_after = Some(Duration::from_secs(300))))
+            }
+        }
     }
 
     /// What seals and opens keys, for the one that signs checkpoints.

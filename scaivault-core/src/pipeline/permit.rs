@@ -124,6 +124,7 @@ impl<'a> Permit<'a> {
 
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
+        self.door.check_quarantine()?;
         Ok(Write {
             tx: self.door.db.begin().await?,
             permit: self,
@@ -244,6 +245,8 @@ impl<'a> PublicPermit<'a> {
 
     /// The keys of the tenant that owns what was asked for.
     pub(crate) async fn keys(&self, tenant: &TenantId) -> Result<Arc<TenantKeys>> {
+        // What is signed for the public would call good what was revoked since.
+        self.door.check_quarantine()?;
         let partner = self.door.partner_of(tenant).await?;
         self.door.keyring.tenant(tenant, &partner).await
     }

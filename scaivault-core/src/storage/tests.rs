@@ -106,6 +106,7 @@ async fn times_keep_microseconds_and_sort() {
 /// Every constant statement of every room.
 fn statements() -> Vec<std::sync::Arc<str>> {
     let rooms = [
+        crate::anchor::sql::ALL,
         crate::audit::recorder::sql::ALL,
         crate::audit::store::sql::ALL,
         crate::audit::summary::sql::ALL,

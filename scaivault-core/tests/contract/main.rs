@@ -8,6 +8,7 @@
 mod bench;
 
 mod access;
+mod anchor;
 mod audit;
 mod envelope;
 mod lifecycle;

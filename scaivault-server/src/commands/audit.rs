@@ -95,7 +95,7 @@ pub(super) async fn audit(command: AuditCommand) -> Result<(), Failure> {
 
 impl Place {
     /// Opens the vault as it is: nothing is made or migrated.
-    async fn open(self) -> Result<Vault, Failure> {
+    pub(super) async fn open(self) -> Result<Vault, Failure> {
         let builder = match &self.data_dir {
             Some(dir) => {
                 let dir = DataDir::open(Some(&fs::canonicalize(dir)?))?;
@@ -110,6 +110,7 @@ impl Place {
                 logging::start(config.log);
                 let key = KeyFile::open(&config.kms.key_file).map_err(Failure::settings)?;
                 Vault::builder(serve::database(&config.database)?, Arc::new(LocalProvider::new(key)))
+                    .anchor(&config.kms.anchor_file)
             }
         };
         let builder = builder.migrate(false);

@@ -58,6 +58,14 @@ enum Command {
         #[arg(long, requires = "data_dir")]
         database_url: Option<String>,
     },
+    /// Ends the quarantine of a database that was put back to an older state.
+    Recover {
+        /// Takes the database as it is; the audit trail says so.
+        #[arg(long, required = true)]
+        accept_rollback: bool,
+        #[command(flatten)]
+        place: audit::Place,
+    },
     /// Proves the audit trail.
     Audit {
         #[command(subcommand)]
@@ -157,6 +165,12 @@ async fn execute(command: Command) -> Result<(), Failure> {
         }
         Command::Dev { command: None, bind, data_dir, database_url } => {
             dev::dev(bind, data_dir.as_deref(), database_url.as_deref()).await
+        }
+        Command::Recover { accept_rollback: _, place } => {
+            let vault = place.open().await?;
+            let done = vault.accept_rollback().await;
+            vault.close().await;
+            say(&format!("accepted: {}", done?))
         }
         Command::Audit { command } => audit::audit(*command).await,
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),

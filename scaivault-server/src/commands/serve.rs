@@ -34,6 +34,7 @@ pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
     let key = KeyFile::open(&config.kms.key_file).map_err(Failure::settings)?;
     Ok(Vault::builder(database(&config.database)?, Arc::new(LocalProvider::new(key)))
         .base_url(config.http.base_url.as_str())
+        .anchor(&config.kms.anchor_file)
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)
         .audit_retention(config.audit_retention)

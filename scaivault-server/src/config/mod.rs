@@ -82,6 +82,8 @@ pub struct Identity {
 pub struct Kms {
     /// `KMS_LOCAL_KEY_FILE`.
     pub key_file: PathBuf,
+    /// `ANCHOR_FILE`: where it is written down what the database has at least; beside the key file unless set.
+    pub anchor_file: PathBuf,
     /// `KEY_CACHE_TTL`: how long unwrapped keys stay in memory; zero is one KMS call a request.
     pub cache_ttl: Duration,
 }
@@ -273,7 +275,14 @@ fn kms(from: &mut Reader<'_>) -> Option<Kms> {
     }
     let cache_ttl = from.duration("KEY_CACHE_TTL", limits::KEY_CACHE_TTL);
     provider?;
-    Some(Kms { key_file: key_file?.into(), cache_ttl })
+    let key_file: PathBuf = key_file?.into();
+    let beside = || {
+        let mut name = key_file.file_name().unwrap_or_default().to_owned();
+        name.push(".anchor");
+        key_file.with_file_name(name)
+    };
+    let anchor_file = from.text("ANCHOR_FILE").map_or_else(beside, PathBuf::from);
+    Some(Kms { key_file, anchor_file, cache_ttl })
 }
 
 fn log(from: &mut Reader<'_>) -> Log {

@@ -20,6 +20,7 @@ pub(super) const READ: &[&str] = &[
     "MIGRATE_ON_START",
     "SOFT_DELETE_RETENTION",
     "AUDIT_RETENTION",
+    "ANCHOR_FILE",
     "TENANT_ADMIN_BYPASS",
     "DRAIN_TIMEOUT",
 ];
