@@ -18,6 +18,10 @@ pub(super) struct Step {
     /// For both databases, in PostgreSQL's words.
     shared: &'static str,
     /// What only PostgreSQL gets, after that; empty for most.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "there is no PostgreSQL in this build")
+    )]
     postgres: &'static str,
     /// What only SQLite gets, after that; empty for most.
     sqlite: &'static str,
