@@ -18,8 +18,8 @@ use crate::{
 /// The verbs on the audit trail, for one caller. From [`Vault::audit`](crate::Vault::audit).
 #[derive(Clone, Copy, Debug)]
 pub struct Audit<'a> {
-    vault: &'a Inner,
-    ctx: &'a Ctx,
+    pub(super) vault: &'a Inner,
+    pub(super) ctx: &'a Ctx,
 }
 
 impl<'a> Audit<'a> {
@@ -33,7 +33,8 @@ impl<'a> Audit<'a> {
     /// [`crate::Code::InvalidCursor`].
     pub async fn query(&self, filter: AuditFilter) -> Result<Page<AuditLog>> {
         let act = Act::object(Action::AuditQuery, &[Scope::AuditRead], "audit_log", None);
-        self.vault.door.perform(self.ctx, act, |permit| async move { page(permit, &filter).await }).await
+        let vault = self.vault;
+        vault.door.perform(self.ctx, act, |permit| async move { page(vault, permit, &filter).await }).await
     }
 
     /// Records that a request of this caller was refused before it reached a verb (a body or a path that
@@ -82,7 +83,18 @@ struct Last {
     id: String,
 }
 
-async fn page(permit: Permit<'_>, filter: &AuditFilter) -> Result<Outcome<Page<AuditLog>>> {
+async fn page(vault: &Inner, permit: Permit<'_>, filter: &AuditFilter) -> Result<Outcome<Page<AuditLog>>> {
+    let logs = read_page(vault, &permit, filter).await?;
+    permit.answer(logs)
+}
+
+/// A page of the trail in which everything that was durable before is found.
+pub(super) async fn read_page(
+    vault: &Inner,
+    permit: &Permit<'_>,
+    filter: &AuditFilter,
+) -> Result<Page<AuditLog>> {
+    vault.door.audit_linked(permit.tenant().as_str()).await?;
     let keys = permit.keys().await?;
     let bound = Bound::of(filter);
     let open = |cursor: &String| wire::open_cursor::<Last>(&keys, "audit", &bound, cursor);
@@ -92,7 +104,7 @@ async fn page(permit: Permit<'_>, filter: &AuditFilter) -> Result<Outcome<Page<A
     let logs = permit.fetch_all_lagging::<Row>(select).await?.into_iter().map(AuditLog::from).collect();
     let place =
         |last: &AuditLog| Last { at: last.timestamp.unix_timestamp_nanos() / 1000, id: last.id.clone() };
-    permit.answer(wire::cut(logs, wanted, (&keys, "audit", &bound), place)?)
+    wire::cut(logs, wanted, (&keys, "audit", &bound), place)
 }
 
 fn select<'a>(
@@ -107,10 +119,17 @@ fn select<'a>(
     q.and_in("action", filter.actions.iter().map(String::as_str));
     q.and("identity_id = ", filter.identity_id.as_deref())
         .and("identity_type = ", filter.identity_type.as_deref());
+    q.and("secret_path = ", filter.path.as_deref());
     if let Some(prefix) = filter.path_prefix.as_deref() {
         q.and("secret_path >= ", Some(prefix)).and("secret_path < ", prefix_end(prefix));
     }
-    q.and("success = ", filter.success).and("source_ip = ", filter.source_ip.as_deref());
+    // As text: the index of what failed is of use only to a statement that says so itself.
+    match filter.success {
+        Some(true) => drop(q.text(" AND success")),
+        Some(false) => drop(q.text(" AND NOT success")),
+        None => {}
+    }
+    q.and("source_ip = ", filter.source_ip.as_deref());
     q.and("request_id = ", filter.request_id.as_deref());
     if let Some(last) = last {
         let at = OffsetDateTime::from_unix_timestamp_nanos(last.at * 1000).map_err(Error::internal)?;
@@ -126,7 +145,7 @@ struct Bound<'f> {
     from: Option<i128>,
     to: Option<i128>,
     actions: &'f [String],
-    text: [&'f Option<String>; 5],
+    text: [&'f Option<String>; 6],
     success: Option<bool>,
 }
 
@@ -138,6 +157,7 @@ impl<'f> Bound<'f> {
             actions,
             identity_id,
             identity_type,
+            path,
             path_prefix,
             success,
             source_ip,
@@ -148,7 +168,7 @@ impl<'f> Bound<'f> {
             from: from.map(|t| Ts::from(t).get().unix_timestamp_nanos()),
             to: to.map(|t| Ts::from(t).get().unix_timestamp_nanos()),
             actions,
-            text: [identity_id, identity_type, path_prefix, source_ip, request_id],
+            text: [identity_id, identity_type, path, path_prefix, source_ip, request_id],
             success: *success,
         }
     }
