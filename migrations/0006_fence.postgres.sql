@@ -81,7 +81,8 @@ BEGIN
             ('scaivault_jobs', 'SELECT', 'pki_serial', ARRAY['tenant_id', 'certificate_id', 'not_after']::name[]),
             ('scaivault_jobs', 'DELETE', 'pki_serial', NULL),
             -- The records and events of several tenants are written by one statement.
-            ('scaivault_recorder', 'SELECT, INSERT', 'audit_log', NULL),
+            ('scaivault_recorder', 'SELECT', 'audit_log', ARRAY['tenant_id', 'seq', 'hash', 'timestamp']::name[]),
+            ('scaivault_recorder', 'INSERT', 'audit_log', NULL),
             ('scaivault_recorder', 'SELECT, INSERT, DELETE', 'audit_intake', NULL),
             ('scaivault_recorder', 'SELECT, INSERT, UPDATE', 'audit_head', NULL),
             ('scaivault_recorder', 'SELECT, INSERT', 'audit_checkpoint', NULL),
@@ -94,7 +95,7 @@ BEGIN
             -- Wrapped keys, and what is under which: for rotation. None of it opens without the root key.
             ('scaivault_keys', 'SELECT, INSERT, UPDATE, DELETE', 'partner_key', NULL),
             ('scaivault_keys', 'SELECT, INSERT, UPDATE, DELETE', 'tenant_key', NULL),
-            ('scaivault_keys', 'SELECT', 'tenant', ARRAY['tenant_id', 'partner_id']::name[]),
+            ('scaivault_keys', 'SELECT', 'tenant', ARRAY['tenant_id', 'partner_id', 'partner_named']::name[]),
             ('scaivault_keys', 'SELECT', 'secret_version', ARRAY['tenant_id', 'secret_id', 'version', 'key_id']::name[]),
             ('scaivault_keys', 'SELECT', 'pki_ca', ARRAY['tenant_id', 'id', 'key_id']::name[]),
             ('scaivault_keys', 'SELECT', 'pki_certificate', ARRAY['tenant_id', 'id', 'key_id']::name[]),

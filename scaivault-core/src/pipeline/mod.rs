@@ -112,7 +112,8 @@ impl Door {
         let started = Instant::now();
         let act = Arc::new(act);
         let result = match self.authorize(ctx, &act, started).await {
-            Ok(permit) => work(permit).await,
+            // Boxed: what a verb keeps on its way would otherwise lie on the stack of everybody who awaits it.
+            Ok(permit) => Box::pin(work(permit)).await,
             Err(refusal) => Err(refusal),
         };
         match result {
