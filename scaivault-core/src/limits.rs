@@ -118,9 +118,9 @@ pub const RETENTION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 /// How long an event waits in the outbox before it is dropped.
 pub const OUTBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a statement may take on PostgreSQL, and how long it may wait for a lock.
-pub const STATEMENT_TIME: Duration = Duration::from_secs(30);
+pub const STATEMENT_TIME: Duration = Duration::from_secs(10);
 /// See [`STATEMENT_TIME`].
-pub const LOCK_TIME: Duration = Duration::from_secs(10);
+pub const LOCK_TIME: Duration = Duration::from_secs(5);
 /// Certificates that one OCSP request may ask about.
 pub const OCSP_CERTIFICATES: usize = 16;
 /// Characters of a user agent that the audit trail keeps.
