@@ -74,6 +74,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0006_fence.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 7,
+        description: "tag order",
+        shared: text!("0007_tag_order.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {
