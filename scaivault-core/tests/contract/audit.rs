@@ -12,7 +12,7 @@ use scaivault_core::{
 use serde_json::json;
 
 use crate::{
-    bench::{ACME, Bench, HOUR, OTHER, any, bind_user, code, contract, path, policy, refusal, write},
+    bench::{ACME, Bench, HOUR, OTHER, Raw, any, bind_user, code, contract, path, policy, refusal, write},
     pki,
 };
 
@@ -430,5 +430,30 @@ contract! {
             assert_eq!(trail[0].outcome == "ok", expected);
         }
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'policy.violation'").await, 50);
+    }
+
+    async fn sec_i3_while_the_trail_cannot_be_written_nothing_is_answered_and_nothing_is_done(t: Bench) {
+        t.put("a", json!({"n": 1})).await;
+        t.get("a").await.unwrap();
+        let before = t.raw.count("audit_trail").await;
+        // Somebody holds the trail for longer than anybody waits.
+        match &t.raw {
+            Raw::Lite(_) => drop(t.raw.execute("BEGIN IMMEDIATE").await),
+            Raw::Pg(_) => {
+                t.raw.execute("BEGIN").await;
+                t.raw.execute("LOCK TABLE audit_log, audit_head, audit_intake IN ACCESS EXCLUSIVE MODE").await;
+            }
+        }
+        let (admin, at) = (t.admin(), path("a"));
+        let secrets = t.vault.secrets(&admin);
+        let (read, written) = tokio::join!(secrets.get(&at, None), secrets.put(&at, write(json!({"n": 2}))));
+        for error in [refusal(read), refusal(written)] {
+            assert_eq!(error.code(), Code::ServiceUnavailable);
+            assert!(error.details().retry_after.is_some(), "{error:?}");
+        }
+        t.raw.execute("ROLLBACK").await;
+        assert_eq!(t.get("a").await.unwrap(), json!({"n": 1}));
+        assert_eq!(t.put("a", json!({"n": 2})).await.item.version, 2, "the write that was refused left nothing");
+        assert_eq!(t.raw.count("audit_trail").await, before + 2, "and no record of what was not done");
     }
 }
