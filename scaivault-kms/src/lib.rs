@@ -24,8 +24,14 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "pkcs11")]
+mod der;
+#[cfg(feature = "pkcs11")]
+mod device;
 mod error;
 pub mod local;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 mod provider;
 mod secret;
 mod signing;
