@@ -3,6 +3,7 @@
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
+#[cfg(feature = "pkcs11")]
 const OCTET_STRING: u8 = 0x04;
 const NULL: &[u8] = &[0x05, 0];
 const SEQUENCE: u8 = 0x30;

@@ -17,11 +17,27 @@ use crate::KmsError;
 
 type Job<W> = Box<dyn FnOnce(&mut W) + Send>;
 
-/// Threads, each with a `W` of its own, that take jobs from one bounded queue. They end when the pool is dropped.
+/// Threads, each with a `W` of its own, that take jobs from one bounded queue. They end when the pool is dropped, which
+/// waits a moment for them: what a device holds for us is given back before the process ends.
 pub(crate) struct Pool<W> {
     provider: &'static str,
-    jobs: SyncSender<Job<W>>,
+    /// Always there until the pool is dropped.
+    jobs: Option<SyncSender<Job<W>>>,
+    threads: Vec<thread::JoinHandle<()>>,
     deadline: Duration,
+}
+
+/// How long dropping a pool waits for its threads. One that hangs in its device is left behind.
+const PARTING: Duration = Duration::from_secs(1);
+
+impl<W> Drop for Pool<W> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let until = Instant::now() + PARTING;
+        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 impl<W: 'static> Pool<W> {
@@ -35,9 +51,10 @@ impl<W: 'static> Pool<W> {
     ) -> Result<Self, KmsError> {
         let (jobs, queued) = sync_channel(queue.max(1));
         let (queued, make) = (Arc::new(Mutex::new(queued)), Arc::new(make));
+        let mut pool = Self { provider, jobs: Some(jobs), threads: Vec::new(), deadline };
         for number in 0..threads.max(1) {
             let (queued, make) = (Arc::clone(&queued), Arc::clone(&make));
-            thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(format!("{provider}-{number}"))
                 .spawn(move || work(&queued, &*make))
                 .map_err(|e| KmsError::Device {
@@ -45,8 +62,9 @@ impl<W: 'static> Pool<W> {
                     message: "its thread could not be started".into(),
                     source: Some(e.into()),
                 })?;
+            pool.threads.push(thread);
         }
-        Ok(Self { provider, jobs, deadline })
+        Ok(pool)
     }
 
     /// Runs `job` on one of the threads. A job that waited past the deadline is not begun; one that is under
@@ -66,7 +84,8 @@ impl<W: 'static> Pool<W> {
                 drop(answer.send(job(worker)));
             }
         });
-        self.jobs.try_send(job).map_err(|e| match e {
+        let jobs = self.jobs.as_ref().ok_or_else(|| self.unavailable("it is being closed".into()))?;
+        jobs.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => self.unavailable("too many requests are waiting for the device".into()),
             TrySendError::Disconnected(_) => self.unavailable("its threads have ended".into()),
         })?;

@@ -24,9 +24,9 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
-#[cfg(feature = "pkcs11")]
+#[cfg(any(feature = "pkcs11", feature = "tpm"))]
 mod der;
-#[cfg(feature = "pkcs11")]
+#[cfg(any(feature = "pkcs11", feature = "tpm"))]
 mod device;
 mod error;
 pub mod local;
@@ -35,6 +35,8 @@ pub mod pkcs11;
 mod provider;
 mod secret;
 mod signing;
+#[cfg(feature = "tpm")]
+pub mod tpm;
 mod wrapped;
 
 pub use error::KmsError;
