@@ -24,11 +24,19 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(feature = "pkcs11", feature = "tpm"))]
+mod der;
+#[cfg(any(feature = "pkcs11", feature = "tpm"))]
+mod device;
 mod error;
 pub mod local;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 mod provider;
 mod secret;
 mod signing;
+#[cfg(feature = "tpm")]
+pub mod tpm;
 mod wrapped;
 
 pub use error::KmsError;

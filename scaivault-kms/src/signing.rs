@@ -38,10 +38,13 @@ pub enum KeySpec {
     Rsa3072,
     /// RSA with a 4096-bit modulus.
     Rsa4096,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
 }
 
 impl KeySpec {
-    /// Every kind there is.
+    /// Every kind that certificates are issued with. Ed25519 is not among them: the keys of a device may sign with
+    /// it, and nothing here asks for one by name.
     pub const ALL: &[Self] = &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
 
     /// The stable name, as it is stored and shown.
@@ -53,6 +56,7 @@ impl KeySpec {
             Self::Rsa2048 => "rsa-2048",
             Self::Rsa3072 => "rsa-3072",
             Self::Rsa4096 => "rsa-4096",
+            Self::Ed25519 => "ed25519",
         }
     }
 
@@ -63,6 +67,7 @@ impl KeySpec {
             Self::EcP256 => SignatureScheme::EcdsaSha256,
             Self::EcP384 => SignatureScheme::EcdsaSha384,
             Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => SignatureScheme::RsaPkcs1Sha256,
+            Self::Ed25519 => SignatureScheme::Ed25519,
         }
     }
 }
@@ -92,4 +97,6 @@ pub enum SignatureScheme {
     RsaPkcs1Sha384,
     /// RSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes.
     RsaPssSha256,
+    /// Ed25519 over the message itself (RFC 8032, 5.1).
+    Ed25519,
 }

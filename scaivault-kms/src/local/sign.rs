@@ -36,6 +36,7 @@ impl SoftwareKey {
             KeySpec::Rsa2048 => rsa_pkcs8(KeySize::Rsa2048)?,
             KeySpec::Rsa3072 => rsa_pkcs8(KeySize::Rsa3072)?,
             KeySpec::Rsa4096 => rsa_pkcs8(KeySize::Rsa4096)?,
+            KeySpec::Ed25519 => return Err(unmade(spec)),
         };
         Ok((Self::from_pkcs8(spec, &pkcs8)?, pkcs8))
     }
@@ -60,6 +61,7 @@ impl SoftwareKey {
                 }
                 Pair::Rsa(pair)
             }
+            KeySpec::Ed25519 => return Err(unmade(spec)),
         };
         let public = match &pair {
             Pair::Ec(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
@@ -126,12 +128,16 @@ fn rsa_bits(spec: KeySpec) -> usize {
         KeySpec::Rsa2048 => 2048,
         KeySpec::Rsa3072 => 3072,
         KeySpec::Rsa4096 => 4096,
-        KeySpec::EcP256 | KeySpec::EcP384 => 0,
+        KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::Ed25519 => 0,
     }
 }
 
 fn device(message: &str) -> KmsError {
     KmsError::Device { provider: PROVIDER, message: message.to_owned(), source: None }
+}
+
+fn unmade(spec: KeySpec) -> KmsError {
+    KmsError::Unsupported { provider: PROVIDER, message: format!("keys of kind {}", spec.as_str()) }
 }
 
 fn mismatch(spec: KeySpec, scheme: SignatureScheme) -> KmsError {
