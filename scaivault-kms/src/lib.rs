@@ -2,7 +2,8 @@
 //!
 //! A [`KeyProvider`] wraps and unwraps 32-byte keys under a root key that it never gives out, and
 //! refers to (or creates) [`SigningKey`]s whose private half stays inside. This crate holds the trait,
-//! its types, and the software provider [`local::LocalProvider`].
+//! its types and the software provider [`local::LocalProvider`]; the feature `guard` has what belongs around
+//! every provider.
 //!
 //! It does **not** know X.509, SQL, tenants, policy or HTTP, and it never creates a root key unless told
 //! to by an explicit call: a provider that is unavailable is not a provider without a key.
@@ -25,13 +26,15 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+#[cfg(feature = "guard")]
+pub mod guard;
 pub mod local;
 mod provider;
 mod secret;
 mod signing;
 mod wrapped;
 
-pub use error::KmsError;
+pub use error::{Cause, KmsError};
 pub use provider::{Description, Health, KeyProvider};
 pub use secret::{Secret, SecretKey};
 pub use signing::{KeyRef, KeySpec, SignatureScheme, SigningKey};

@@ -38,11 +38,14 @@ pub enum KeySpec {
     Rsa3072,
     /// RSA with a 4096-bit modulus.
     Rsa4096,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
 }
 
 impl KeySpec {
     /// Every kind there is.
-    pub const ALL: &[Self] = &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
+    pub const ALL: &[Self] =
+        &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::Ed25519];
 
     /// The stable name, as it is stored and shown.
     #[must_use]
@@ -53,6 +56,7 @@ impl KeySpec {
             Self::Rsa2048 => "rsa-2048",
             Self::Rsa3072 => "rsa-3072",
             Self::Rsa4096 => "rsa-4096",
+            Self::Ed25519 => "ed25519",
         }
     }
 
@@ -63,6 +67,7 @@ impl KeySpec {
             Self::EcP256 => SignatureScheme::EcdsaSha256,
             Self::EcP384 => SignatureScheme::EcdsaSha384,
             Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => SignatureScheme::RsaPkcs1Sha256,
+            Self::Ed25519 => SignatureScheme::Ed25519,
         }
     }
 }
@@ -92,4 +97,6 @@ pub enum SignatureScheme {
     RsaPkcs1Sha384,
     /// RSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes.
     RsaPssSha256,
+    /// Ed25519, which hashes the message itself.
+    Ed25519,
 }

@@ -5,7 +5,7 @@ use aws_lc_rs::{
     rsa::KeySize,
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
+        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
     },
 };
 
@@ -22,6 +22,7 @@ pub struct SoftwareKey {
 enum Pair {
     Ec(EcdsaKeyPair),
     Rsa(RsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 impl SoftwareKey {
@@ -36,6 +37,7 @@ impl SoftwareKey {
             KeySpec::Rsa2048 => rsa_pkcs8(KeySize::Rsa2048)?,
             KeySpec::Rsa3072 => rsa_pkcs8(KeySize::Rsa3072)?,
             KeySpec::Rsa4096 => rsa_pkcs8(KeySize::Rsa4096)?,
+            KeySpec::Ed25519 => ed25519_pkcs8()?,
         };
         Ok((Self::from_pkcs8(spec, &pkcs8)?, pkcs8))
     }
@@ -60,10 +62,14 @@ impl SoftwareKey {
                 }
                 Pair::Rsa(pair)
             }
+            KeySpec::Ed25519 => {
+                Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8.expose()).map_err(|_| invalid())?)
+            }
         };
         let public = match &pair {
             Pair::Ec(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
             Pair::Rsa(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
+            Pair::Ed25519(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
         };
         Ok(Self { spec, public: public.map_err(|_| device("encoding the public key failed"))?, pair })
     }
@@ -104,6 +110,7 @@ impl SigningKey for SoftwareKey {
                 pair.sign(padding, &random, message, &mut signature).map_err(|_| device("signing failed"))?;
                 Ok(signature)
             }
+            (Pair::Ed25519(pair), _, SignatureScheme::Ed25519) => Ok(pair.sign(message).as_ref().to_vec()),
             _ => Err(mismatch(self.spec, scheme)),
         }
     }
@@ -111,6 +118,12 @@ impl SigningKey for SoftwareKey {
 
 fn ec_pkcs8(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Secret, KmsError> {
     let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| device("key generation failed"))?;
+    let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
+    Ok(Secret::new(der.as_ref().to_vec()))
+}
+
+fn ed25519_pkcs8() -> Result<Secret, KmsError> {
+    let pair = Ed25519KeyPair::generate().map_err(|_| device("key generation failed"))?;
     let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
     Ok(Secret::new(der.as_ref().to_vec()))
 }
@@ -126,7 +139,7 @@ fn rsa_bits(spec: KeySpec) -> usize {
         KeySpec::Rsa2048 => 2048,
         KeySpec::Rsa3072 => 3072,
         KeySpec::Rsa4096 => 4096,
-        KeySpec::EcP256 | KeySpec::EcP384 => 0,
+        KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::Ed25519 => 0,
     }
 }
 
@@ -144,7 +157,7 @@ fn mismatch(spec: KeySpec, scheme: SignatureScheme) -> KmsError {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
         VerificationAlgorithm,
     };
 
@@ -152,13 +165,14 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_signs_so_that_another_reader_of_its_public_key_agrees() {
-        for spec in [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048, KeySpec::Rsa3072] {
+        for spec in KeySpec::ALL.iter().copied().filter(|spec| *spec != KeySpec::Rsa4096) {
             let (key, pkcs8) = SoftwareKey::generate(spec).unwrap();
             let again = SoftwareKey::from_pkcs8(spec, &pkcs8).unwrap();
             assert_eq!(key.public_key_der(), again.public_key_der());
             let verifier: &'static dyn VerificationAlgorithm = match spec {
                 KeySpec::EcP256 => &ECDSA_P256_SHA256_ASN1,
                 KeySpec::EcP384 => &ECDSA_P384_SHA384_ASN1,
+                KeySpec::Ed25519 => &ED25519,
                 _ => &RSA_PKCS1_2048_8192_SHA256,
             };
             let signature = again.sign(spec.default_scheme(), b"message").await.unwrap();
