@@ -136,6 +136,34 @@ pub async fn survives_encoding(provider: &dyn KeyProvider) -> Result<(), Broken>
     check(opened.ct_eq(&key), "another key came back after encoding")
 }
 
+/// A wrap made before the root key was rotated in place opens afterwards, and can be made anew. Not one of
+/// [`all`]: it changes the root key. For a provider that cannot rotate there is nothing to keep.
+///
+/// # Errors
+/// If an older wrap does not open, or the version stays what it was.
+pub async fn survives_rotation(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let key = fresh()?;
+    let before = provider.wrap(&key, &context()).await.map_err(broke("wrap"))?;
+    let told = match provider.rotate().await {
+        Err(KmsError::Unsupported { .. }) => return Ok(()),
+        result => result.map_err(broke("rotate"))?,
+    };
+    let opened = provider.unwrap(&before, &context()).await.map_err(broke("unwrap after rotation"))?;
+    check(opened.ct_eq(&key), "another key came back after rotation")?;
+    let after = provider.wrap(&key, &context()).await.map_err(broke("wrap after rotation"))?;
+    check(
+        after.key_version == told.key_version,
+        "a wrap after rotation is not of the version that was told",
+    )?;
+    let versioned = before.key_version.is_some();
+    check(!versioned || after.key_version != before.key_version, "rotation did not change the version")?;
+    let anew = provider.rewrap(&before, &context()).await.map_err(broke("rewrap"))?;
+    check(anew.key_version == after.key_version, "a rewrap is not of the current version")?;
+    let opened = provider.unwrap(&anew, &context()).await.map_err(broke("unwrap after rewrap"))?;
+    check(opened.ct_eq(&key), "another key came back after a rewrap")?;
+    refused(provider.unwrap(&anew, &Context::new()).await, "made anew and under another context")
+}
+
 /// The description agrees with what `wrap` records.
 ///
 /// # Errors

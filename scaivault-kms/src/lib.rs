@@ -2,8 +2,8 @@
 //!
 //! A [`KeyProvider`] wraps and unwraps 32-byte keys under a root key that it never gives out, and
 //! refers to (or creates) [`SigningKey`]s whose private half stays inside. This crate holds the trait,
-//! its types and the software provider [`local::LocalProvider`]; the feature `guard` has what belongs around
-//! every provider.
+//! its types, the software provider [`local::LocalProvider`], and one adapter for each service behind a
+//! feature of its name: `transit`. The feature `guard` has what belongs around every one of them.
 //!
 //! It does **not** know X.509, SQL, tenants, policy or HTTP, and it never creates a root key unless told
 //! to by an explicit call: a provider that is unavailable is not a provider without a key.
@@ -29,9 +29,15 @@ mod error;
 #[cfg(feature = "guard")]
 pub mod guard;
 pub mod local;
+#[cfg(feature = "transit")]
+mod probe;
 mod provider;
 mod secret;
 mod signing;
+#[cfg(feature = "transit")]
+mod spki;
+#[cfg(feature = "transit")]
+pub mod transit;
 mod wrapped;
 
 pub use error::{Cause, KmsError};
