@@ -3,7 +3,7 @@
 //! A [`KeyProvider`] wraps and unwraps 32-byte keys under a root key that it never gives out, and
 //! refers to (or creates) [`SigningKey`]s whose private half stays inside. This crate holds the trait,
 //! its types, the software provider [`local::LocalProvider`], and one adapter for each service behind a
-//! feature of its name: `transit`. The feature `guard` has what belongs around every one of them.
+//! feature of its name: `aws`, `transit`. The feature `guard` has what belongs around every one of them.
 //!
 //! It does **not** know X.509, SQL, tenants, policy or HTTP, and it never creates a root key unless told
 //! to by an explicit call: a provider that is unavailable is not a provider without a key.
@@ -23,18 +23,22 @@
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(demo()).unwrap();
 //! ```
 
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
 #[cfg(feature = "guard")]
 pub mod guard;
 pub mod local;
-#[cfg(feature = "transit")]
+#[cfg(any(feature = "aws", feature = "transit"))]
+mod net;
+#[cfg(any(feature = "aws", feature = "transit"))]
 mod probe;
 mod provider;
 mod secret;
 mod signing;
-#[cfg(feature = "transit")]
+#[cfg(any(feature = "aws", feature = "conformance", feature = "transit"))]
 mod spki;
 #[cfg(feature = "transit")]
 pub mod transit;

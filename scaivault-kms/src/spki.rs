@@ -1,15 +1,17 @@
 //! Public keys as `SubjectPublicKeyInfo`, and what is signed under them, for keys that live elsewhere.
 
-use aws_lc_rs::{
-    digest::{Digest, SHA256, SHA384, digest},
-    signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-        RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
-    },
+#[cfg(any(feature = "aws", feature = "transit"))]
+use aws_lc_rs::digest::{Digest, SHA256, SHA384, digest};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
 };
 
-use crate::{KeySpec, KmsError, SignatureScheme};
+#[cfg(any(feature = "aws", feature = "transit"))]
+use crate::KeySpec;
+use crate::{KmsError, SignatureScheme};
 
+#[cfg(any(feature = "aws", feature = "transit"))]
 /// Refuses a scheme that such a key cannot sign by.
 pub(crate) fn check_scheme(
     provider: &'static str,
@@ -34,6 +36,7 @@ pub(crate) fn check_scheme(
     })
 }
 
+#[cfg(any(feature = "aws", feature = "transit"))]
 /// The digest that is signed, so that a request is as small for a list of ten thousand certificates as for
 /// one; `None` where the scheme wants the message itself.
 pub(crate) fn prehash(scheme: SignatureScheme, message: &[u8]) -> Option<Digest> {

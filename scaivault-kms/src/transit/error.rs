@@ -1,12 +1,12 @@
 //! One answer, one error: what the service says becomes what a caller can act on.
 
-use std::{error::Error as StdError, io, time::Duration};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::PROVIDER;
-use crate::{Cause, KmsError};
+use crate::{Cause, KmsError, net::of_tls};
 
 pub(super) fn invalid(message: &str) -> KmsError {
     KmsError::Invalid { provider: PROVIDER, message: message.to_owned() }
@@ -28,15 +28,6 @@ pub(super) fn transport(error: reqwest::Error) -> KmsError {
         (Cause::Unreachable, "no connection")
     };
     KmsError::unavailable(PROVIDER, cause, message, None, Some(error.into()))
-}
-
-fn of_tls(error: &(dyn StdError + 'static)) -> bool {
-    if error.is::<rustls::Error>() {
-        return true;
-    }
-    // An `io::Error` shows the source of what it holds, not what it holds.
-    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    held.is_some_and(|held| of_tls(held)) || error.source().is_some_and(of_tls)
 }
 
 /// What the service answers with a failure.
