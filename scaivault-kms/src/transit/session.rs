@@ -102,8 +102,9 @@ impl Session {
             Auth::Token(_) => None,
             Auth::AppRole { .. } | Auth::Kubernetes { .. } => self.login(lease).await.ok(),
         };
-        // Not asked again at once, should the service be down.
-        let later = Some(Instant::now() + RENEW_PAUSE);
+        // Not asked again at once, should the service be down; nor at all for what cannot be had.
+        let hopeless = matches!(self.auth, Auth::Token(_)) && !token.renewable;
+        let later = (!hopeless).then(|| Instant::now() + RENEW_PAUSE);
         Ok(fallback.unwrap_or(Token { renew: later, ..token }))
     }
 

@@ -418,6 +418,9 @@ async fn a_signing_key_of_each_kind_signs_by_each_of_its_schemes() {
     let root = ground.root(json!({})).await;
     for spec in KeySpec::ALL {
         let name = fresh("ca");
+        let key_ref = KeyRef(name.clone());
+        conformance::creates_a_signing_key_once(&root, &name, &key_ref, *spec).await.unwrap();
+        let name = fresh("ca");
         let made = root.create_signing_key(&name, *spec).await.unwrap();
         assert_eq!(made.spec(), *spec);
         let mut schemes = 0;
@@ -491,6 +494,73 @@ async fn tls_trusts_what_it_is_told_and_a_sealed_server_is_sealed() {
     let request = body(&json!({ "key": unseal })).unwrap();
     client.send(Method::POST, "sys/unseal", None, Some(request)).await.unwrap().success("unseal").unwrap();
     assert_eq!(sealed.cause(), Some(Cause::Sealed), "{sealed:?}");
+}
+
+/// A way to a server that can be closed: connections are cut and new ones dropped.
+#[cfg(feature = "guard")]
+async fn way_to(server: &str) -> (String, tokio::sync::watch::Sender<bool>) {
+    let (open, watch) = tokio::sync::watch::channel(true);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = server.strip_prefix("http://").unwrap().to_owned();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (mut watch, server) = (watch.clone(), server.clone());
+            tokio::spawn(async move {
+                if *watch.borrow() {
+                    let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = watch.wait_for(|open| !open) => {}
+                    }
+                }
+            });
+        }
+    });
+    (address, open)
+}
+
+#[cfg(feature = "guard")]
+#[tokio::test]
+async fn behind_the_guard_an_outage_is_answered_at_once_and_over_when_it_is_over() {
+    use crate::guard::{Guarded, Latencies, Limits};
+
+    let Some(ground) = Ground::find(SERVER) else { return };
+    let name = ground.key(json!({})).await;
+    let (address, open) = way_to(&ground.address).await;
+    let mut config = ground.config(&name);
+    config.address = address;
+    let inner = Arc::new(TransitProvider::connect(config).await.unwrap());
+    let limits = Limits { open_for: Duration::from_millis(300), ..Limits::default() };
+    let seen = Arc::new(Latencies::new());
+    let root = Guarded::new(inner, limits).observed_by(seen.clone());
+    let key = key();
+    let wrapped = root.wrap(&key, &context()).await.unwrap();
+
+    open.send(false).unwrap();
+    for _ in 0..2 {
+        let error = root.unwrap(&wrapped, &context()).await.unwrap_err();
+        assert!(matches!(error.cause(), Some(Cause::Unreachable | Cause::CircuitOpen)), "{error:?}");
+    }
+    assert!(root.is_open());
+    let start = Instant::now();
+    let error = root.unwrap(&wrapped, &context()).await.unwrap_err();
+    assert_eq!(error.cause(), Some(Cause::CircuitOpen), "{error:?}");
+    assert!(error.retry_after().unwrap() <= Duration::from_millis(300));
+    assert!(start.elapsed() < Duration::from_millis(50), "{:?}", start.elapsed());
+
+    open.send(true).unwrap();
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert!(root.unwrap(&wrapped, &context()).await.unwrap().ct_eq(&key));
+    assert!(!root.is_open() && seen.opened() == 1);
+
+    // A connection cut in the middle costs an attempt and not the request.
+    for _ in 0..5 {
+        open.send(false).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        open.send(true).unwrap();
+        root.unwrap(&wrapped, &context()).await.unwrap();
+    }
 }
 
 /// Servers that are none.
