@@ -270,6 +270,22 @@ async fn every_refusal_of_the_service_is_told_apart() {
     }
 }
 
+#[tokio::test]
+async fn the_sdk_makes_no_attempts_of_its_own() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let root = provider(&format!("http://{}", listener.local_addr().unwrap()), ARN).await;
+    let call = tokio::spawn(async move { root.wrap(&key(), &context()).await });
+    let answer = http(400, "{\"__type\":\"ThrottlingException\"}");
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let _ = stream.read(&mut [0; 16384]).await;
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    drop(stream);
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.cause(), Some(Cause::Throttled), "{error:?}");
+    let second = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+    assert!(second.is_err(), "one request is one request");
+}
+
 #[derive(Debug)]
 struct Nobody(fn() -> CredentialsError);
 

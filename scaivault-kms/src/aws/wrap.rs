@@ -69,8 +69,9 @@ impl AwsProvider {
         let key = answer.key_metadata().ok_or_else(|| unexpected("metadata"))?;
         match key.key_state() {
             Some(KeyState::Enabled) | None => {}
-            Some(KeyState::Creating | KeyState::Updating) => {
-                let message = format!("{}: the key is being made", self.named);
+            // The last is of a key store of one's own that is not connected.
+            Some(state @ (KeyState::Creating | KeyState::Updating | KeyState::Unavailable)) => {
+                let message = format!("{}: the key is in state {}", self.named, state.as_str());
                 return Err(KmsError::unavailable(PROVIDER, crate::Cause::Service, message, None, None));
             }
             Some(state) => {

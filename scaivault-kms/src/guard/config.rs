@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// The bounds of [`Guarded`](super::Guarded).
+/// The bounds of [`Guarded`](super::Guarded). A duration of more than a day is a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For an operation as a whole: waiting for its turn, every attempt, the pauses between them.

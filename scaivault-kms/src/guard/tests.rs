@@ -175,6 +175,38 @@ async fn the_service_says_when_to_come_back_unless_that_is_past_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_duration_is_too_long() {
+    let inner = Scripted::new([Next::FailFor(Cause::Service, u64::MAX)]);
+    let longest = Duration::MAX;
+    let limits = Limits {
+        deadline: longest,
+        attempt: longest,
+        attempts: u32::MAX,
+        backoff: longest,
+        backoff_max: longest,
+        concurrency: usize::MAX,
+        failures: 1,
+        open_for: longest,
+    };
+    let (provider, _) = guarded(&inner, limits);
+    assert_eq!(provider.health().await.unwrap_err().cause(), Some(Cause::Service));
+    assert_eq!(provider.health().await.unwrap_err().cause(), Some(Cause::CircuitOpen));
+    let least = Duration::ZERO;
+    let limits = Limits {
+        deadline: least,
+        attempt: least,
+        attempts: 0,
+        backoff: least,
+        backoff_max: least,
+        concurrency: 0,
+        failures: 0,
+        open_for: least,
+    };
+    let inner = Scripted::new([]);
+    let _ = guarded(&inner, limits).0.health().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn pauses_are_jittered_and_bounded() {
     let mut seen = std::collections::HashSet::new();
     for _ in 0..32 {

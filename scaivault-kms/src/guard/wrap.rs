@@ -117,7 +117,10 @@ impl SigningKey for GuardedKey {
 }
 
 impl Guard {
-    fn new(provider: &'static str, limits: Limits, observer: Option<Arc<dyn Observer>>) -> Self {
+    fn new(provider: &'static str, mut limits: Limits, observer: Option<Arc<dyn Observer>>) -> Self {
+        for duration in [&mut limits.deadline, &mut limits.attempt, &mut limits.open_for] {
+            *duration = (*duration).min(LONGEST);
+        }
         Self {
             provider,
             permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
@@ -161,7 +164,7 @@ impl Guard {
             }
             let pause = self.pause(made).max(error.retry_after().unwrap_or_default());
             // A pause that leaves no time for another attempt helps nobody.
-            if Instant::now() + pause >= deadline {
+            if pause >= deadline.saturating_duration_since(Instant::now()) {
                 return Err(error);
             }
             tracing::debug!(provider = self.provider, operation = operation.as_str(), made, "trying again");
@@ -231,6 +234,9 @@ impl Guard {
         }
     }
 }
+
+/// No instant that is reckoned with lies further ahead.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Whether the same call may be made again now.
 fn may_repeat(operation: Operation, error: &KmsError) -> bool {

@@ -29,6 +29,8 @@ pub(super) struct Answer {
     body: Zeroizing<Vec<u8>>,
 }
 
+/// Whatever the service asks for, in an hour it may have changed its mind.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 /// No answer that we ask for is longer.
 const MAX_BODY: usize = 1 << 20;
 
@@ -92,7 +94,7 @@ impl Client {
             response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let mut answer = Answer {
             status: response.status(),
-            retry_after: retry_after.map(Duration::from_secs),
+            retry_after: retry_after.map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_WAIT)),
             body: Zeroizing::new(Vec::with_capacity(4096)),
         };
         while let Some(chunk) = response.chunk().await.map_err(transport)? {

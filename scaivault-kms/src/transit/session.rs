@@ -232,7 +232,7 @@ impl Token {
         term: Duration,
         full: Option<Duration>,
     ) -> Self {
-        let term = (!term.is_zero()).then_some(term);
+        let term = (!term.is_zero()).then_some(term.min(LONGEST_TERM));
         let now = Instant::now();
         Self {
             header,
@@ -246,6 +246,8 @@ impl Token {
 }
 
 const LOOKUP: &str = "auth/token/lookup-self";
+/// A term that is longer is looked at again after this much of it.
+const LONGEST_TERM: Duration = Duration::from_secs(32 * 24 * 60 * 60);
 /// Between two logins that nobody waits for.
 const LOGIN_PAUSE: Duration = Duration::from_secs(10);
 /// The least time between two attempts to renew.
