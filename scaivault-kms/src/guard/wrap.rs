@@ -6,6 +6,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout_at},
 };
+use tracing::Instrument as _;
 
 use super::{
     Limits, Observer, Operation, Outcome,
@@ -136,7 +137,8 @@ impl Guard {
         F: Future<Output = Result<T, KmsError>> + Send,
     {
         let start = Instant::now();
-        let result = self.attempts(operation, start + self.limits.deadline, call).await;
+        let span = tracing::debug_span!("kms", provider = self.provider, operation = operation.as_str());
+        let result = self.attempts(operation, start + self.limits.deadline, call).instrument(span).await;
         if let Some(observer) = &self.observer {
             observer.finished(self.provider, operation, start.elapsed(), Outcome::of(&result));
         }
