@@ -43,9 +43,9 @@ pub enum KeySpec {
 }
 
 impl KeySpec {
-    /// Every kind there is.
-    pub const ALL: &[Self] =
-        &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::Ed25519];
+    /// Every kind that certificates are issued with. Ed25519 is not among them: the keys of a device may sign with
+    /// it, and nothing here asks for one by name.
+    pub const ALL: &[Self] = &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
 
     /// The stable name, as it is stored and shown.
     #[must_use]
@@ -97,6 +97,6 @@ pub enum SignatureScheme {
     RsaPkcs1Sha384,
     /// RSA-PSS with SHA-256, MGF1 with SHA-256 and a salt of 32 bytes.
     RsaPssSha256,
-    /// Ed25519, which hashes the message itself.
+    /// Ed25519 over the message itself (RFC 8032, 5.1).
     Ed25519,
 }

@@ -11,6 +11,17 @@ use aws_lc_rs::signature::{
 use crate::KeySpec;
 use crate::{KmsError, SignatureScheme};
 
+/// The kinds of key that the services make, Ed25519 included.
+#[cfg(any(feature = "aws", feature = "transit"))]
+pub(crate) const SPECS: [KeySpec; 6] = [
+    KeySpec::EcP256,
+    KeySpec::EcP384,
+    KeySpec::Rsa2048,
+    KeySpec::Rsa3072,
+    KeySpec::Rsa4096,
+    KeySpec::Ed25519,
+];
+
 #[cfg(any(feature = "aws", feature = "transit"))]
 /// Refuses a scheme that such a key cannot sign by.
 pub(crate) fn check_scheme(

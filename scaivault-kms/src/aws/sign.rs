@@ -26,7 +26,7 @@ impl AwsKey {
         #[expect(deprecated, reason = "the older name of the same field, which emulators still use alone")]
         let older = answer.customer_master_key_spec().map_or("unknown", |spec| spec.as_str());
         let kind = answer.key_spec().map_or(older, AwsKeySpec::as_str);
-        let spec = KeySpec::ALL.iter().copied().find(|spec| aws_spec(*spec).as_str() == kind);
+        let spec = spki::SPECS.into_iter().find(|spec| aws_spec(*spec).as_str() == kind);
         let spec = spec.filter(|_| answer.key_usage() == Some(&KeyUsageType::SignVerify));
         let spec = spec
             .ok_or_else(|| unsupported(&format!("{key_id}: a key of kind {kind} does not sign for a CA")))?;

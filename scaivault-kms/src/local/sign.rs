@@ -165,7 +165,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_signs_so_that_another_reader_of_its_public_key_agrees() {
-        for spec in KeySpec::ALL.iter().copied().filter(|spec| *spec != KeySpec::Rsa4096) {
+        let specs = [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048, KeySpec::Rsa3072, KeySpec::Ed25519];
+        for spec in specs {
             let (key, pkcs8) = SoftwareKey::generate(spec).unwrap();
             let again = SoftwareKey::from_pkcs8(spec, &pkcs8).unwrap();
             assert_eq!(key.public_key_der(), again.public_key_der());

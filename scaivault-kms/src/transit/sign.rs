@@ -124,7 +124,7 @@ impl SigningKey for TransitKey {
 }
 
 fn spec(r#type: &str) -> Option<KeySpec> {
-    KeySpec::ALL.iter().copied().find(|spec| type_of(*spec) == r#type)
+    spki::SPECS.into_iter().find(|spec| type_of(*spec) == r#type)
 }
 
 fn type_of(spec: KeySpec) -> &'static str {
