@@ -22,3 +22,19 @@ CREATE TABLE pki_certificate (
     PRIMARY KEY (tenant_id, id, not_after),
     FOREIGN KEY (tenant_id, ca_id) REFERENCES pki_ca (tenant_id, id)
 ) PARTITION BY RANGE (not_after);
+DO $$
+DECLARE
+    month DATE;
+BEGIN
+    FOR month IN SELECT DISTINCT date_trunc('month', not_after AT TIME ZONE 'UTC')::date FROM pki_certificate_unpartitioned LOOP
+        PERFORM scaivault_make_partition('pki_certificate', month);
+    END LOOP;
+END $$;
+INSERT INTO pki_certificate (tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate,
+    fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id)
+SELECT tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate,
+    fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id
+FROM pki_certificate_unpartitioned;
+DROP TABLE pki_certificate_unpartitioned;
+-- A rotation of tenant keys looks for what is under one.
+CREATE INDEX pki_certificate_key ON pki_certificate (key_id, id) WHERE key_id IS NOT NULL;

@@ -45,7 +45,9 @@ BEGIN
         -- A partition is reached through its table alone.
         IF NOT t.relispartition AND EXISTS (SELECT FROM pg_roles WHERE rolname = app) THEN
             allowed := CASE
-                WHEN t.relname IN ('audit_log', 'audit_checkpoint', 'partner_key') THEN 'SELECT, INSERT'
+                -- Places in the chain are given by the recorder alone.
+                WHEN t.relname IN ('audit_log', 'audit_head', 'audit_checkpoint') THEN 'SELECT'
+                WHEN t.relname IN ('audit_intake', 'partner_key') THEN 'SELECT, INSERT'
                 WHEN t.relname = 'tenant' THEN 'SELECT, INSERT, UPDATE'
                 ELSE 'SELECT, INSERT, UPDATE, DELETE'
             END;
@@ -76,17 +78,28 @@ BEGIN
             ('scaivault_jobs', 'SELECT', 'pki_crl', ARRAY['tenant_id', 'ca_id', 'due_at', 'claimed_until']::name[]),
             ('scaivault_jobs', 'SELECT', 'event_outbox', ARRAY['tenant_id', 'id', 'created_at']::name[]),
             ('scaivault_jobs', 'DELETE', 'event_outbox', NULL),
+            ('scaivault_jobs', 'SELECT', 'pki_serial', ARRAY['tenant_id', 'certificate_id', 'not_after']::name[]),
+            ('scaivault_jobs', 'DELETE', 'pki_serial', NULL),
             -- The records and events of several tenants are written by one statement.
+            ('scaivault_recorder', 'SELECT', 'audit_log', ARRAY['tenant_id', 'seq', 'hash', 'timestamp']::name[]),
             ('scaivault_recorder', 'INSERT', 'audit_log', NULL),
+            ('scaivault_recorder', 'SELECT, INSERT, DELETE', 'audit_intake', NULL),
+            ('scaivault_recorder', 'SELECT, INSERT, UPDATE', 'audit_head', NULL),
+            ('scaivault_recorder', 'SELECT, INSERT', 'audit_checkpoint', NULL),
             ('scaivault_recorder', 'INSERT', 'event_outbox', NULL),
+            -- What an anchor says of the database besides the ends of its chains.
+            ('scaivault_recorder', 'SELECT', 'tenant', ARRAY['tenant_id']::name[]),
+            ('scaivault_recorder', 'SELECT', 'pki_crl', ARRAY['ca_id', 'number']::name[]),
+            ('scaivault_recorder', 'SELECT', 'partner_key', ARRAY['partner_id', 'version']::name[]),
+            ('scaivault_recorder', 'SELECT', 'tenant_key', ARRAY['tenant_id', 'version']::name[]),
             -- Wrapped keys, and what is under which: for rotation. None of it opens without the root key.
             ('scaivault_keys', 'SELECT, INSERT, UPDATE, DELETE', 'partner_key', NULL),
             ('scaivault_keys', 'SELECT, INSERT, UPDATE, DELETE', 'tenant_key', NULL),
-            ('scaivault_keys', 'SELECT', 'tenant', ARRAY['tenant_id', 'partner_id']::name[]),
+            ('scaivault_keys', 'SELECT', 'tenant', ARRAY['tenant_id', 'partner_id', 'partner_named']::name[]),
             ('scaivault_keys', 'SELECT', 'secret_version', ARRAY['tenant_id', 'secret_id', 'version', 'key_id']::name[]),
             ('scaivault_keys', 'SELECT', 'pki_ca', ARRAY['tenant_id', 'id', 'key_id']::name[]),
             ('scaivault_keys', 'SELECT', 'pki_certificate', ARRAY['tenant_id', 'id', 'key_id']::name[]),
-            ('scaivault_keys', 'INSERT', 'audit_log', NULL),
+            ('scaivault_keys', 'INSERT', 'audit_intake', NULL),
             ('scaivault_keys', 'INSERT', 'event_outbox', NULL),
             -- Relying parties know a CA and no tenant.
             ('scaivault_public', 'SELECT', 'pki_ca', ARRAY['tenant_id', 'id']::name[]),
@@ -107,6 +120,18 @@ BEGIN
             EXECUTE format('CREATE POLICY %I ON %I TO %I USING (TRUE) WITH CHECK (TRUE)', n.role, n.relname, n.role);
         END IF;
     END LOOP;
+
+    -- What is nobody's in particular has no rows to fence: who needs it is told so by name.
+    IF to_regclass('audit_key') IS NOT NULL AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'scaivault_recorder') THEN
+        GRANT SELECT, INSERT ON audit_key TO scaivault_recorder;
+    END IF;
+    IF to_regclass('audit_key') IS NOT NULL AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'scaivault_keys') THEN
+        GRANT SELECT, UPDATE ON audit_key TO scaivault_keys;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'scaivault_jobs') THEN
+        GRANT EXECUTE ON FUNCTION scaivault_make_partition(text, date) TO scaivault_jobs;
+        GRANT EXECUTE ON FUNCTION scaivault_detach_partition(text, date) TO scaivault_jobs;
+    END IF;
 END
 $fence$;
 

@@ -281,17 +281,17 @@ postgres_start() {
   die "PostgreSQL did not start" "$log"
 }
 
-# postgres_database NAME: an empty database; prints its URL.
+# postgres_database NAME [CREATEDB OPTION...]: an empty database; prints its URL.
 postgres_database() {
-  "$PG_BIN/createdb" "$1" >&2
+  "$PG_BIN/createdb" "$@" >&2
   printf '%s' "${PG_URL%/*}/$1"
 }
 
-# postgres_vault NAME: a database with the vault's schema, made by its owner; prints its URL for the role that serves,
+# postgres_vault NAME [CREATEDB OPTION...]: a database with the vault's schema, made by its owner; prints its URL for the role that serves,
 # which row-level security holds. Needs SERVER.
 postgres_vault() {
   local url
-  url=$(postgres_database "$1")
+  url=$(postgres_database "$@")
   # Nothing else of ours: an unknown SCAIVAULT_… is refused.
   env -i "DATABASE_URL=$url" LOG_LEVEL=warn "$SERVER" migrate --create-roles >&2 || die "the roles and the schema could not be made"
   printf '%s' "${url/scaivault@/scaivault_app@}"

@@ -139,6 +139,8 @@ codes! {
     InternalError = "internal_error",
     /// The database or the key service is out; try again.
     ServiceUnavailable = "service_unavailable",
+    /// The database is older than its anchor: nothing is written until an operator has looked.
+    Quarantined = "quarantined",
 }
 
 impl Error {

@@ -63,6 +63,7 @@
 //!
 //! Errors are an [`Error`] with a stable [`Code`]; its message and details are safe to show to the caller.
 
+mod anchor;
 mod audit;
 mod clock;
 mod duration;
@@ -90,7 +91,11 @@ mod tenancy;
 mod vault;
 mod wire;
 
-pub use audit::{Action, Audit, AuditFilter, AuditLog};
+pub use audit::{
+    Action, Audit, AuditFilter, AuditKey, AuditLog, AuditSummary, ChainHash, ChainedRecord, Checkpoint,
+    Count, End, Fault, FaultKind, IdentitySummary, IdentityTrail, Line, ProofRange, Purpose, SecretSummary,
+    SecretTrail, Verdict, Verifier, verify_export,
+};
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};

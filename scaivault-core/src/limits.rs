@@ -95,14 +95,32 @@ pub const AUDIT_BATCH: usize = 64;
 pub const AUDIT_QUEUE: usize = 4096;
 /// Requests that may wait for a connection to PostgreSQL before callers are told to come back.
 pub const DATABASE_QUEUE: usize = 1024;
+/// Audit records of one tenant that a group takes from its intake.
+pub const AUDIT_INTAKE: i64 = 512;
+/// How old the last checkpoint of a chain may be while the chain goes on.
+pub const AUDIT_CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+/// How long audit records are kept, unless configured: seven years.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(2557 * 86_400);
+/// The shortest time that audit records may be kept.
+pub const AUDIT_RETENTION_MIN: Duration = Duration::from_secs(90 * 86_400);
+/// Months ahead that have a partition.
+pub const PARTITIONS_AHEAD: u32 = 3;
+/// Records that retention deletes in one transaction, where it deletes.
+pub const AUDIT_DELETE: i64 = 500;
+/// The longest range that a summary of the audit trail may be asked for, and the one that it has unless asked.
+pub const AUDIT_SUMMARY: Duration = Duration::from_secs(31 * 86_400);
+/// The most identities and the most secrets that a summary names.
+pub const AUDIT_TOP: i64 = 10;
+/// Certificates that retention deletes in one transaction, where it deletes.
+pub const CERTIFICATE_DELETE: i64 = 500;
 /// The longest retention of deleted secrets: a thousand years, so that sums with times stay in range.
 pub const RETENTION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 /// How long an event waits in the outbox before it is dropped.
 pub const OUTBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a statement may take on PostgreSQL, and how long it may wait for a lock.
-pub const STATEMENT_TIME: Duration = Duration::from_secs(30);
+pub const STATEMENT_TIME: Duration = Duration::from_secs(10);
 /// See [`STATEMENT_TIME`].
-pub const LOCK_TIME: Duration = Duration::from_secs(10);
+pub const LOCK_TIME: Duration = Duration::from_secs(5);
 /// Certificates that one OCSP request may ask about.
 pub const OCSP_CERTIFICATES: usize = 16;
 /// Characters of a user agent that the audit trail keeps.

@@ -14,8 +14,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::storage::RolePasswords;
 use crate::{
     Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
-    SystemClock, SystemRandom,
-    audit::Recorder,
+    SystemClock, SystemRandom, TenantId,
+    audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
@@ -43,6 +43,9 @@ pub(crate) struct Inner {
     pub(crate) issuers: Issuers,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
+    pub(crate) sequencer: Sequencer,
+    /// Whether the anchor was written since the start.
+    pub(crate) anchored: std::sync::atomic::AtomicBool,
     /// Becomes `true` when the vault is closed.
     pub(crate) closed: watch::Sender<bool>,
     db: Db,
@@ -54,6 +57,9 @@ pub(crate) struct Settings {
     /// Where this vault is reached, without a slash at the end: CRL and OCSP addresses begin with it.
     pub(crate) base_url: Option<String>,
     pub(crate) soft_delete_retention: Duration,
+    pub(crate) audit_retention: Duration,
+    /// Where it is written down what the database has at least.
+    pub(crate) anchor: Option<std::path::PathBuf>,
 }
 
 /// What a vault counts in its process; the others know of theirs.
@@ -100,7 +106,12 @@ impl Vault {
             key_cache_ttl: limits::KEY_CACHE_TTL,
             tenant_admin_bypass: true,
             default_partner: None,
-            settings: Settings { base_url: None, soft_delete_retention: limits::SOFT_DELETE_RETENTION },
+            settings: Settings {
+                base_url: None,
+                soft_delete_retention: limits::SOFT_DELETE_RETENTION,
+                audit_retention: limits::AUDIT_RETENTION,
+                anchor: None,
+            },
         }
     }
 
@@ -175,6 +186,25 @@ impl Vault {
         Keys::new(&self.inner, ctx)
     }
 
+    /// The public half of the key that signs checkpoints of the audit trail; it is made if there is none yet. Whoever
+    /// is to verify exported trails is to have it from here.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if the database or the provider of the root key does not answer.
+    pub async fn audit_key(&self) -> Result<AuditKey> {
+        crate::audit::public_key(&self.inner).await
+    }
+
+    /// Every tenant that has, or had, an audit trail; for whoever runs the vault.
+    ///
+    /// # Errors
+    /// [`Code::ServiceUnavailable`] if the database does not answer.
+    pub async fn audited_tenants(&self) -> Result<Vec<TenantId>> {
+        let tenants = crate::storage::query(crate::audit::store::sql::TENANTS);
+        let rows: Vec<(String,)> = self.inner.door.audit_db().fetch_all(tenants).await?;
+        rows.into_iter().map(|(tenant,)| TenantId::parse(tenant)).collect()
+    }
+
     /// One round trip to the database.
     ///
     /// # Errors
@@ -192,7 +222,7 @@ impl Vault {
     }
 
     /// Does what is due in the background once: revocation lists, deleted secrets past their retention, events
-    /// about secrets that expire, and rotations of keys that are not finished.
+    /// about secrets that expire, rotations of keys that are not finished, and what the audit trail needs.
     /// Safe to run on every replica, at any time.
     ///
     /// # Errors
@@ -274,6 +304,21 @@ impl VaultBuilder {
     #[must_use]
     pub fn soft_delete_retention(mut self, retention: Duration) -> Self {
         self.settings.soft_delete_retention = retention.min(limits::RETENTION_MAX);
+        self
+    }
+
+    /// How long audit records are kept: seven years unless given, at least 90 days, at most a thousand years.
+    #[must_use]
+    pub fn audit_retention(mut self, retention: Duration) -> Self {
+        self.settings.audit_retention = retention.clamp(limits::AUDIT_RETENTION_MIN, limits::RETENTION_MAX);
+        self
+    }
+
+    /// A file outside of the database, best beside the root key, in which it is written down at checkpoints what the
+    /// database has at least. A database that is older puts the vault in quarantine; see [`Vault::quarantine`].
+    #[must_use]
+    pub fn anchor(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.settings.anchor = Some(path.into());
         self
     }
 
@@ -364,7 +409,10 @@ impl VaultBuilder {
         let (clock, random) = (self.clock, self.random);
         let keyring =
             Keyring::new(db.clone(), self.provider, clock.clone(), random.clone(), self.key_cache_ttl);
-        let (recorder, task) = Recorder::start(db.clone());
+        let sequencer = Sequencer::new(db.clone());
+        let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
+        // What a crash left without a place, or an older schema.
+        sequencer.waiting().await?.iter().for_each(|tenant| recorder.wake(tenant));
         let door = Door::new(
             db.clone(),
             keyring,
@@ -382,9 +430,15 @@ impl VaultBuilder {
             settings: self.settings,
             issuers: Issuers::new(),
             rewrap_remaining: AtomicU64::new(0),
+            sequencer,
+            anchored: std::sync::atomic::AtomicBool::new(false),
             closed: watch::Sender::new(false),
             db,
         });
+        if let Some(reason) = crate::anchor::check(&inner).await? {
+            tracing::error!(reason, "the database is older than its anchor: the vault is in quarantine");
+            inner.door.quarantine(Some(reason));
+        }
         Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }
 }

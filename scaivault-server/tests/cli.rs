@@ -6,7 +6,11 @@ use std::{
     process::{Command, Output},
 };
 
-use scaivault_kms::local::KeyFile;
+use scaivault_core::{
+    Caller, Database, Role, Scope, TenantId, Vault,
+    secrets::{SecretData, SecretPath, SecretWrite},
+};
+use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::dev::DevIssuer;
 use tempfile::TempDir;
 
@@ -313,5 +317,106 @@ fn a_dev_token_needs_the_folder_of_a_dev_and_is_printed_alone() {
     for ttl in ["0s", "1", "1h30m", "-1h", ""] {
         let bad = run(&[&args[..], &["--ttl", ttl]].concat(), &[]);
         assert_eq!((bad.code, bad.out.as_str()), (2, ""), "{ttl:?}");
+    }
+}
+
+impl Place {
+    /// Some secrets of two tenants, written and read.
+    fn live(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let provider = LocalProvider::new(KeyFile::open(&self.dir.path().join("root.key")).unwrap());
+            let vault = Vault::builder(Database::sqlite(self.file()), std::sync::Arc::new(provider))
+                .open()
+                .await
+                .unwrap();
+            for tenant in ["tnt_a", "tnt_b"] {
+                for n in 0..3 {
+                    let caller = Caller::user("user:ä\u{1}", TenantId::parse(tenant).unwrap());
+                    let caller =
+                        caller.or_else(|_| Caller::user("user:a", TenantId::parse(tenant).unwrap())).unwrap();
+                    let caller = caller.with_roles([Role::TenantAdmin]).with_scopes([Scope::Admin]);
+                    let ctx = vault.ctx(caller).unwrap().with_user_agent("a \"b\" \\ é \u{7f}");
+                    let value = SecretData::from_value(&serde_json::json!({ "n": n })).unwrap();
+                    let path = SecretPath::parse(&format!("app/{n}")).unwrap();
+                    vault.secrets(&ctx).put(&path, SecretWrite::new(value)).await.unwrap();
+                    vault.secrets(&ctx).get(&path, None).await.unwrap();
+                }
+            }
+            vault.close().await;
+        });
+    }
+}
+
+#[test]
+fn the_audit_trail_is_verified_in_place_and_as_an_export_by_us_and_by_a_stranger() {
+    let place = Place::new();
+    place.live();
+    let vars = place.vars();
+    let good = run(&["audit", "verify"], &vars);
+    assert_eq!((good.code, good.err.as_str()), (0, ""), "{}", good.out);
+    assert!(
+        good.out.contains("good tnt_a: records 1 to 6") && good.out.contains("good tnt_b"),
+        "{}",
+        good.out
+    );
+    let none = run(&["audit", "verify", "--tenant", "tnt_c"], &vars);
+    assert_eq!(none.code, 1);
+    let part = run(&["audit", "verify", "--tenant", "tnt_a", "--from", "2020-01-01T00:00:00Z"], &vars);
+    assert_eq!(part.code, 0, "{}", part.err);
+
+    let (out, key) = (place.dir.path().join("trail.jsonl"), place.dir.path().join("audit.pem"));
+    let (out_name, key_name) = (out.to_str().unwrap(), key.to_str().unwrap());
+    let exported = run(&["audit", "export", "--tenant", "tnt_a", "--out", out_name], &vars);
+    assert_eq!(exported.code, 0, "{}", exported.err);
+    let printed = run(&["audit", "public-key"], &vars);
+    assert!(printed.out.starts_with("-----BEGIN PUBLIC KEY-----"), "{}", printed.err);
+    fs::write(&key, &printed.out).unwrap();
+    let judge = || {
+        let ours = run(&["audit", "verify", "--file", out_name, "--public-key", key_name], &[]);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/audit-verify.py");
+        let theirs = Command::new("python3").args([script, out_name, key_name]).output();
+        if let Ok(theirs) = theirs {
+            let said = String::from_utf8_lossy(&[theirs.stdout, theirs.stderr].concat()).into_owned();
+            assert_eq!(theirs.status.code(), Some(ours.code), "they say {said}, we {}", ours.out);
+        }
+        ours
+    };
+    assert_eq!(judge().code, 0, "{}", judge().out);
+    let whole = fs::read_to_string(&out).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let record =
+        lines.iter().position(|line| line.contains("\"seq\":3,") && line.contains("record")).unwrap();
+    let without = |n: usize| {
+        let kept = lines.iter().enumerate().filter(|(i, _)| *i != n).map(|(_, line)| format!("{line}\n"));
+        kept.collect::<String>()
+    };
+    for (bad, said) in [
+        (without(record), "record 3: is missing"),
+        (whole.replace("app/1", "app/x"), "was changed"),
+        (without(lines.len() - 1), "missing, and so is all after it"),
+        (whole.replace("ecdsa-p256-sha256", "none"), "names an algorithm"),
+        (whole.replacen("tnt_a", "tnt_b", 1), "tenant"),
+    ] {
+        fs::write(&out, bad).unwrap();
+        let told = judge();
+        assert_eq!(told.code, 1);
+        assert!(told.out.starts_with("BAD  ") && told.out.contains(said), "{said}: {}", told.out);
+    }
+    // Another vault's key is none of ours.
+    fs::write(&out, &whole).unwrap();
+    let other = Place::new();
+    other.live();
+    fs::write(&key, run(&["audit", "public-key"], &other.vars()).out).unwrap();
+    assert_eq!(judge().code, 1);
+    let calm = run(&["recover", "--accept-rollback"], &vars);
+    assert!(calm.code == 3 && calm.err.contains("not in quarantine"), "{}", calm.err);
+    for args in [
+        &["recover"][..],
+        &["audit"][..],
+        &["audit", "verify", "--file", "x"],
+        &["audit", "verify", "--from", "now"],
+    ] {
+        assert_eq!(run(args, &vars).code, 2, "{args:?}");
     }
 }

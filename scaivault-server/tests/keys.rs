@@ -134,7 +134,7 @@ async fn what_cannot_be_done_is_said_and_exits_with_a_code() {
     for (args, code) in [
         (&["rotate-tenant", "tnt_nobody"][..], 1),
         (&["rotate-partner", "ptn_nobody"], 1),
-        (&["rotate-tenant", "not a tenant"], 1),
+        (&["rotate-tenant", "not a tenant"], 2),
         (&["rotate-tenant"], 2),
         (&["rotate-everything"], 2),
         (&["verify", "--sample", "few"], 2),

@@ -3,8 +3,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::Action;
-use crate::{Code, Ctx, Result, TenantId, id, limits, pipeline::On};
+use super::{Action, AuditLog, chain::plain};
+use crate::{Code, Ctx, Result, TenantId, id, limits, pipeline::On, storage::Ts};
 
 /// A record on its way into the trail.
 #[derive(Clone, Debug)]
@@ -62,6 +62,29 @@ impl Record {
             request_id: ctx.request_id().to_owned(),
             extra: Map::new(),
         })
+    }
+
+    /// As the trail has it.
+    pub(crate) fn into_log(self) -> AuditLog {
+        AuditLog {
+            id: self.id,
+            timestamp: Ts::from(self.timestamp).get(),
+            action: self.action.as_str().to_owned(),
+            identity_type: self.identity_type.to_owned(),
+            identity_id: self.identity_id,
+            tenant_id: self.tenant.as_str().to_owned(),
+            acting_tenant_id: self.acting_tenant.as_str().to_owned(),
+            resource_type: self.resource_type.map(str::to_owned),
+            resource_id: self.resource_id,
+            secret_path: self.path,
+            source_ip: self.source_ip,
+            user_agent: self.user_agent,
+            success: self.error.is_none(),
+            error_code: self.error.map(|code| code.as_str().to_owned()),
+            duration_ms: i64::try_from(self.duration.as_millis()).unwrap_or(i64::MAX),
+            request_id: self.request_id,
+            extra_data: plain(Value::Object(self.extra)),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 macro_rules! actions {
@@ -81,6 +81,12 @@ actions! {
     KeyRead = "key_read",
     /// A key was rotated, something was wrapped anew, or a key that nothing needs was destroyed.
     KeyRotate = "key_rotate",
+    /// The chain of the audit trail was verified.
+    AuditVerify = "audit_verify",
+    /// The audit trail was exported.
+    ExportCreated = "export_created",
+    /// A database that was put back to an older state was accepted.
+    RollbackAccept = "rollback_accept",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.
@@ -100,6 +106,8 @@ pub struct AuditFilter {
     pub identity_id: Option<String>,
     /// `user`, `service_account` or `system`.
     pub identity_type: Option<String>,
+    /// This path, exactly.
+    pub path: Option<String>,
     /// Paths that begin with this text.
     pub path_prefix: Option<String>,
     /// Only what succeeded, or only what did not.
@@ -115,11 +123,11 @@ pub struct AuditFilter {
 }
 
 /// One record of the trail.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of the audit row, as the API contract names them")]
 pub struct AuditLog {
     pub id: String,
-    #[serde(serialize_with = "crate::wire::micros")]
+    #[serde(serialize_with = "crate::wire::micros", deserialize_with = "time::serde::rfc3339::deserialize")]
     pub timestamp: OffsetDateTime,
     pub action: String,
     pub identity_type: String,

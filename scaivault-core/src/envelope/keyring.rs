@@ -32,7 +32,7 @@ pub(crate) struct Keyring {
     db: Db,
     provider: Arc<dyn KeyProvider>,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    pub(super) random: Arc<dyn Random>,
     provider_calls: AtomicU64,
     ttl: Duration,
     memory: KeyMemory,
@@ -269,7 +269,7 @@ impl Keyring {
     }
 
     /// The provider, for one call of it.
-    fn provider(&self) -> &dyn KeyProvider {
+    pub(super) fn provider(&self) -> &dyn KeyProvider {
         self.provider_calls.fetch_add(1, Ordering::Relaxed);
         self.provider.as_ref()
     }

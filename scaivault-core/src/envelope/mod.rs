@@ -10,7 +10,8 @@
 //! [`Keyring::grace`], it is *destroyed*. References in the database keep a key that anything is under,
 //! whatever the clocks of the replicas say.
 
-mod keyring;
+mod instance;
+pub(crate) mod keyring;
 mod locked;
 mod ops;
 pub(crate) mod rewrap;
@@ -21,6 +22,7 @@ mod verify;
 mod wear;
 
 pub(crate) use self::{
+    instance::InstanceKey,
     keyring::{Keyring, TenantKeys, holds_keys},
     seal::{Sealed, Slot},
     store::is_reference as refers_to_nothing,

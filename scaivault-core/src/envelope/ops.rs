@@ -101,7 +101,32 @@ impl<'a> Keys<'a> {
                 }
             }
         }
+        self.rewrap_instance_keys(&done.root.key_id).await?;
         failed.map(|()| done)
+    }
+
+    /// The vault's own keys, such as the one that signs the audit trail.
+    async fn rewrap_instance_keys(&self, root: &str) -> Result<()> {
+        let current = self.vault.door.root_key();
+        let work = |permit: Permit<'a>| async move {
+            let permit = permit.over_keys()?;
+            let rows: Vec<(String, Vec<u8>)> = permit.fetch_all(query(sql::INSTANCE_KEYS)).await?;
+            let mut anew = Vec::new();
+            for (id, wrapped) in rows {
+                if !root_of(&wrapped).is_some_and(|wrap| is_current(&current, &wrap)) {
+                    let rewrapped = permit.keyring().rewrap_instance("audit", &id, &wrapped).await?;
+                    anew.push((id, wrapped, rewrapped));
+                }
+            }
+            let mut tx = permit.begin().await?;
+            for (id, wrapped, rewrapped) in &anew {
+                tx.execute(query(sql::REWRAP_INSTANCE_KEY).bind(id).bind(wrapped).bind(rewrapped)).await?;
+            }
+            tx.note("step", "rewrap");
+            tx.note("audit_keys", anew.len());
+            tx.commit(()).await
+        };
+        self.vault.door.perform(self.ctx, act("root_key", root), work).await
     }
 
     /// Makes a new key for a partner, wraps his tenants' keys under it, and destroys the old one. Goes on with a
@@ -487,7 +512,11 @@ fn partner_key_status(root: &Description, row: EveryPartnerKey) -> PartnerKeySta
 }
 
 fn wrapped_root(row: &PartnerKeyRow) -> Option<RootKeyStatus> {
-    let wrap = WrappedKey::from_bytes(&row.wrapped).ok()?;
+    root_of(&row.wrapped)
+}
+
+fn root_of(wrapped: &[u8]) -> Option<RootKeyStatus> {
+    let wrap = WrappedKey::from_bytes(wrapped).ok()?;
     Some(RootKeyStatus { provider: wrap.provider, key_id: wrap.key_id, key_version: wrap.key_version })
 }
 

@@ -86,6 +86,11 @@ pub(crate) mod sql {
         SELECT t.tenant_id, t.partner_id FROM tenant t WHERE t.tenant_id > $1 \
         AND EXISTS (SELECT 1 FROM tenant_key k WHERE k.tenant_id = t.tenant_id) ORDER BY t.tenant_id LIMIT 100";
 
+    /// Keys of the vault itself, which lie under the root key as well.
+    pub(crate) const INSTANCE_KEYS: &str = "SELECT id, wrapped FROM audit_key ORDER BY version";
+    pub(crate) const REWRAP_INSTANCE_KEY: &str =
+        "UPDATE audit_key SET wrapped = $3 WHERE id = $1 AND wrapped = $2";
+
     pub(crate) const COUNT_PARTNER_KEYS: &str = "SELECT count(*) FROM partner_key";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
@@ -115,6 +120,8 @@ pub(crate) mod sql {
         DESTROY_TENANT_KEY,
         UNDER_TENANT_KEY,
         TENANTS_WITH_KEYS,
+        INSTANCE_KEYS,
+        REWRAP_INSTANCE_KEY,
     ];
 }
 

@@ -2,7 +2,9 @@
 //! system identity that names the job. Every job takes its rows by lease or by a condition, so that all
 //! replicas may run it at once.
 
+mod audit;
 mod expiry;
+mod partitions;
 mod purge;
 
 use std::time::Duration;
@@ -14,11 +16,20 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Does what is due, once.
 pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
+    if vault.quarantine().is_some() {
+        return Ok(());
+    }
+    // First: it may find that the database was put back.
+    let audit = audit::run_due(vault).await;
+    if vault.quarantine().is_some() {
+        return audit;
+    }
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
     let expiry = expiry::run_due(vault).await;
     let keys = envelope::rewrap::run_due(vault).await;
-    lists.and(purge).and(expiry).and(keys)
+    let partitions = partitions::run_due(vault).await;
+    lists.and(purge).and(expiry).and(keys).and(audit).and(partitions)
 }
 
 /// Does what is due, again and again, until the vault is closed.

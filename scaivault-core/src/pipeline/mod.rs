@@ -12,6 +12,7 @@ mod ctx;
 mod permit;
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,8 +31,12 @@ use crate::{
     events::{Event, EventType},
     id,
     identity::{IdentityType, Role, Scope},
+    limits,
     policy::{Decision, PolicyCache},
-    storage::{self, As, Db},
+    storage::{
+        self, As, Db,
+        partitions::{Month, Months},
+    },
     tenancy::Tenants,
 };
 
@@ -43,9 +48,12 @@ pub(crate) struct Door {
     policies: PolicyCache,
     tenants: Tenants,
     recorder: Recorder,
+    certificate_months: Months,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: DoorSettings,
+    /// Why nothing may be written, if that is so.
+    quarantine: arc_swap::ArcSwapOption<String>,
 }
 
 /// What an operator may choose about the door.
@@ -80,7 +88,18 @@ impl Door {
         random: Arc<dyn Random>,
         settings: DoorSettings,
     ) -> Self {
-        Self { db, keyring, policies, tenants, recorder, clock, random, settings }
+        Self {
+            db,
+            keyring,
+            policies,
+            tenants,
+            recorder,
+            certificate_months: Months::of("pki_certificate"),
+            clock,
+            random,
+            settings,
+            quarantine: arc_swap::ArcSwapOption::empty(),
+        }
     }
 
     /// Walks one verb. See the module's documentation.
@@ -93,7 +112,8 @@ impl Door {
         let started = Instant::now();
         let act = Arc::new(act);
         let result = match self.authorize(ctx, &act, started).await {
-            Ok(permit) => work(permit).await,
+            // Boxed: what a verb keeps on its way would otherwise lie on the stack of everybody who awaits it.
+            Ok(permit) => Box::pin(work(permit)).await,
             Err(refusal) => Err(refusal),
         };
         match result {
@@ -263,6 +283,39 @@ impl Door {
         })
     }
 
+    /// Comes back when every durable record of the tenant has its place in the trail.
+    pub(crate) async fn audit_linked(&self, tenant: &str) -> Result<()> {
+        self.recorder.linked(tenant).await
+    }
+
+    /// Forbids to write, or allows it again.
+    pub(crate) fn quarantine(&self, reason: Option<String>) {
+        self.quarantine.store(reason.map(Arc::new));
+    }
+
+    pub(crate) fn quarantined(&self) -> Option<Arc<String>> {
+        self.quarantine.load_full()
+    }
+
+    /// What must not be done in quarantine passes here.
+    fn check_quarantine(&self) -> Result<()> {
+        match self.quarantined() {
+            None => Ok(()),
+            Some(reason) => {
+                let message = format!(
+                    "The database was put back to an older state: {reason}. An operator has to look."
+                );
+                Err(Error::new(Code::Quarantined, message)
+                    .with(|d| d.retry_after = Some(Duration::from_secs(300))))
+            }
+        }
+    }
+
+    /// What seals and opens keys, for the one that signs checkpoints.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     /// Takes no more records, so that the audit writer comes to its end.
     pub(crate) fn stop_recording(&self) {
         self.recorder.stop();
@@ -299,6 +352,46 @@ impl Door {
     /// What a job needs to find work over all tenants; the work itself is done under a permit.
     pub(crate) fn job_db(&self) -> storage::On<'_> {
         self.db.on(As::Jobs)
+    }
+
+    /// What the audit trail's own work needs, over all tenants: places, checkpoints, retention.
+    pub(crate) fn audit_db(&self) -> storage::On<'_> {
+        self.db.on(As::Recorder)
+    }
+
+    /// See [`Db::has_partitions`].
+    pub(crate) fn has_partitions(&self) -> bool {
+        self.db.has_partitions()
+    }
+
+    /// See [`Months::make_ahead`].
+    pub(crate) async fn make_months_ahead(&self, months: &Months, now: time::OffsetDateTime) -> Result<()> {
+        months.make_ahead(&self.db, now, limits::PARTITIONS_AHEAD).await
+    }
+
+    /// The partitions of certificates.
+    pub(crate) fn certificate_months(&self) -> &Months {
+        &self.certificate_months
+    }
+
+    /// See [`Months::before`].
+    pub(crate) async fn months_before(
+        &self,
+        months: &Months,
+        time: time::OffsetDateTime,
+    ) -> Result<BTreeSet<Month>> {
+        months.before(&self.db, time).await
+    }
+
+    /// See [`Months::detach`].
+    pub(crate) async fn detach_month(&self, months: &Months, month: Month) -> Result<()> {
+        months.detach(&self.db, month).await
+    }
+
+    /// Sees to it that there is a partition for a certificate that expires then.
+    async fn make_room(&self, not_after: time::OffsetDateTime) -> Result<()> {
+        let lacking = self.certificate_months.lacking(&self.db, std::iter::once(not_after));
+        self.certificate_months.make(&self.db, lacking).await
     }
 
     /// The same for what is due of keys.

@@ -182,8 +182,14 @@ impl<'a> Permit<'a> {
         Ok(Outcome::Answered(value, Box::new(Note { record, event: None, touch: self.touch })))
     }
 
+    /// Sees to it that there is room for a certificate that expires then.
+    pub(crate) async fn make_room(&self, not_after: time::OffsetDateTime) -> Result<()> {
+        self.door.make_room(not_after).await
+    }
+
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
+        self.door.check_quarantine()?;
         Ok(Write { tx: self.db().begin().await?, permit: self, events: Vec::new(), policies_changed: false })
     }
 
@@ -266,13 +272,15 @@ impl<'a> Write<'a> {
     /// Writes the audit record and the events, and makes all of it durable.
     pub(crate) async fn commit<T>(mut self, value: T) -> Result<Outcome<T>> {
         let record = self.permit.record()?;
-        for insert in audit::store::insert(std::slice::from_ref(&record)) {
-            self.tx.execute(insert).await?;
-        }
+        audit::append(&mut self.tx, record.into_log()).await?;
         for event in &self.events {
             self.tx.execute(events::store::insert(event)).await?;
         }
+        let waits = !self.tx.writes_alone();
         self.tx.commit().await?;
+        if waits {
+            self.permit.door.recorder.wake(self.permit.tenant().as_str());
+        }
         if self.policies_changed {
             self.permit.door.policies.forget(self.permit.tenant()).await;
         }
@@ -302,6 +310,8 @@ impl<'a> PublicPermit<'a> {
 
     /// The keys of the tenant that owns what was asked for, among them `key_id`.
     pub(crate) async fn keys_for(&self, tenant: &TenantId, key_id: &str) -> Result<Arc<TenantKeys>> {
+        // What is signed for the public would call good what was revoked since.
+        self.door.check_quarantine()?;
         let partner = self.door.partner_of(tenant).await?;
         self.door.keyring.tenant_with(tenant, &partner, key_id).await
     }

@@ -100,6 +100,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
     let crl = build_crl(&issuer, &key, 1, now, now + limits::CRL_VALIDITY, std::iter::empty()).await?;
     let sealed = keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?;
 
+    permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
     let count = query(sql::COUNT_CAS).bind(tx.tenant());
     if tx.fetch_optional::<(i64,)>(count).await?.is_some_and(|(n,)| n >= limits::CAS) {

@@ -84,6 +84,7 @@ async fn issue(
         source: "internal",
         key: kept.as_ref(),
     };
+    permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
     check_issuing(&mut tx, &ca.id).await?;
     insert_certificate(&mut tx, &inventory, &issued).await?;

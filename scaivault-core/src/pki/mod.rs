@@ -9,6 +9,7 @@ mod crl;
 mod issue;
 mod issuer;
 mod ocsp;
+mod retention;
 mod revoke;
 mod role;
 pub(crate) mod store;
@@ -18,6 +19,7 @@ pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
     crl::build_due,
     issuer::{Issuers, key_slot as ca_key_slot},
+    retention::{delete_expired, detach_expired},
 };
 pub use scaivault_pki::RevocationReason;
 

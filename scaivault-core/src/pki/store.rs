@@ -93,6 +93,12 @@ pub(crate) mod sql {
         UPDATE pki_ca SET counted = counted + (SELECT count(*) FROM pki_serial s WHERE s.tenant_id = $1 AND s.ca_id = $2 \
         AND s.serial <> pki_ca.serial AND s.certificate_id > pki_ca.counted_until AND s.certificate_id <= $3), \
         counted_until = $3 WHERE tenant_id = $1 AND id = $2 AND counted_until < $3";
+    pub(crate) const DELETE_SERIALS: &str = "\
+        DELETE FROM pki_serial WHERE (tenant_id, certificate_id) IN (SELECT tenant_id, certificate_id FROM pki_serial \
+        WHERE not_after < $1 ORDER BY tenant_id, not_after LIMIT $2)";
+    pub(crate) const DELETE_CERTIFICATES: &str = "\
+        DELETE FROM pki_certificate WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM pki_certificate \
+        WHERE not_after < $1 ORDER BY tenant_id, not_after LIMIT $2)";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
         CHAIN,
@@ -122,6 +128,8 @@ pub(crate) mod sql {
         BY_SERIAL,
         REVOKE,
         COUNT_ISSUED,
+        DELETE_SERIALS,
+        DELETE_CERTIFICATES,
     ];
 }
 

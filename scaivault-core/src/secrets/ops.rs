@@ -373,7 +373,7 @@ async fn write_tags(tx: &mut Write<'_>, item: &SecretItem, created: bool, id: &s
         tx.execute(query(sql::DELETE_TAGS).bind(tx.tenant()).bind(id)).await?;
     }
     for tag in item.metadata.tags() {
-        tx.execute(query(sql::INSERT_TAG).bind(tx.tenant()).bind(id).bind(tag)).await?;
+        tx.execute(query(sql::INSERT_TAG).bind(tx.tenant()).bind(id).bind(tag).bind(&item.path)).await?;
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) mod sql {
         "DELETE FROM secret_version WHERE tenant_id = $1 AND secret_id = $2 AND version <= $3";
     pub(crate) const DELETE_TAGS: &str = "DELETE FROM secret_tag WHERE tenant_id = $1 AND secret_id = $2";
     pub(crate) const INSERT_TAG: &str =
-        "INSERT INTO secret_tag (tenant_id, secret_id, tag) VALUES ($1, $2, $3)";
+        "INSERT INTO secret_tag (tenant_id, secret_id, tag, path) VALUES ($1, $2, $3, $4)";
     pub(crate) const COUNT_VERSIONS: &str = "\
         SELECT count(*) FROM secret_version WHERE tenant_id = $1 AND secret_id = $2";
     pub(crate) const VERSIONS: &str = "\
@@ -218,25 +218,35 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub(super) fn query(&self) -> Query<'a> {
-        let mut q = QueryBuilder::new("SELECT path FROM secret WHERE tenant_id = ");
-        q.arg(self.tenant);
-        q.and("path > ", self.after);
+        let (mut q, path, after, from, before) = match self.tag {
+            None => {
+                let mut q = QueryBuilder::new("SELECT s.path FROM secret s WHERE s.tenant_id = ");
+                q.arg(self.tenant);
+                (q, " ORDER BY s.path LIMIT ", "s.path > ", "s.path >= ", "s.path < ")
+            }
+            // In the order of the tag's paths.
+            Some(tag) => {
+                let mut q = QueryBuilder::new(
+                    "SELECT t.path FROM secret_tag t JOIN secret s ON s.tenant_id = t.tenant_id AND s.id = t.secret_id \
+                     WHERE t.tenant_id = ",
+                );
+                q.arg(self.tenant).and("t.tag = ", Some(tag));
+                (q, " ORDER BY t.path LIMIT ", "t.path > ", "t.path >= ", "t.path < ")
+            }
+        };
+        q.and(after, self.after);
         if let Some(prefix) = self.prefix {
-            q.and("path >= ", Some(prefix)).and("path < ", prefix_end(prefix));
+            q.and(from, Some(prefix)).and(before, prefix_end(prefix));
         }
-        q.and("secret_type = ", self.secret_type);
+        q.and("s.secret_type = ", self.secret_type);
         match self.deleted_after {
-            None => q.text(" AND deleted_at IS NULL"),
-            Some(time) => q.text(" AND (deleted_at IS NULL OR deleted_at > ").arg(time).text(")"),
+            None => q.text(" AND s.deleted_at IS NULL"),
+            Some(time) => q.text(" AND (s.deleted_at IS NULL OR s.deleted_at > ").arg(time).text(")"),
         };
         if let Some((after, until)) = self.expiring {
-            q.and("expires_at > ", Some(after)).and("expires_at <= ", Some(until));
+            q.and("s.expires_at > ", Some(after)).and("s.expires_at <= ", Some(until));
         }
-        if let Some(tag) = self.tag {
-            q.text(" AND id IN (SELECT secret_id FROM secret_tag WHERE tenant_id = ").arg(self.tenant);
-            q.text(" AND tag = ").arg(tag).text(")");
-        }
-        q.text(" ORDER BY path LIMIT ").arg(self.limit);
+        q.text(path).arg(self.limit);
         q.build()
     }
 }

@@ -31,7 +31,8 @@ pub(super) const LITE_TAKE_ROWS: &str = "";
 #[cfg(feature = "postgres")]
 pub(super) const PG_TAKE_ROWS: &str = " FOR NO KEY UPDATE OF v SKIP LOCKED";
 
-/// The schema in SQLite's words: its names for the types, and no collation, since it compares bytewise.
+/// The schema in SQLite's words: its names for the types, no collation, since it compares bytewise, and no
+/// partitions.
 pub(super) fn lite_schema(postgres: &str) -> String {
     let names = [
         ("TEXT COLLATE \"C\"", "TEXT"),
@@ -39,6 +40,7 @@ pub(super) fn lite_schema(postgres: &str) -> String {
         ("BIGINT", "INTEGER"),
         ("BYTEA", "BLOB"),
         ("JSONB", "TEXT"),
+        (" PARTITION BY RANGE (timestamp)", ""),
     ];
     names.iter().fold(postgres.to_owned(), |text, (from, to)| text.replace(from, to))
 }

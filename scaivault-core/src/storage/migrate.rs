@@ -15,11 +15,15 @@ const TABLE: &str = "scaivault_migrations";
 
 /// One step of the schema.
 pub(super) struct Step {
-    version: i64,
+    pub(super) version: i64,
     description: &'static str,
     /// For both databases, in PostgreSQL's words.
     shared: &'static str,
     /// What only PostgreSQL gets, after that; empty for most.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "there is no PostgreSQL in this build")
+    )]
     postgres: &'static str,
     /// What only SQLite gets, after that; empty for most.
     sqlite: &'static str,
@@ -50,10 +54,17 @@ pub(super) const MIGRATIONS: &[Step] = &[
         sqlite: "",
     },
     Step {
+        version: 4,
+        description: "audit chain",
+        shared: text!("0004_audit_chain.sql"),
+        postgres: text!("0004_audit_chain.postgres.sql"),
+        sqlite: text!("0004_audit_chain.sqlite.sql"),
+    },
+    Step {
         version: 5,
         description: "certificate partitions",
         shared: text!("0005_certificate_partitions.sql"),
-        postgres: "",
+        postgres: text!("0005_certificate_partitions.postgres.sql"),
         sqlite: "",
     },
     Step {
@@ -63,10 +74,17 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0006_fence.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 7,
+        description: "tag order",
+        shared: text!("0007_tag_order.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {
-    fn for_sqlite(&self) -> String {
+    pub(super) fn for_sqlite(&self) -> String {
         dialect::lite_schema(&format!("{}\n{}", self.shared, self.sqlite))
     }
 

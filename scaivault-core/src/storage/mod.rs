@@ -9,6 +9,7 @@ pub(crate) mod dialect;
 #[cfg(feature = "postgres")]
 mod fence;
 mod migrate;
+pub(crate) mod partitions;
 #[cfg(feature = "postgres")]
 mod pool;
 mod query;
@@ -250,6 +251,11 @@ impl Db {
         }
     }
 
+    /// Whether tables are partitioned by month.
+    pub(crate) fn has_partitions(&self) -> bool {
+        !matches!(self, Self::Lite { .. })
+    }
+
     /// The way in for somebody.
     pub(crate) fn on<'a>(&'a self, who: As<'a>) -> On<'a> {
         On { db: self, who }
@@ -420,6 +426,11 @@ impl Tx {
             #[cfg(feature = "postgres")]
             Self::Pg { .. } => dialect::PG_TAKE_ROWS,
         }
+    }
+
+    /// Whether no other transaction can write while this one lives.
+    pub(crate) fn writes_alone(&self) -> bool {
+        matches!(self, Self::Lite(_))
     }
 
     /// Makes the transaction durable.

@@ -18,6 +18,25 @@ async fn schema_goes_from_behind_to_current_and_migrating_twice_changes_nothing(
     assert_eq!(db.schema().await.unwrap(), SchemaState::Current);
 }
 
+/// A row as the first schema had it; on SQLite a time is a number.
+const OLD_RECORD: &str = "\
+    INSERT INTO audit_log (tenant_id, id, timestamp, action, identity_type, identity_id, acting_tenant_id, success, \
+    duration_ms, request_id, extra_data) VALUES ('tnt', 'log_1', $TIME, 'read', 'user', 'user:a', 'tnt', TRUE, 1, 'req', '{}')";
+
+#[tokio::test]
+async fn the_trail_of_the_first_schema_waits_for_its_places() {
+    let Db::Lite { write, .. } = Db::open(&Database::in_memory()).await.unwrap() else { panic!("SQLite") };
+    for step in migrate::MIGRATIONS {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(step.for_sqlite())).execute(&write).await.unwrap();
+        if step.version == 1 {
+            let insert = OLD_RECORD.replace("$TIME", "1800000000000000");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(insert)).execute(&write).await.unwrap();
+        }
+    }
+    let waiting: String = sqlx::query_scalar("SELECT id FROM audit_intake").fetch_one(&write).await.unwrap();
+    assert_eq!(waiting, "log_1");
+}
+
 #[tokio::test]
 async fn a_schema_from_a_newer_build_is_ahead_and_refused() {
     let db = migrated().await;
@@ -93,8 +112,11 @@ async fn times_keep_microseconds_and_sort() {
 /// Every constant statement of every room.
 fn statements() -> Vec<Arc<str>> {
     let rooms = [
+        crate::anchor::sql::ALL,
         crate::audit::recorder::sql::ALL,
         crate::envelope::store::sql::ALL,
+        crate::audit::store::sql::ALL,
+        crate::audit::summary::sql::ALL,
         crate::events::store::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::policy::store::sql::ALL,
@@ -135,8 +157,16 @@ async fn every_statement_prepares_on_postgres() {
     for step in migrate::MIGRATIONS {
         let sql = sqlx::AssertSqlSafe(step.for_postgres());
         sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
+        if step.version == 1 {
+            let insert = OLD_RECORD.replace("$TIME", "now()");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(insert)).execute(&mut *tx).await.unwrap();
+        }
     }
-    for sql in statements() {
+    let waiting: String =
+        sqlx::query_scalar("SELECT id FROM audit_intake").fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(waiting, "log_1");
+    let partitions = partitions::sql::ALL.iter().map(|sql| Arc::from(*sql));
+    for sql in statements().into_iter().chain(partitions) {
         let prepared = tx.prepare(sqlx::AssertSqlSafe(sql.clone()).into_sql_str()).await;
         assert!(prepared.is_ok(), "{sql}: {}", prepared.err().unwrap());
     }

@@ -14,7 +14,8 @@ impl Ts {
         self.0
     }
 
-    fn micros(self) -> i64 {
+    /// Since 1970.
+    pub(crate) fn micros(self) -> i64 {
         // Years up to 9999 fit an i64 of microseconds.
         i64::try_from(self.0.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
     }

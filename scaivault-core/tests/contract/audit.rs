@@ -12,7 +12,7 @@ use scaivault_core::{
 use serde_json::json;
 
 use crate::{
-    bench::{ACME, Bench, HOUR, OTHER, any, bind_user, code, contract, path, policy, refusal, write},
+    bench::{ACME, Bench, HOUR, OTHER, Raw, any, bind_user, code, contract, path, policy, refusal, write},
     pki,
 };
 
@@ -91,8 +91,8 @@ contract! {
         leaves!(&t, t.user("user:u"), "read", "access_denied", |c| v.secrets(&c).get(&p, None)).unwrap_err();
         leaves!(&t, t.user("user:u"), "delete", "access_denied", |c| v.secrets(&c).delete(&p, true)).unwrap_err();
         leaves!(&t, t.scoped("user:u", &[]), "list", "insufficient_scope", |c| v.secrets(&c).list(ListFilter::default())).unwrap_err();
-        let total = t.raw.count("audit_log").await;
-        let requests = t.raw.count("(SELECT DISTINCT request_id FROM audit_log) r").await;
+        let total = t.raw.count("audit_trail").await;
+        let requests = t.raw.count("(SELECT DISTINCT request_id FROM audit_trail) r").await;
         assert_eq!((total, requests), (24, 24));
     }
 
@@ -337,7 +337,7 @@ contract! {
         assert_eq!((record.action.as_str(), record.outcome.as_str(), record.identity.as_str()), ("write", "invalid_path", "user:admin"));
         let resource = record.resource.as_deref().unwrap();
         assert_eq!((resource.chars().count(), &resource[..4]), (512, "A\u{fffd}"));
-        assert_eq!(t.raw.texts("SELECT CAST(duration_ms AS TEXT) FROM audit_log").await, ["1500"]);
+        assert_eq!(t.raw.texts("SELECT CAST(duration_ms AS TEXT) FROM audit_trail").await, ["1500"]);
 
         // What a verb recorded is not recorded again at the edge.
         let ctx = t.user("user:u");
@@ -352,7 +352,7 @@ contract! {
 
     async fn a_write_that_fails_half_way_leaves_neither_change_nor_success(t: Bench) {
         t.put("a", json!({"n": 1})).await;
-        let before = t.raw.count("audit_log").await;
+        let before = t.raw.count("audit_trail").await;
         // The change itself goes through, its audit record does not.
         let (block, unblock) = match &t.folder {
             Some(_) => (
@@ -364,6 +364,13 @@ contract! {
                 "ALTER TABLE audit_log DROP CONSTRAINT block".to_owned(),
             ),
         };
+        // Where changes leave their records on PostgreSQL.
+        let intake = |sql: &str| sql.replace("audit_log", "audit_intake").replace("block", "block_too");
+        if t.folder.is_none() {
+            t.vault.audit(&t.admin()).query(AuditFilter::default()).await.unwrap();
+            t.raw.execute(&intake(&block)).await;
+        }
+        let before = before + usize::from(t.folder.is_none());
         t.raw.execute(&block).await;
         let admin = t.admin();
         let secrets = t.vault.secrets(&admin);
@@ -374,6 +381,9 @@ contract! {
         // A read without its record is not answered.
         assert_eq!(code(secrets.get(&path("a"), None).await), Code::ServiceUnavailable);
         t.raw.execute(&unblock).await;
+        if t.folder.is_none() {
+            t.raw.execute(&intake(&unblock)).await;
+        }
         assert_eq!(t.get("a").await.unwrap(), json!({"n": 1}));
         assert_eq!((t.raw.count("secret_version").await, t.raw.count("policy").await), (1, 0));
         assert_eq!(t.raw.count("event_outbox").await, 1);
@@ -383,7 +393,7 @@ contract! {
             *failed.entry(record.action).or_insert(0) += 1;
         }
         assert_eq!(failed, BTreeMap::from([("write".to_owned(), 2), ("delete".to_owned(), 1), ("policy_create".to_owned(), 1)]));
-        assert_eq!(t.raw.count("audit_log").await, before + 5, "four failures and the last read");
+        assert_eq!(t.raw.count("audit_trail").await, before + 5, "four failures and the last read");
     }
 
     async fn a_denial_is_told_as_a_violation_with_its_record(t: Bench) {
@@ -420,5 +430,30 @@ contract! {
             assert_eq!(trail[0].outcome == "ok", expected);
         }
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'policy.violation'").await, 50);
+    }
+
+    async fn sec_i3_while_the_trail_cannot_be_written_nothing_is_answered_and_nothing_is_done(t: Bench) {
+        t.put("a", json!({"n": 1})).await;
+        t.get("a").await.unwrap();
+        let before = t.raw.count("audit_trail").await;
+        // Somebody holds the trail for longer than anybody waits.
+        match &t.raw {
+            Raw::Lite(_) => drop(t.raw.execute("BEGIN IMMEDIATE").await),
+            Raw::Pg(_) => {
+                t.raw.execute("BEGIN").await;
+                t.raw.execute("LOCK TABLE audit_log, audit_head, audit_intake IN ACCESS EXCLUSIVE MODE").await;
+            }
+        }
+        let (admin, at) = (t.admin(), path("a"));
+        let secrets = t.vault.secrets(&admin);
+        let (read, written) = tokio::join!(secrets.get(&at, None), secrets.put(&at, write(json!({"n": 2}))));
+        for error in [refusal(read), refusal(written)] {
+            assert_eq!(error.code(), Code::ServiceUnavailable);
+            assert!(error.details().retry_after.is_some(), "{error:?}");
+        }
+        t.raw.execute("ROLLBACK").await;
+        assert_eq!(t.get("a").await.unwrap(), json!({"n": 1}));
+        assert_eq!(t.put("a", json!({"n": 2})).await.item.version, 2, "the write that was refused left nothing");
+        assert_eq!(t.raw.count("audit_trail").await, before + 2, "and no record of what was not done");
     }
 }

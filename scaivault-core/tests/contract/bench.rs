@@ -60,6 +60,10 @@ impl TestClock {
     pub(crate) fn advance(&self, by: impl Into<Duration>) {
         *self.0.lock().unwrap() += by.into();
     }
+
+    pub(crate) fn set(&self, to: OffsetDateTime) {
+        *self.0.lock().unwrap() = to;
+    }
 }
 
 impl Clock for TestClock {
@@ -87,7 +91,15 @@ impl Bench {
     async fn new(database: Database, raw: Raw, folder: Option<std::path::PathBuf>) -> Self {
         let clock = TestClock::at(datetime!(2026-04-23 18:00 UTC));
         let builder = settings(database.clone(), root_key(7), clock.clone());
-        Self { vault: builder.open().await.unwrap(), clock, raw, database, folder, scratch: None }
+        let vault = builder.open().await.unwrap();
+        // Records of changes may still wait for their place in the chain.
+        let columns = "tenant_id, id, timestamp, action, identity_id, acting_tenant_id, secret_path, resource_id, success, \
+             error_code, duration_ms, request_id, extra_data";
+        raw.execute(&format!(
+            "CREATE VIEW audit_trail AS SELECT {columns} FROM audit_log UNION ALL SELECT {columns} FROM audit_intake"
+        ))
+        .await;
+        Self { vault, clock, raw, database, folder, scratch: None }
     }
 
     /// Another vault over the same database, with the same clock and root key.
@@ -269,11 +281,19 @@ impl Raw {
         }
     }
 
+    pub(crate) async fn try_execute(&self, sql: &str) -> sqlx::Result<u64> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        Ok(match self {
+            Self::Lite(pool) => sqlx::query(sql).execute(pool).await?.rows_affected(),
+            Self::Pg(pool) => sqlx::query(sql).execute(pool).await?.rows_affected(),
+        })
+    }
+
     pub(crate) async fn trail(&self, which: &str) -> Vec<Trail> {
         let rows = self
             .rows(&format!(
                 "SELECT action, CASE WHEN success THEN 'ok' ELSE error_code END, tenant_id, acting_tenant_id, \
-                 identity_id, secret_path, resource_id, CAST(extra_data AS TEXT) FROM audit_log \
+                 identity_id, secret_path, resource_id, CAST(extra_data AS TEXT) FROM audit_trail \
                  WHERE {which} ORDER BY timestamp, id"
             ))
             .await;

@@ -84,7 +84,7 @@ contract! {
                 assert_eq!(t.raw.trail(&format!("request_id = '{id}'")).await.len(), 1, "answered, so recorded");
             }
         }
-        assert_eq!(t.raw.count("audit_log WHERE action = 'read' AND success").await, answered + 1);
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'read' AND success").await, answered + 1);
         assert_eq!(code(t.vault.secrets(&t.admin()).put(&path("b"), any()).await), Code::ServiceUnavailable);
         t.vault.close().await;
     }

@@ -8,6 +8,7 @@
 mod bench;
 
 mod access;
+mod anchor;
 mod audit;
 mod envelope;
 mod fence;
@@ -16,6 +17,7 @@ mod lifecycle;
 mod lists;
 mod pki;
 mod policies;
+mod proof;
 mod secrets;
 mod tenancy;
 mod upgrade;

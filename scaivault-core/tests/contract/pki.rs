@@ -12,7 +12,7 @@ use scaivault_core::{
 };
 use serde_json::json;
 
-use crate::bench::{Bench, DAY, HOUR, code, contract, refusal};
+use crate::bench::{Bench, DAY, HOUR, code, contract, refusal, root_key};
 
 pub(crate) fn root_write(name: &str) -> CaCreate {
     CaCreate {
@@ -410,10 +410,11 @@ contract! {
         let (top, mid) = walk(&t).await;
         let leaf = issue(&t, "a.svc.test").await;
         revoke(&t, &leaf.serial_number, RevocationReason::KeyCompromise).await;
-        let second = t.replica().await;
+        // A CA outlives the trail that is kept otherwise.
+        let second = t.builder(root_key(7)).audit_retention(DAY * 40_000).open().await.unwrap();
         t.clock.advance(HOUR - Duration::from_secs(1));
         t.vault.run_due_jobs().await.unwrap();
-        assert_eq!(t.raw.count("audit_log WHERE action = 'pki_crl_build'").await, 0, "not yet");
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'pki_crl_build'").await, 0, "not yet");
         t.clock.advance(Duration::from_secs(1));
         let (one, two) = tokio::join!(t.vault.run_due_jobs(), second.run_due_jobs());
         one.and(two).unwrap();
@@ -425,10 +426,10 @@ contract! {
         // A run that was missed many times is made up for once; an expired CA has no more lists.
         t.clock.advance(DAY * 2);
         second.run_due_jobs().await.unwrap();
-        assert_eq!(t.raw.count("audit_log WHERE action = 'pki_crl_build'").await, 4);
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'pki_crl_build'").await, 4);
         t.clock.advance(DAY * 4000);
         second.run_due_jobs().await.unwrap();
-        assert_eq!(t.raw.count("audit_log WHERE action = 'pki_crl_build'").await, 4);
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'pki_crl_build'").await, 4);
         second.close().await;
     }
 
@@ -653,6 +654,6 @@ contract! {
             assert!(serials.insert(task.await.unwrap()));
         }
         assert_eq!(t.raw.count("pki_certificate WHERE source = 'internal'").await, 32);
-        assert_eq!(t.raw.count("audit_log WHERE action = 'pki_issue' AND success").await, 32);
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'pki_issue' AND success").await, 32);
     }
 }

@@ -193,7 +193,7 @@ contract! {
             assert_eq!(value.data.decode::<Value>().unwrap(), json!({"n": n}), "each writer's value is under his number");
         }
         assert_eq!(seen, (1..=16).collect());
-        assert_eq!(t.raw.count("audit_log WHERE action = 'write'").await, 16);
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'write'").await, 16);
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'secret.created'").await, 1);
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'secret.updated'").await, 15);
     }
@@ -216,7 +216,7 @@ contract! {
         assert_eq!(winners.len(), 1);
         assert_eq!(t.get("a").await.unwrap(), json!({"n": winners[0]}));
         assert_eq!(t.raw.count("secret_version").await, 1);
-        assert_eq!(t.raw.count("audit_log WHERE action = 'write' AND error_code = 'version_conflict'").await, 15);
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'write' AND error_code = 'version_conflict'").await, 15);
     }
 
     async fn of_many_who_change_one_version_exactly_one_does(t: Bench) {
@@ -290,7 +290,7 @@ contract! {
         assert_eq!((purge[0].outcome.as_str(), purge[0].identity.as_str()), ("ok", "system:secret-purge"));
         assert_eq!((purge[0].tenant.as_str(), purge[0].path.as_deref()), (ACME, Some("a")));
         t.vault.run_due_jobs().await.unwrap();
-        assert_eq!(t.raw.count("audit_log WHERE action = 'secret_purge'").await, 1, "nothing was left to do");
+        assert_eq!(t.raw.count("audit_trail WHERE action = 'secret_purge'").await, 1, "nothing was left to do");
         assert_eq!(secrets.put(&path("a"), any()).await.unwrap().item.version, 1);
     }
 

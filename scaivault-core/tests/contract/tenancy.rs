@@ -349,7 +349,7 @@ contract! {
 
     async fn acting_on_another_tenant_is_refused_and_recorded_at_home(t: Bench) {
         t.vault.secrets(&t.admin_of(OTHER)).put(&path("a"), any()).await.unwrap();
-        let there = t.raw.count(&format!("audit_log WHERE tenant_id = '{OTHER}'")).await;
+        let there = t.raw.count(&format!("audit_trail WHERE tenant_id = '{OTHER}'")).await;
         let ctx = t.admin().for_tenant(tenant(OTHER));
         assert_eq!(code(t.vault.secrets(&ctx).get(&path("a"), None).await), Code::TenantAccessDenied);
         assert_eq!(code(t.vault.secrets(&ctx).list(ListFilter::default()).await), Code::TenantAccessDenied);
@@ -362,7 +362,7 @@ contract! {
             assert_eq!(record.outcome, "tenant_access_denied");
             assert_eq!(record.extra["target_tenant_id"], json!(OTHER));
         }
-        assert_eq!(t.raw.count(&format!("audit_log WHERE tenant_id = '{OTHER}'")).await, there);
+        assert_eq!(t.raw.count(&format!("audit_trail WHERE tenant_id = '{OTHER}'")).await, there);
         // His own tenant by name is his own.
         t.put("mine", json!({})).await;
         let ctx = t.admin().for_tenant(tenant(ACME));

@@ -1,5 +1,6 @@
 //! The command line: what the binary can be told to do, one file a command.
 
+mod audit;
 mod check_config;
 mod dev;
 mod dev_token;
@@ -64,6 +65,19 @@ enum Command {
     },
     /// Rotates and checks the keys between the root key and the rows, while servers go on.
     Keys(keys::Options),
+    /// Ends the quarantine of a database that was put back to an older state.
+    Recover {
+        /// Takes the database as it is; the audit trail says so.
+        #[arg(long, required = true)]
+        accept_rollback: bool,
+        #[command(flatten)]
+        place: audit::Place,
+    },
+    /// Proves the audit trail.
+    Audit {
+        #[command(subcommand)]
+        command: Box<audit::AuditCommand>,
+    },
     /// Prints the version.
     Version,
     /// Checks the settings, the root key and the database, and prints what it found.
@@ -165,6 +179,13 @@ async fn execute(command: Command) -> Result<(), Failure> {
             dev::dev(bind, data_dir.as_deref(), database_url.as_deref()).await
         }
         Command::Keys(options) => keys::keys(options).await,
+        Command::Recover { accept_rollback: _, place } => {
+            let vault = place.open().await?;
+            let done = vault.accept_rollback().await;
+            vault.close().await;
+            say(&format!("accepted: {}", done?))
+        }
+        Command::Audit { command } => audit::audit(*command).await,
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),
         Command::CheckConfig => check_config::check_config().await,
     }

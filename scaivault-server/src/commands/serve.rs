@@ -37,8 +37,10 @@ pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
     let provider = Arc::new(LocalProvider::with_older(key, older));
     Ok(Vault::builder(database(&config.database)?, provider)
         .base_url(config.http.base_url.as_str())
+        .anchor(&config.kms.anchor_file)
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)
+        .audit_retention(config.audit_retention)
         .tenant_admin_bypass(config.tenant_admin_bypass))
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub migrate_on_start: bool,
     /// `SOFT_DELETE_RETENTION`: how long a deleted secret can be restored.
     pub soft_delete_retention: Duration,
+    /// `AUDIT_RETENTION`: how long audit records are kept, at least 90 days.
+    pub audit_retention: Duration,
     /// `TENANT_ADMIN_BYPASS`: whether tenant administrators are allowed every path of their tenant.
     pub tenant_admin_bypass: bool,
 }
@@ -84,6 +86,8 @@ pub struct Kms {
     pub key_file: PathBuf,
     /// `KMS_LOCAL_OLD_KEY_FILES`: root keys that still open and no longer wrap.
     pub old_key_files: Vec<PathBuf>,
+    /// `ANCHOR_FILE`: where it is written down what the database has at least; beside the key file unless set.
+    pub anchor_file: PathBuf,
     /// `KEY_CACHE_TTL`: how long unwrapped keys stay in memory; zero is one KMS call a request.
     pub cache_ttl: Duration,
 }
@@ -106,6 +110,18 @@ pub struct MigrateConfig {
     pub log: Log,
     /// `DATABASE_OWNER_PASSWORD` and `DATABASE_APP_PASSWORD`, or the files that they name: for `--create-roles`.
     pub passwords: RolePasswords,
+}
+
+/// What a command needs to know that opens the vault and serves nothing: any other setting may be absent, but not
+/// wrong.
+#[derive(Clone, Debug)]
+pub struct KeyedConfig {
+    /// Where the state is.
+    pub database: Database,
+    /// What holds the root key.
+    pub kms: Kms,
+    /// How to log.
+    pub log: Log,
 }
 
 /// What is wrong with the settings: one sentence each, none with a secret in it.
@@ -136,6 +152,10 @@ impl Config {
         let kms = kms(&mut from);
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
+        let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
+        if audit_retention < limits::AUDIT_RETENTION_MIN {
+            from.problem("AUDIT_RETENTION must be at least 90d.");
+        }
         let tenant_admin_bypass = from.flag("TENANT_ADMIN_BYPASS", true);
         let problems = from.finish();
         match (database, http, identity, kms) {
@@ -147,6 +167,7 @@ impl Config {
                 log,
                 migrate_on_start,
                 soft_delete_retention,
+                audit_retention,
                 tenant_admin_bypass,
             }),
             _ => Err(ConfigError(problems)),
@@ -180,6 +201,22 @@ impl MigrateConfig {
         let problems = from.finish();
         match database {
             Some(database) if problems.is_empty() => Ok(Self { database, log, passwords }),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+impl KeyedConfig {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut from = Reader::new(environment()?, &read_file);
+        let (database, kms, log) = (database(&mut from), kms(&mut from), log(&mut from));
+        let problems = from.finish();
+        match (database, kms) {
+            (Some(database), Some(kms)) if problems.is_empty() => Ok(Self { database, kms, log }),
             _ => Err(ConfigError(problems)),
         }
     }
@@ -258,7 +295,14 @@ fn kms(from: &mut Reader<'_>) -> Option<Kms> {
     let old_key_files = older.into_iter().map(PathBuf::from).collect();
     let cache_ttl = from.duration("KEY_CACHE_TTL", limits::KEY_CACHE_TTL);
     provider?;
-    Some(Kms { key_file: key_file?.into(), old_key_files, cache_ttl })
+    let key_file: PathBuf = key_file?.into();
+    let beside = || {
+        let mut name = key_file.file_name().unwrap_or_default().to_owned();
+        name.push(".anchor");
+        key_file.with_file_name(name)
+    };
+    let anchor_file = from.text("ANCHOR_FILE").map_or_else(beside, PathBuf::from);
+    Some(Kms { key_file, old_key_files, anchor_file, cache_ttl })
 }
 
 fn log(from: &mut Reader<'_>) -> Log {

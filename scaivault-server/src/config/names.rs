@@ -26,6 +26,8 @@ pub(super) const READ: &[&str] = &[
     "KEY_CACHE_TTL",
     "MIGRATE_ON_START",
     "SOFT_DELETE_RETENTION",
+    "AUDIT_RETENTION",
+    "ANCHOR_FILE",
     "TENANT_ADMIN_BYPASS",
     "DRAIN_TIMEOUT",
 ];
@@ -59,7 +61,6 @@ const LATER: &[&str] = &[
     "TRUSTED_PROXIES",
     "WEBHOOK_ALLOWED_CIDRS",
     "MFA_WINDOW",
-    "AUDIT_RETENTION",
     "HTTP_CHALLENGE_BIND",
 ];
 

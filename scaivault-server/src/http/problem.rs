@@ -38,7 +38,7 @@ pub fn status(code: Code) -> StatusCode {
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::ValidationError => StatusCode::UNPROCESSABLE_ENTITY,
         Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::ServiceUnavailable | Code::Quarantined => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -28,6 +28,12 @@ pub(super) async fn ready(request: Request) -> Result<Reply> {
             errors.insert(name.to_owned(), json!(error.message()));
         }
     }
+    if app.vault.quarantine().is_some() {
+        errors.insert(
+            "database".to_owned(),
+            json!("The database was put back to an older state; an operator has to look."),
+        );
+    }
     if draining {
         errors.insert("server".to_owned(), json!("The server is stopping."));
     }

@@ -26,6 +26,7 @@ use crate::{
 /// [`TableError`] if the table contradicts itself.
 pub fn router() -> Result<Router<Service>, TableError> {
     let mut rows = open();
+    rows.extend(audit_rows());
     rows.extend(secret_rows());
     rows.extend(policy_rows());
     rows.extend(pki_rows());
@@ -49,7 +50,16 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/version", version::version).action("version"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
         row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
-        row(GET, "/v1/audit/logs", audit::logs, Action::AuditQuery, &[Scope::AuditRead]),
+    ]
+}
+
+fn audit_rows() -> Vec<Route<Service>> {
+    let (query, read): (Action, Scopes) = (Action::AuditQuery, &[Scope::AuditRead]);
+    vec![
+        row(GET, "/v1/audit/logs", audit::logs, query, read),
+        row(GET, "/v1/audit/secrets/{*path}", audit::secret, query, read),
+        row(GET, "/v1/audit/identities/{identity_id}", audit::identity, query, read),
+        row(GET, "/v1/audit/summary", audit::summary, query, read),
     ]
 }
 

@@ -129,3 +129,77 @@ async fn a_trail_is_its_tenants_alone() {
     let error = api.call(&without, "GET", "/v1/audit/logs").send().await.refusal(403, "insufficient_scope");
     assert_eq!(error["details"], json!({ "required_scope": "audit:read" }));
 }
+
+#[tokio::test]
+async fn a_secret_an_identity_and_a_time_each_have_their_trail_in_figures() {
+    let api = Api::start().await;
+    let bob = api.token("sa:bob", "secrets:read");
+    for path in ["a/1", "a/2"] {
+        api.write("PUT", &format!("/v1/secrets/{path}"), &json!({ "data": {} }), 201).await;
+    }
+    api.get("/v1/secrets/a/1").await;
+    api.get("/v1/secrets/a/1").await;
+    api.call(&bob, "GET", "/v1/secrets/a/1").send().await.refusal(403, "access_denied");
+
+    let secret = api.get("/v1/audit/secrets/a/1?limit=3").await;
+    assert_eq!(keys(&secret), ["cursor", "has_more", "logs", "secret_path", "summary"]);
+    let figures = &secret["summary"];
+    assert_eq!(keys(figures), ["last_accessed_at", "total_reads", "total_writes", "unique_identities"]);
+    let counted = [&figures["total_reads"], &figures["total_writes"], &figures["unique_identities"]];
+    assert_eq!(counted, [&json!(2), &json!(1), &json!(2)]);
+    assert!(figures["last_accessed_at"].is_string());
+    let cursor = secret["cursor"].as_str().unwrap();
+    let rest = api.get(&format!("/v1/audit/secrets/a/1?limit=3&cursor={cursor}")).await;
+    let logs = secret["logs"].as_array().unwrap().iter().chain(rest["logs"].as_array().unwrap());
+    let actions: Vec<_> = logs.map(|log| (log["action"].as_str().unwrap(), log["success"] == true)).collect();
+    assert_eq!(
+        actions,
+        [("read", false), ("read", true), ("read", true), ("write", true)],
+        "not the queries"
+    );
+    let path = format!("/v1/audit/secrets/a/2?limit=3&cursor={cursor}");
+    api.admin("GET", &path).send().await.refusal(400, "invalid_cursor");
+    let never = api.get("/v1/audit/secrets/never/was").await;
+    let nothing =
+        json!({ "total_reads": 0, "total_writes": 0, "unique_identities": 0, "last_accessed_at": null });
+    assert_eq!((&never["logs"], &never["summary"]), (&json!([]), &nothing));
+
+    let identity = api.get("/v1/audit/identities/sa:bob").await;
+    assert_eq!(keys(&identity), ["cursor", "has_more", "identity_id", "logs", "summary"]);
+    assert_eq!((&identity["identity_id"], identity["logs"].as_array().unwrap().len()), (&json!("sa:bob"), 1));
+    let figures = &identity["summary"];
+    let expected = json!({
+        "total_events": 1, "successful_events": 0, "failed_events": 1, "unique_secrets": 1,
+        "last_seen_at": figures["last_seen_at"],
+    });
+    assert_eq!(*figures, expected);
+
+    let all = api.get("/v1/audit/summary").await;
+    let fields = [
+        "by_action",
+        "failed_events",
+        "from",
+        "successful_events",
+        "to",
+        "top_identities",
+        "top_secrets",
+        "total_events",
+        "unique_identities",
+        "unique_secrets",
+    ];
+    assert_eq!(keys(&all), fields);
+    let (total, failed) = (all["total_events"].as_i64().unwrap(), all["failed_events"].as_i64().unwrap());
+    assert_eq!(all["successful_events"].as_i64().unwrap(), total - failed);
+    assert_eq!((failed, &all["unique_identities"], &all["unique_secrets"]), (2, &json!(2), &json!(2)));
+    assert_eq!((&all["by_action"]["read"], &all["by_action"]["write"]), (&json!(3), &json!(2)));
+    assert_eq!(all["top_secrets"][0], json!({ "id": "a/1", "count": 4 }));
+    assert_eq!(all["top_identities"][0]["id"], "user:admin@dev.example");
+    let none = api.get("/v1/audit/summary?from=2020-01-01T00:00:00Z&to=2020-01-31T00:00:00Z").await;
+    assert_eq!((&none["total_events"], &none["by_action"]), (&json!(0), &json!({})));
+    let queries = api.audit("action=audit_query&identity_id=user:admin@dev.example").await;
+    assert_eq!(queries.len(), 7, "each query is in the trail, the refused one too");
+    for path in ["secrets/a/1", "identities/sa:bob", "summary"] {
+        let answer = api.call(&bob, "GET", &format!("/v1/audit/{path}")).send().await;
+        answer.refusal(403, "insufficient_scope");
+    }
+}

@@ -46,7 +46,8 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
         .replace("{binding_id}", "{binding}")
         .replace("{id}", id)
         .replace("{name}", "svc")
-        .replace("{role}", "other");
+        .replace("{role}", "other")
+        .replace("{identity_id}", "user:admin@dev.example");
     let path = world.fill(&path);
     assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
     path

@@ -350,7 +350,9 @@ over_both! {
         let nobody = keys.rotate_tenant(&tenant("tnt_nobody")).await.unwrap_err();
         assert_eq!(nobody.code(), Code::NotFound);
         keys.rotate_tenant(&acme).await.unwrap();
-        let trail = "SELECT tenant_id, identity_id FROM audit_log WHERE action = 'key_rotate' AND request_id = $1 AND success";
+        let trail = "SELECT tenant_id, identity_id FROM (SELECT tenant_id, identity_id, action, request_id, success FROM audit_log UNION ALL \
+             SELECT tenant_id, identity_id, action, request_id, success FROM audit_intake) AS t \
+             WHERE action = 'key_rotate' AND request_id = $1 AND success";
         let trail = rows::<(String, String)>(&vault, query(trail).bind(ctx.request_id())).await;
         assert!(trail.contains(&("tnt_ops".into(), "user:root".into())), "{trail:?}");
         let own = trail.iter().filter(|(tenant, who)| tenant == "tnt_acme" && who == "system:key-rotation").count();
