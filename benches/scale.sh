@@ -24,7 +24,7 @@ scratch scale
 need wrk:wrk column:bsdextrautils curl:curl jq:jq initdb:postgresql python3:python3
 server_binary --release
 postgres_start --durable
-"$PG_BIN/psql" -Xqc "ALTER SYSTEM SET max_wal_size = '16GB'" -c "ALTER SYSTEM SET checkpoint_timeout = '1h'" -c 'SELECT pg_reload_conf()' >/dev/null
+"$PG_BIN/psql" -Xqc "ALTER SYSTEM SET max_wal_size = '2GB'" -c "ALTER SYSTEM SET checkpoint_timeout = '1h'" -c 'SELECT pg_reload_conf()' >/dev/null
 database=$(postgres_vault scale)
 sql() { "$PG_BIN/psql" -XqAt -v ON_ERROR_STOP=1 -d scale "$@"; }
 

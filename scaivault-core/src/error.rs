@@ -304,13 +304,14 @@ impl From<KmsError> for Error {
             KmsError::Unavailable { .. } | KmsError::Device { .. } => {
                 Self::unavailable("The key service is not available.", wait, error)
             }
-            KmsError::Denied { .. } | KmsError::Disabled { .. } | KmsError::NotFound { .. } => {
-                Self::unavailable(
-                    "The root key cannot be used; an operator has to look.",
-                    Duration::from_secs(60),
-                    error,
-                )
-            }
+            KmsError::Denied { .. }
+            | KmsError::Disabled { .. }
+            | KmsError::NotFound { .. }
+            | KmsError::Unauthenticated { .. } => Self::unavailable(
+                "The root key cannot be used; an operator has to look.",
+                Duration::from_secs(60),
+                error,
+            ),
             other => Self::internal(other),
         }
     }

@@ -1,9 +1,14 @@
 //! The promises of [`KeyProvider`], one async function each, so that any implementation can prove that
 //! it keeps them. A promise that is broken is an `Err` with a sentence.
+//!
+//! [`all`] runs what any provider can be asked at any time. Two more change something at the provider and are
+//! run by name: [`survives_rotation`], and [`creates_a_signing_key_once`] for those that sign.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, pin::Pin, task::Poll};
 
-use crate::{Context, KeyProvider, KmsError, SecretKey, WrappedKey};
+use crate::{
+    Context, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme, SigningKey, WrappedKey, spki,
+};
 
 /// What was promised and not kept.
 pub type Broken = String;
@@ -18,8 +23,12 @@ pub async fn all(provider: &dyn KeyProvider, other: &dyn KeyProvider) -> Result<
     refuses_every_changed_byte(provider).await?;
     refuses_every_truncation(provider).await?;
     refuses_another_root_key(provider, other).await?;
+    refuses_another_provider(provider).await?;
     never_repeats_a_wrap(provider).await?;
     survives_encoding(provider).await?;
+    rewraps_what_it_wrapped(provider).await?;
+    serves_many_at_once(provider).await?;
+    finds_no_signing_key_that_is_not_there(provider).await?;
     says_what_it_is(provider).await?;
     is_healthy(provider).await
 }
@@ -110,6 +119,128 @@ pub async fn refuses_another_root_key(
     )
 }
 
+/// What another kind of provider wrapped is refused by what it says of itself.
+///
+/// # Errors
+/// If it opens, or the refusal is not `Invalid`.
+pub async fn refuses_another_provider(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let wrapped = provider.wrap(&fresh()?, &context()).await.map_err(broke("wrap"))?;
+    let foreign = WrappedKey { provider: "another".into(), ..wrapped.clone() };
+    refused(provider.unwrap(&foreign, &context()).await, "of another provider")?;
+    let foreign = WrappedKey { algorithm: "another".into(), ..wrapped };
+    refused(provider.unwrap(&foreign, &context()).await, "of another algorithm")
+}
+
+/// A wrap made anew holds the same key under the same context, and is another blob.
+///
+/// # Errors
+/// If it does not, or another context will do.
+pub async fn rewraps_what_it_wrapped(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let key = fresh()?;
+    let wrapped = provider.wrap(&key, &context()).await.map_err(broke("wrap"))?;
+    let anew = provider.rewrap(&wrapped, &context()).await.map_err(broke("rewrap"))?;
+    check(anew.blob != wrapped.blob, "a rewrap is the same bytes")?;
+    let opened = provider.unwrap(&anew, &context()).await.map_err(broke("unwrap"))?;
+    check(opened.ct_eq(&key), "another key came back after a rewrap")?;
+    match provider.rewrap(&wrapped, &Context::new()).await {
+        Err(KmsError::Invalid { .. }) => Ok(()),
+        Err(error) => Err(format!("a rewrap under another context was refused as {error:?}")),
+        Ok(_) => Err("a rewrap took another context".into()),
+    }
+}
+
+/// Thirty-two callers at the same time each get their own key back.
+///
+/// # Errors
+/// If one does not.
+pub async fn serves_many_at_once(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let mut callers: Vec<Option<Caller<'_>>> = Vec::new();
+    for caller in 0..32 {
+        let context = context().with("caller", caller.to_string());
+        callers.push(Some(Box::pin(async move {
+            let key = fresh()?;
+            let wrapped = provider.wrap(&key, &context).await.map_err(broke("wrap"))?;
+            let opened = provider.unwrap(&wrapped, &context).await.map_err(broke("unwrap"))?;
+            check(opened.ct_eq(&key), "a caller got the key of another")
+        })));
+    }
+    std::future::poll_fn(move |task| {
+        for caller in &mut callers {
+            match caller.as_mut().map(|caller| caller.as_mut().poll(task)) {
+                None | Some(Poll::Pending) => {}
+                Some(Poll::Ready(Ok(()))) => *caller = None,
+                Some(Poll::Ready(Err(broken))) => return Poll::Ready(Err(broken)),
+            }
+        }
+        if callers.iter().all(Option::is_none) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
+type Caller<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send + 'a>>;
+
+/// A signing key that does not exist is `NotFound`, and is not made by asking for it.
+///
+/// # Errors
+/// If there is one, or the refusal is neither `NotFound` nor `Unsupported`.
+pub async fn finds_no_signing_key_that_is_not_there(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let name = format!("missing-{}", hex::encode(&fresh()?.expose()[..8]));
+    for _ in 0..2 {
+        match provider.signing_key(&KeyRef(name.clone())).await {
+            Err(KmsError::NotFound { .. } | KmsError::Unsupported { .. }) => {}
+            Err(error) => return Err(format!("a missing signing key was refused as {error:?}")),
+            Ok(_) => return Err("a signing key was there that nobody made".into()),
+        }
+    }
+    Ok(())
+}
+
+/// A signing key is made once, is found again as `key_ref`, and signs. Not one of [`all`]: it makes a key.
+/// `key_ref` is how the provider refers to a key that was made as `name`.
+///
+/// # Errors
+/// If it can be made twice, is not found, or does not sign.
+pub async fn creates_a_signing_key_once(
+    provider: &dyn KeyProvider,
+    name: &str,
+    key_ref: &KeyRef,
+    spec: KeySpec,
+) -> Result<(), Broken> {
+    let made = provider.create_signing_key(name, spec).await.map_err(broke("create_signing_key"))?;
+    check(made.spec() == spec, "the key that was made is of another kind")?;
+    check(
+        matches!(provider.create_signing_key(name, spec).await, Err(KmsError::Invalid { .. })),
+        "a second key was made under the same name",
+    )?;
+    let found = provider.signing_key(key_ref).await.map_err(broke("signing_key"))?;
+    check(found.public_key_der() == made.public_key_der(), "another key was found than was made")?;
+    signs_under_its_public_key(&*made).await?;
+    signs_under_its_public_key(&*found).await
+}
+
+/// By the scheme for its kind a key signs messages of any length, so that aws-lc-rs agrees under the public
+/// key that it shows; by the schemes of other kinds it is `Unsupported`.
+///
+/// # Errors
+/// If a signature does not hold, or a scheme is not refused as it should be.
+pub async fn signs_under_its_public_key(key: &dyn SigningKey) -> Result<(), Broken> {
+    let scheme = key.spec().default_scheme();
+    for message in [&b"m"[..], &[7; 4000]] {
+        let signature = key.sign(scheme, message).await.map_err(broke("sign"))?;
+        spki::check_signature("conformance", scheme, key.public_key_der(), message, signature)
+            .map_err(broke("the check of a signature"))?;
+    }
+    let other = match scheme {
+        SignatureScheme::EcdsaSha256 => SignatureScheme::EcdsaSha384,
+        _ => SignatureScheme::EcdsaSha256,
+    };
+    match key.sign(other, b"m").await {
+        Err(KmsError::Unsupported { .. }) => Ok(()),
+        Err(error) => Err(format!("a scheme of another kind of key was refused as {error:?}")),
+        Ok(_) => Err("it signed by a scheme of another kind of key".into()),
+    }
+}
+
 /// Wrapping one key many times gives as many different blobs.
 ///
 /// # Errors
@@ -134,6 +265,34 @@ pub async fn survives_encoding(provider: &dyn KeyProvider) -> Result<(), Broken>
     let decoded = WrappedKey::from_bytes(&wrapped.to_bytes()).map_err(broke("decode"))?;
     let opened = provider.unwrap(&decoded, &context()).await.map_err(broke("unwrap"))?;
     check(opened.ct_eq(&key), "another key came back after encoding")
+}
+
+/// A wrap made before the root key was rotated in place opens afterwards, and can be made anew. Not one of
+/// [`all`]: it changes the root key. For a provider that cannot rotate there is nothing to keep.
+///
+/// # Errors
+/// If an older wrap does not open, or the version stays what it was.
+pub async fn survives_rotation(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let key = fresh()?;
+    let before = provider.wrap(&key, &context()).await.map_err(broke("wrap"))?;
+    let told = match provider.rotate().await {
+        Err(KmsError::Unsupported { .. }) => return Ok(()),
+        result => result.map_err(broke("rotate"))?,
+    };
+    let opened = provider.unwrap(&before, &context()).await.map_err(broke("unwrap after rotation"))?;
+    check(opened.ct_eq(&key), "another key came back after rotation")?;
+    let after = provider.wrap(&key, &context()).await.map_err(broke("wrap after rotation"))?;
+    check(
+        after.key_version == told.key_version,
+        "a wrap after rotation is not of the version that was told",
+    )?;
+    let versioned = before.key_version.is_some();
+    check(!versioned || after.key_version != before.key_version, "rotation did not change the version")?;
+    let anew = provider.rewrap(&before, &context()).await.map_err(broke("rewrap"))?;
+    check(anew.key_version == after.key_version, "a rewrap is not of the current version")?;
+    let opened = provider.unwrap(&anew, &context()).await.map_err(broke("unwrap after rewrap"))?;
+    check(opened.ct_eq(&key), "another key came back after a rewrap")?;
+    refused(provider.unwrap(&anew, &Context::new()).await, "made anew and under another context")
 }
 
 /// The description agrees with what `wrap` records.

@@ -13,6 +13,15 @@ pub enum KmsError {
         /// What was refused, without secrets.
         message: String,
     },
+    /// The service does not know us: the token, PIN or access key is wrong, expired or revoked. Waiting does
+    /// not help; new credentials do.
+    #[error("{provider}: the credentials were not accepted: {message}")]
+    Unauthenticated {
+        /// Which provider answered.
+        provider: &'static str,
+        /// Which credential was refused, without showing it.
+        message: String,
+    },
     /// There is no such key. Never used for a service that could not be reached.
     #[error("{provider}: key not found: {message}")]
     NotFound {
@@ -71,7 +80,69 @@ pub enum KmsError {
     },
 }
 
+/// Why a provider is unavailable. [`KmsError::cause`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No answer within the deadline. What was asked may have been done.
+    #[error("no answer within the deadline")]
+    Deadline,
+    /// The service wants fewer requests.
+    #[error("throttled")]
+    Throttled,
+    /// The service is there and sealed, starting, or a standby.
+    #[error("sealed or not yet ready")]
+    Sealed,
+    /// TLS failed: another certificate than the one trusted, or no TLS at all. Not tried again.
+    #[error("the TLS handshake failed")]
+    Tls,
+    /// No connection.
+    #[error("no connection")]
+    Unreachable,
+    /// The service answered that it failed.
+    #[error("the service failed")]
+    Service,
+    /// It failed so often in a row that it was not asked.
+    #[error("not asked: the circuit is open")]
+    CircuitOpen,
+    /// So many requests are under way that this one was not made.
+    #[error("not asked: too many requests are under way")]
+    Overloaded,
+}
+
+/// The source of [`KmsError::Unavailable`] that knows its cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+struct Outage {
+    cause: Cause,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
 impl KmsError {
+    /// [`KmsError::Unavailable`] for a reason that [`KmsError::cause`] gives back.
+    #[must_use]
+    pub fn unavailable(
+        provider: &'static str,
+        cause: Cause,
+        message: impl Into<String>,
+        retry_after: Option<Duration>,
+        source: Option<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = Some(Outage { cause, source }.into());
+        Self::Unavailable { provider, message: message.into(), retry_after, source }
+    }
+
+    /// Why the provider is unavailable, if it is and its adapter knows.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Unavailable { source: Some(source), .. } => {
+                source.downcast_ref::<Outage>().map(|outage| outage.cause)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {

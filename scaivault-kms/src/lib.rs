@@ -2,7 +2,8 @@
 //!
 //! A [`KeyProvider`] wraps and unwraps 32-byte keys under a root key that it never gives out, and
 //! refers to (or creates) [`SigningKey`]s whose private half stays inside. This crate holds the trait,
-//! its types, and the software provider [`local::LocalProvider`].
+//! its types, the software provider [`local::LocalProvider`], and one adapter for each service behind a
+//! feature of its name: `aws`, `transit`. The feature `guard` has what belongs around every one of them.
 //!
 //! It does **not** know X.509, SQL, tenants, policy or HTTP, and it never creates a root key unless told
 //! to by an explicit call: a provider that is unavailable is not a provider without a key.
@@ -22,6 +23,8 @@
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(demo()).unwrap();
 //! ```
 
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(any(feature = "pkcs11", feature = "tpm"))]
@@ -29,17 +32,27 @@ mod der;
 #[cfg(any(feature = "pkcs11", feature = "tpm"))]
 mod device;
 mod error;
+#[cfg(feature = "guard")]
+pub mod guard;
 pub mod local;
+#[cfg(any(feature = "aws", feature = "transit"))]
+mod net;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
+#[cfg(any(feature = "aws", feature = "transit"))]
+mod probe;
 mod provider;
 mod secret;
 mod signing;
+#[cfg(any(feature = "aws", feature = "conformance", feature = "transit"))]
+mod spki;
 #[cfg(feature = "tpm")]
 pub mod tpm;
+#[cfg(feature = "transit")]
+pub mod transit;
 mod wrapped;
 
-pub use error::KmsError;
+pub use error::{Cause, KmsError};
 pub use provider::{Description, Health, KeyProvider};
 pub use secret::{Secret, SecretKey};
 pub use signing::{KeyRef, KeySpec, SignatureScheme, SigningKey};

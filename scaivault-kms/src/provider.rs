@@ -50,6 +50,16 @@ pub trait KeyProvider: Debug + Send + Sync {
         Err(self.unsupported("rotating the root key in place"))
     }
 
+    /// Wraps anew, under the current version of the root key, what `wrap` made: afterwards the older version
+    /// is not needed for it. By the service's own primitive where it has one that keeps the context; the key
+    /// then never leaves it. Otherwise, and unless the provider overrides this, by `unwrap` and `wrap`.
+    ///
+    /// # Errors
+    /// As [`unwrap`](Self::unwrap) and [`wrap`](Self::wrap).
+    async fn rewrap(&self, wrapped: &WrappedKey, context: &Context) -> Result<WrappedKey, KmsError> {
+        self.wrap(&self.unwrap(wrapped, context).await?, context).await
+    }
+
     /// Creates a signing key whose private half stays inside the provider.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use aws_lc_rs::{
     rsa::KeySize,
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
+        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
     },
 };
 
@@ -22,6 +22,7 @@ pub struct SoftwareKey {
 enum Pair {
     Ec(EcdsaKeyPair),
     Rsa(RsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 impl SoftwareKey {
@@ -36,7 +37,7 @@ impl SoftwareKey {
             KeySpec::Rsa2048 => rsa_pkcs8(KeySize::Rsa2048)?,
             KeySpec::Rsa3072 => rsa_pkcs8(KeySize::Rsa3072)?,
             KeySpec::Rsa4096 => rsa_pkcs8(KeySize::Rsa4096)?,
-            KeySpec::Ed25519 => return Err(unmade(spec)),
+            KeySpec::Ed25519 => ed25519_pkcs8()?,
         };
         Ok((Self::from_pkcs8(spec, &pkcs8)?, pkcs8))
     }
@@ -61,11 +62,14 @@ impl SoftwareKey {
                 }
                 Pair::Rsa(pair)
             }
-            KeySpec::Ed25519 => return Err(unmade(spec)),
+            KeySpec::Ed25519 => {
+                Pair::Ed25519(Ed25519KeyPair::from_pkcs8(pkcs8.expose()).map_err(|_| invalid())?)
+            }
         };
         let public = match &pair {
             Pair::Ec(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
             Pair::Rsa(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
+            Pair::Ed25519(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
         };
         Ok(Self { spec, public: public.map_err(|_| device("encoding the public key failed"))?, pair })
     }
@@ -106,6 +110,7 @@ impl SigningKey for SoftwareKey {
                 pair.sign(padding, &random, message, &mut signature).map_err(|_| device("signing failed"))?;
                 Ok(signature)
             }
+            (Pair::Ed25519(pair), _, SignatureScheme::Ed25519) => Ok(pair.sign(message).as_ref().to_vec()),
             _ => Err(mismatch(self.spec, scheme)),
         }
     }
@@ -113,6 +118,12 @@ impl SigningKey for SoftwareKey {
 
 fn ec_pkcs8(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Secret, KmsError> {
     let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| device("key generation failed"))?;
+    let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
+    Ok(Secret::new(der.as_ref().to_vec()))
+}
+
+fn ed25519_pkcs8() -> Result<Secret, KmsError> {
+    let pair = Ed25519KeyPair::generate().map_err(|_| device("key generation failed"))?;
     let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
     Ok(Secret::new(der.as_ref().to_vec()))
 }
@@ -136,10 +147,6 @@ fn device(message: &str) -> KmsError {
     KmsError::Device { provider: PROVIDER, message: message.to_owned(), source: None }
 }
 
-fn unmade(spec: KeySpec) -> KmsError {
-    KmsError::Unsupported { provider: PROVIDER, message: format!("keys of kind {}", spec.as_str()) }
-}
-
 fn mismatch(spec: KeySpec, scheme: SignatureScheme) -> KmsError {
     KmsError::Unsupported {
         provider: PROVIDER,
@@ -150,7 +157,7 @@ fn mismatch(spec: KeySpec, scheme: SignatureScheme) -> KmsError {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
         VerificationAlgorithm,
     };
 
@@ -158,13 +165,15 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_signs_so_that_another_reader_of_its_public_key_agrees() {
-        for spec in [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048, KeySpec::Rsa3072] {
+        let specs = [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048, KeySpec::Rsa3072, KeySpec::Ed25519];
+        for spec in specs {
             let (key, pkcs8) = SoftwareKey::generate(spec).unwrap();
             let again = SoftwareKey::from_pkcs8(spec, &pkcs8).unwrap();
             assert_eq!(key.public_key_der(), again.public_key_der());
             let verifier: &'static dyn VerificationAlgorithm = match spec {
                 KeySpec::EcP256 => &ECDSA_P256_SHA256_ASN1,
                 KeySpec::EcP384 => &ECDSA_P384_SHA384_ASN1,
+                KeySpec::Ed25519 => &ED25519,
                 _ => &RSA_PKCS1_2048_8192_SHA256,
             };
             let signature = again.sign(spec.default_scheme(), b"message").await.unwrap();
