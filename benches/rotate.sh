@@ -20,7 +20,7 @@ scratch rotate
 need wrk:wrk column:bsdextrautils curl:curl jq:jq initdb:postgresql python3:python3
 server_binary --release
 postgres_start --durable
-url=$(postgres_database rotate)
+url=$(postgres_vault rotate)
 server_start rotate "$url"
 
 sql() { "$PG_BIN/psql" -qAt -d rotate -c "$1"; }

@@ -80,7 +80,7 @@ pub(super) async fn create(
     name: &str,
     spec: KeySpec,
 ) -> Result<Arc<dyn SigningKey>, KmsError> {
-    let handle = parse(name)?;
+    let handle = handle_of(name).ok_or_else(|| invalid(no_handle(name)))?;
     let template = template(spec)?;
     pool.call(move |worker| {
         // Loaded first, so that what must not be done twice begins on a connection that works.
@@ -105,7 +105,8 @@ pub(super) async fn create(
 
 /// Finds the key at the handle `name`.
 pub(super) async fn refer(pool: &Arc<Pool<Worker>>, name: &str) -> Result<Arc<dyn SigningKey>, KmsError> {
-    let handle = parse(name)?;
+    // No key has such a name.
+    let handle = handle_of(name).ok_or_else(|| not_found(no_handle(name)))?;
     let (spec, public) = pool
         .call(move |worker| {
             worker.run("looking up a signing key", |open| {
@@ -118,12 +119,13 @@ pub(super) async fn refer(pool: &Arc<Pool<Worker>>, name: &str) -> Result<Arc<dy
     Ok(Arc::new(TpmKey { pool: Arc::clone(pool), handle, spec, public }))
 }
 
-fn parse(name: &str) -> Result<u32, KmsError> {
+fn handle_of(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("handle:").unwrap_or(name);
-    let handle = digits.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
-    handle.ok_or_else(|| {
-        invalid(format!("a key in a TPM is named by its persistent handle (0x81010001), not {name:?}"))
-    })
+    digits.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok())
+}
+
+fn no_handle(name: &str) -> String {
+    format!("a key in a TPM is named by its persistent handle (0x81010001), not {name:?}")
 }
 
 type Told = (KeySpec, Vec<u8>);

@@ -103,7 +103,7 @@ impl Place {
                     Some(url) => Database::postgres(url, dev::POOL).map_err(Failure::settings)?,
                     None => Database::sqlite(dir.database()),
                 };
-                Vault::builder(database, dir.root_key(true).map_err(Failure::general)?)
+                Vault::builder(database, dir.root_key(true).map_err(Failure::general)?).allow_unfenced(true)
             }
             None => {
                 let config = KeyedConfig::from_env()?;
