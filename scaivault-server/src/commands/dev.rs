@@ -7,6 +7,7 @@ use super::{Failure, say, start};
 use crate::{
     config::Log,
     dev::{Claims, DataDir, DevIssuer, PARTNER, TENANT},
+    http::stop,
     logging,
 };
 
@@ -44,8 +45,10 @@ pub(super) async fn dev(
         .allow_unfenced(true)
         .open()
         .await?;
+    // Before anybody is told that it runs, and may tell it to stop.
+    let stop = stop::on_signals()?;
     greet(&url, &issuer, &dir, data_dir.is_some())?;
-    start::serve(listener, vault, verifier(&issuer)?, None, Duration::from_secs(30)).await
+    start::serve(listener, vault, verifier(&issuer)?, None, Duration::from_secs(30), stop).await
 }
 
 /// Connections to PostgreSQL.

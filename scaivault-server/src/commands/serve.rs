@@ -8,7 +8,7 @@ use super::{Failure, start};
 use crate::{
     config::{self, Config, DatabaseKind},
     egress::{Egress, HttpJwks},
-    http::tls,
+    http::{stop, tls},
     logging,
 };
 
@@ -25,8 +25,9 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let listener = TcpListener::bind(config.http.bind)
         .await
         .map_err(|error| Failure::general(format!("cannot listen on {}: {error}", config.http.bind)))?;
+    let stop = stop::on_signals()?;
     tracing::info!(address = %config.http.bind, tls = acceptor.is_some(), "serving");
-    start::serve(listener, vault, verifier, acceptor, config.http.drain).await
+    start::serve(listener, vault, verifier, acceptor, config.http.drain, stop).await
 }
 
 /// The vault that the settings describe, not opened yet.

@@ -12,20 +12,20 @@ use crate::{
     app::Service,
     http::{
         serve::{Limits, Server},
-        stop,
+        stop::Stop,
     },
     routes,
 };
 
-/// Serves until the first signal, finishes what has begun, then closes the vault.
+/// Serves until told to stop, finishes what has begun, then closes the vault.
 pub(super) async fn serve(
     listener: TcpListener,
     vault: Vault,
     verifier: TokenVerifier,
     tls: Option<TlsAcceptor>,
     drain: Duration,
+    stop: Stop,
 ) -> Result<(), Failure> {
-    let stop = stop::on_signals()?;
     let app =
         Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics: Metrics::default() });
     let router = routes::router().map_err(Failure::general)?;
