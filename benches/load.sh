@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Requests a second and p99 of secret read, secret write and P-256 issue, on SQLite and PostgreSQL (release build),
 # beside what the same machine and the same PostgreSQL do in the same run without us: `pgbench -S`, and a durable
-# insert of one row by as many clients. The ratios are what to look at; absolute figures belong to the machine.
+# insert of one row by as many clients; and how often each asked the provider of the root key. The ratios are what to look at; absolute figures belong to the machine.
 #
 #   benches/load.sh [--seconds N] [--connections N]
 # shellcheck disable=SC2016 # jq filters are in single quotes
@@ -22,7 +22,7 @@ need wrk:wrk column:bsdextrautils curl:curl jq:jq initdb:postgresql python3:pyth
 server_binary --release
 postgres_start --durable
 
-ROWS=() # "what|requests a second|p99 in ms|compared with|requests a second of that"
+ROWS=() # "what|requests a second|p99 in ms|compared with|requests a second of that|KMS calls"
 
 # pg_bench NAME OPTION...: sets RATE and P99.
 pg_bench() {
@@ -62,15 +62,23 @@ PY
 )
 ROWS+=("4 KiB append and fdatasync, one writer|$flush_rate|||")
 
+# How often the provider of the root key was called so far.
+kms_calls() {
+  call "$TOKEN" GET /v1/metrics
+  expect 200
+  sed -n 's/^scaivault_kms_calls_total //p' "$SCRATCH/answer"
+}
+
 # load WHAT MODE COMPARED RATE
 load() {
-  local rate p99 refused broken word
+  local rate p99 refused broken word calls
+  calls=$(kms_calls)
   wrk -t2 -c"$connections" -d"${seconds}s" --timeout 10s -s benches/load.lua "$URL" -- "$2" "$TOKEN" "r$SECONDS" >"$SCRATCH/wrk.txt" 2>&1 \
     || die "wrk" "$SCRATCH/wrk.txt"
   read -r word rate p99 refused broken < <(grep '^RESULT ' "$SCRATCH/wrk.txt" || echo "none")
   [[ $word == RESULT ]] || die "wrk gave no result" "$SCRATCH/wrk.txt"
   ((refused == 0 && broken == 0)) || die "$1: $refused answers were no success, $broken connections broke" "$SCRATCH/wrk.txt"
-  ROWS+=("$1|$rate|$p99|$3|$4")
+  ROWS+=("$1|$rate|$p99|$3|$4|$(($(kms_calls) - calls))")
 }
 
 admin() { call "$TOKEN" "$@"; }
@@ -93,11 +101,11 @@ done
 
 step "$(uname -srm), $(nproc) CPUs, $connections connections, $seconds s each"
 {
-  echo "what|requests/s|p99 ms|ratio"
+  echo "what|requests/s|p99 ms|ratio|KMS calls"
   for row in "${ROWS[@]}"; do
-    IFS='|' read -r what rate p99 compared base <<<"$row"
+    IFS='|' read -r what rate p99 compared base calls <<<"$row"
     ratio=
     if [[ -n $compared ]]; then ratio=$(awk -v a="$rate" -v b="$base" -v c="$compared" 'BEGIN { printf "%.2f of %s", b ? a / b : 0, c }'); fi
-    echo "$what|$rate|${p99:--}|${ratio:--}"
+    echo "$what|$rate|${p99:--}|${ratio:--}|${calls:--}"
   done
 } | column -t -s '|'

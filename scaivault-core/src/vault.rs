@@ -69,6 +69,10 @@ pub struct Statistics {
     pub connections: usize,
     /// Connections to the database that are free.
     pub connections_free: usize,
+    /// Round trips to PostgreSQL since the vault was opened, without those to a read replica and for new connections.
+    pub database_round_trips: u64,
+    /// Those of them that did nothing but change as whom a connection looks at rows.
+    pub database_handovers: u64,
     /// Audit records that wait to be written.
     pub audit_waiting: usize,
     /// Data keys under retired tenant keys, as the background work of this process last found them.

@@ -54,6 +54,8 @@ struct VaultGauges {
     audit_waiting: Gauge<i64, AtomicI64>,
     rewrap_remaining: Gauge<i64, AtomicI64>,
     kms_calls: Counter<u64, AtomicU64>,
+    db_round_trips: Counter<u64, AtomicU64>,
+    db_handovers: Counter<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -83,6 +85,12 @@ impl Default for Metrics {
             vault.rewrap_remaining.clone(),
         );
         registry.register("kms_calls", "Calls of the provider of the root key", vault.kms_calls.clone());
+        registry.register("db_round_trips", "Round trips to PostgreSQL", vault.db_round_trips.clone());
+        registry.register(
+            "db_handovers",
+            "Round trips that only changed the tenant or role of a connection",
+            vault.db_handovers.clone(),
+        );
         Self { registry, requests, durations, active, vault }
     }
 }
@@ -106,8 +114,14 @@ impl Metrics {
         self.vault.pool_available.set(number(vault.connections_free));
         self.vault.audit_waiting.set(number(vault.audit_waiting));
         self.vault.rewrap_remaining.set(i64::try_from(vault.rewrap_remaining).unwrap_or(i64::MAX));
-        let known = self.vault.kms_calls.get();
-        self.vault.kms_calls.inc_by(vault.provider_calls.saturating_sub(known));
+        let counters = [
+            (&self.vault.kms_calls, vault.provider_calls),
+            (&self.vault.db_round_trips, vault.database_round_trips),
+            (&self.vault.db_handovers, vault.database_handovers),
+        ];
+        for (counter, now) in counters {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
         let mut out = String::new();
         text::encode(&mut out, &self.registry).map_err(Error::internal)?;
         Ok(out)

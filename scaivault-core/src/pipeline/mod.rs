@@ -139,9 +139,12 @@ impl Door {
     /// See [`Vault::statistics`](crate::Vault::statistics).
     pub(crate) fn statistics(&self) -> Statistics {
         let (connections, connections_free) = self.db.connections();
+        let (database_round_trips, database_handovers) = self.db.round_trips();
         Statistics {
             connections,
             connections_free,
+            database_round_trips,
+            database_handovers,
             audit_waiting: self.recorder.waiting(),
             rewrap_remaining: 0,
             provider_calls: self.keyring.provider_calls(),

@@ -235,6 +235,16 @@ impl Db {
         }
     }
 
+    /// Round trips to the database so far, and how many of them only changed as whom a connection looks at rows. SQLite
+    /// makes none.
+    pub(crate) fn round_trips(&self) -> (u64, u64) {
+        match self {
+            Self::Lite { .. } => (0, 0),
+            #[cfg(feature = "postgres")]
+            Self::Pg { pool, .. } => pool.round_trips(),
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Lite { write, read } => {

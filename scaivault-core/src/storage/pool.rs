@@ -9,7 +9,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -47,6 +47,8 @@ pub(crate) struct Pool {
     waiting: AtomicUsize,
     idle: Mutex<Vec<Idle>>,
     closed: AtomicBool,
+    round_trips: AtomicU64,
+    handovers: AtomicU64,
     /// How the role of the URL could get past the fence; empty if it cannot.
     findings: Vec<Finding>,
 }
@@ -96,6 +98,8 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(vec![idle]),
             closed: AtomicBool::new(false),
+            round_trips: AtomicU64::new(0),
+            handovers: AtomicU64::new(0),
             findings,
         }))
     }
@@ -105,6 +109,11 @@ impl Pool {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
         let in_use = (self.size as usize).saturating_sub(self.permits.available_permits());
         (idle + in_use, idle)
+    }
+
+    /// Round trips so far, and how many of them told a connection that it serves somebody else from then on.
+    pub(super) fn round_trips(&self) -> (u64, u64) {
+        (self.round_trips.load(Ordering::Relaxed), self.handovers.load(Ordering::Relaxed))
     }
 
     pub(super) fn findings(&self) -> &[Finding] {
@@ -218,6 +227,7 @@ impl Held {
     /// Marks the connection as uncertain until [`done`](Self::done) has seen how a statement ended.
     fn start(&mut self) -> Answer<(&mut PgConnection, State)> {
         let before = std::mem::replace(&mut self.state, State::Uncertain);
+        self.pool.round_trips.fetch_add(1, Ordering::Relaxed);
         // One that failed within a transaction must not go on as if it had not.
         match (&mut self.connection, before) {
             (Some(connection), State::Free | State::InTransaction) => Ok((connection, before)),
@@ -244,6 +254,7 @@ impl Held {
 
     /// Changes as whom the connection looks at rows.
     async fn look_as(&mut self, sight: &Sight) -> Answer<()> {
+        self.pool.handovers.fetch_add(1, Ordering::Relaxed);
         let change = query(fence::LOOK_AS).bind(&sight.tenant).bind(sight.role);
         let (connection, before) = self.start()?;
         let result = within(PING_TIME, backend::optional::<_, (String, String)>(connection, change)).await;

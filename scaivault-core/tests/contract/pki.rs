@@ -213,6 +213,31 @@ async fn a_chain_verifies(t: Bench, key_type: KeyType, bits: u32) {
 }
 
 contract! {
+    async fn what_expired_longer_ago_than_records_are_kept_is_forgotten(t: Bench) {
+        let (_, mid) = walk(&t).await;
+        let old = issue(&t, "old.svc.test").await;
+        let rows = async |of: &str| {
+            let register = t.raw.count(&format!("pki_serial WHERE certificate_id = '{of}'")).await;
+            (register, t.raw.count(&format!("pki_certificate WHERE id = '{of}'")).await)
+        };
+        // Kept for 2,557 days after its end, which is a day or so from now.
+        t.clock.advance(DAY * 2500);
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(rows(&old.id).await, (1, 1));
+        assert_eq!(t.vault.pki(&t.admin()).certificate(&old.id).await.unwrap().status, "expired");
+        t.clock.advance(DAY * 100);
+        let role = role_write("late", &root(&t.vault, &t.admin(), "Late").await.id);
+        t.vault.pki(&t.admin()).create_role(role).await.unwrap();
+        let young = t.vault.pki(&t.admin()).issue("late", wanted("young.svc.test")).await.unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(rows(&old.id).await, (0, 0));
+        assert_eq!(code(t.vault.pki(&t.admin()).certificate(&old.id).await), Code::CertificateNotFound);
+        assert_eq!(rows(&young.id).await, (1, 1));
+        assert_eq!(t.vault.pki(&t.admin()).certificate(&young.id).await.unwrap().status, "active");
+        // Its issuer is there still, and still knows how many it issued.
+        assert!(t.vault.pki(&t.admin()).ca(&mid.id).await.unwrap().valid_until > old.not_after);
+    }
+
     async fn a_chain_of_p256_keys_verifies(t: Bench) {
         a_chain_verifies(t, KeyType::Ec, 256).await;
     }

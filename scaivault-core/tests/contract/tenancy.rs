@@ -51,6 +51,24 @@ contract! {
         assert_eq!(t.get("app/db").await.unwrap(), json!({"of": "acme"}));
     }
 
+    async fn a_connection_that_served_a_tenant_serves_it_again_without_being_told(t: Bench) {
+        t.put("app/db", json!({"k": "v"})).await;
+        let reads = async |count: usize| {
+            for _ in 0..count {
+                t.get("app/db").await.unwrap();
+            }
+            t.vault.statistics(&t.admin()).await.unwrap()
+        };
+        let (before, after) = (reads(5).await, reads(100).await);
+        assert_eq!(after.database_handovers, before.database_handovers);
+        let trips = after.database_round_trips - before.database_round_trips;
+        if t.scratch.is_some() {
+            assert!((100..=800).contains(&trips), "{trips} round trips for 100 reads and their records");
+        } else {
+            assert_eq!(trips, 0);
+        }
+    }
+
     async fn sec_c3_no_identifier_of_one_tenant_means_anything_in_another(t: Bench) {
         let admin = t.admin();
         let (made, binding) = t.grant("user:u", "**", &["admin"]).await;

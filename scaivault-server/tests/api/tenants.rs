@@ -1,6 +1,9 @@
 //! What other tenants learn: nothing, on every row of the routing table.
 
+use std::time::{Duration, Instant};
+
 use http::Method;
+use scaivault_core::{Caller, Scope, TenantId};
 use scaivault_server::{
     app::Service,
     dev::{PARTNER, TENANT},
@@ -92,6 +95,50 @@ fn names_something(row: &Route<Service>) -> bool {
     (row.template().contains('{') || by_body) && !makes && !trail
 }
 
+/// How much later one answer may come than the other, and still be in the same bucket.
+const BUCKET: Duration = Duration::from_millis(10);
+
+/// What an answer costs at the least: round trips to the database, and time.
+async fn cost(
+    api: &Api,
+    token: &str,
+    row: &Route<Service>,
+    request: (&str, Option<&Value>),
+    least: (u64, Duration),
+) -> (u64, Duration) {
+    let operator = || {
+        let caller = Caller::user("user:operator", TenantId::parse("tnt_operator").unwrap()).unwrap();
+        api.vault.ctx(caller.with_scopes([Scope::Admin])).unwrap()
+    };
+    let before = api.vault.statistics(&operator()).await.unwrap().database_round_trips;
+    let began = Instant::now();
+    send(api, token, row, request, None).await;
+    let took = began.elapsed();
+    let after = api.vault.statistics(&operator()).await.unwrap().database_round_trips;
+    (least.0.min(after - before), least.1.min(took))
+}
+
+/// Whether something that another tenant has costs as much as nothing at all. Noise only ever adds, so the smallest
+/// of some tries is compared.
+async fn costs_the_same(
+    api: &Api,
+    token: &str,
+    row: &Route<Service>,
+    there: (&str, Option<&Value>),
+    not: (&str, Option<&Value>),
+) {
+    let mut least = [(u64::MAX, Duration::MAX); 2];
+    for tries in 1..=20 {
+        least[0] = cost(api, token, row, there, least[0]).await;
+        least[1] = cost(api, token, row, not, least[1]).await;
+        let same = least[0].0 == least[1].0 && least[0].1.abs_diff(least[1].1) < BUCKET;
+        if tries >= 3 && same {
+            return;
+        }
+    }
+    panic!("{row:?} there and not there: {least:?}");
+}
+
 /// A snapshot without when its owner last read something.
 fn untouched(mut value: Value) -> Value {
     match &mut value {
@@ -140,6 +187,10 @@ async fn matrix(world: &World) {
                 let not = send(api, &token, row, (&absent.0, absent.1.as_ref()), None).await;
                 assert!([403, 404].contains(&there.status), "{tenant} {row:?}: {there:?}");
                 assert_eq!(shape(&there, &[]), shape(&not, &back), "{tenant} {row:?}");
+                if tenant == "tnt_sibling" {
+                    let not = (absent.0.as_str(), absent.1.as_ref());
+                    costs_the_same(api, &token, row, (&path, body.as_ref()), not).await;
+                }
             } else if row.method() == Method::GET {
                 let list = send(api, &token, row, (&path, None), None).await.expect(200).text();
                 let leaked = names.iter().find(|(id, _)| list.contains(id.as_str()));
