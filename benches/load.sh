@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Requests a second and p99 of secret read, secret write and P-256 issue, on SQLite and PostgreSQL (release build),
 # beside what the same machine and the same PostgreSQL do in the same run without us: `pgbench -S`, and a durable
-# insert of one row by as many clients; and how often each asked the provider of the root key. The ratios are what to look at; absolute figures belong to the machine.
+# insert of one row by as many clients; and how often each asked the provider of the root key. The ratios are what to
+# look at; absolute figures belong to the machine.
 #
 #   benches/load.sh [--seconds N] [--connections N]
 # shellcheck disable=SC2016 # jq filters are in single quotes

@@ -1,7 +1,7 @@
 """Breaks the database under a server that goes on running, and counts what that did. Driven by `fault-test`.
 
     faults.py --label NAME --server BINARY --data DIR --log FILE --port N --scenarios A,B…
-              [--database-url URL --pg-bin DIR --pg-dir DIR] [--ballast FILE] [--seconds N]
+              [--database-url URL --pg-bin DIR --pg-dir DIR] [--disk FOLDER] [--seconds N]
 
 Between the server and PostgreSQL stands a proxy of this process, so that connections can be delayed, cut,
 swallowed, or led to another server. While clients put, issue and read, one fault after the other is made and
@@ -245,7 +245,7 @@ def proxied(mode, delay=0.0):
 
 
 def fault_full(world):
-    """The disk fills up while it is written to; then a ballast file makes room."""
+    """The disk fills up while it is written to; then it is made larger, so that it does not fill up again."""
     # Long enough for the slowest machine; how fast it fills up is not what this is about.
     deadline = time.monotonic() + 300
     while world.ledger.refused[("PUT", 503)] < 20:
@@ -253,7 +253,7 @@ def fault_full(world):
             crash.fail("the disk did not fill up within 300 s")
         time.sleep(0.1)
     world.hold()
-    os.unlink(world.ballast)
+    subprocess.run(["mount", "-o", "remount,size=1g", world.disk], check=True)
 
 
 FAULTS = {
@@ -273,7 +273,7 @@ FAULTS = {
 
 class World:
     def __init__(self, options):
-        self.seconds, self.ballast = options.seconds, options.ballast
+        self.seconds, self.disk = options.seconds, options.disk
         self.ledger = Ledger()
         self.postgres = self.proxy = None
         if options.database_url:
@@ -323,7 +323,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=4)
-    for name in ("database-url", "pg-bin", "pg-dir", "ballast"):
+    for name in ("database-url", "pg-bin", "pg-dir", "disk"):
         parser.add_argument(f"--{name}")
     options = parser.parse_args()
     crash.signal.signal(crash.signal.SIGTERM, lambda *_: sys.exit(143))
