@@ -348,6 +348,45 @@ server_start() {
   wait_for_url "$URL/v1/health/ready" "$SERVER_PID" "$err"
 }
 
+# ---------------------------------------------------------------- `serve`, as in production
+
+# issuer_start: an identity provider for tests. Sets ISSUER_URL, TENANT and TOKEN (of an administrator). `token_of
+# IDENTITY SCOPES [ROLE...]` prints others. Needs VENV.
+issuer_start() {
+  local dir=$SCRATCH/issuer deadline=$((SECONDS + 30)) pid
+  mkdir -p "$dir"
+  "$VENV/bin/python3" scripts/issuer.py "$dir" >"$dir/log" 2>&1 </dev/null &
+  pid=$!
+  remember "$pid"
+  until [[ -s $dir/token ]]; do
+    is_running "$pid" || die "the issuer ended at its start" "$dir/log"
+    ((SECONDS < deadline)) || die "the issuer did not start in time" "$dir/log"
+    sleep 0.05
+  done
+  # shellcheck disable=SC2034 # for whoever sources this
+  ISSUER_URL=$(<"$dir/url") TENANT=tnt_test TOKEN=$(<"$dir/token")
+}
+token_of() { "$VENV/bin/python3" scripts/issuer.py "$SCRATCH/issuer" --token "$1" tnt_test "${@:2}"; }
+
+# settings DATABASE_URL VARIABLE=VALUE...: sets SETTINGS, the whole environment of a server; it listens on a free port,
+# URL.
+settings() {
+  local port
+  port=$(free_port)
+  URL=http://127.0.0.1:$port
+  SETTINGS=("DATABASE_URL=$1" "BIND_ADDRESS=127.0.0.1:$port" "BASE_URL=$URL" "SCAIKEY_URL=$ISSUER_URL"
+    "SCAIKEY_JWKS_URL=$ISSUER_URL/jwks" LOG_FORMAT=text "${@:2}")
+}
+
+# serve_start NAME: `serve` with SETTINGS, once it is ready; what it logs goes to NAME.err. Sets SERVER_PID.
+serve_start() {
+  local err=$SCRATCH/$1.err
+  env -i "PATH=$PATH" "${SETTINGS[@]}" "$SERVER" serve >>"$err" 2>&1 </dev/null &
+  SERVER_PID=$!
+  remember "$SERVER_PID"
+  wait_for_url "$URL/v1/health/ready" "$SERVER_PID" "$err"
+}
+
 # ---------------------------------------------------------------- calls and what they must answer
 
 # call TOKEN METHOD PATH [BODY] [CURL OPTION...]: sets STATUS, ANSWER (a file with the body), REQUEST_ID and
