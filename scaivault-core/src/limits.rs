@@ -50,6 +50,8 @@ pub const JWKS_BYTES: usize = 256 << 10;
 pub const CLAIM_ENTRIES: usize = 1024;
 /// Clock difference allowed between the issuer of a token and us.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// How long a token that was good is believed without checking its signature again.
+pub const TOKEN_KNOWN: Duration = Duration::from_secs(60);
 /// How old a key set may be before it is fetched again.
 pub const JWKS_TTL: Duration = Duration::from_secs(300);
 /// How often an unknown key id may cause a fetch.
