@@ -27,12 +27,13 @@ impl Root {
 }
 
 impl Roots {
-    /// The first is named after the kind of its provider, the others as the operator calls them.
+    /// The first is named after the kind of its provider unless it has a name, the others as the operator calls them.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] if there are more than [`limits::ROOTS`], or if a name or a root key is there twice,
     /// or a name is not 1 to 32 of `a-z`, `0-9` and `-`.
     pub(crate) fn new(
+        name: Option<String>,
         first: Arc<dyn KeyProvider>,
         further: Vec<(String, Arc<dyn KeyProvider>)>,
     ) -> Result<Self> {
@@ -44,14 +45,18 @@ impl Roots {
                 limits::ROOTS
             ));
         }
+        let unfit = |name: &str| {
+            refused(format!("the name {name:?} of a root key is not 1 to 32 of a-z, 0-9 and hyphens"))
+        };
         let kind = first.describe().provider;
-        let name = if is_name(kind) { kind } else { PRIMARY };
-        let mut roots = vec![Root { name: name.to_owned(), provider: first }];
+        let name = name.unwrap_or_else(|| if is_name(kind) { kind } else { PRIMARY }.to_owned());
+        if !is_name(&name) {
+            return unfit(&name);
+        }
+        let mut roots = vec![Root { name, provider: first }];
         for (name, provider) in further {
             if !is_name(&name) {
-                return refused(format!(
-                    "the name {name:?} of a root key is not 1 to 32 of a-z, 0-9 and hyphens"
-                ));
+                return unfit(&name);
             }
             if roots.iter().any(|root| root.name == name) {
                 return refused(format!("two root keys have the name {name}"));
@@ -107,13 +112,13 @@ mod tests {
 
     fn refusal(further: Vec<(&str, Arc<dyn KeyProvider>)>) -> String {
         let further = further.into_iter().map(|(name, provider)| (name.to_owned(), provider)).collect();
-        Roots::new(provider(), further).unwrap_err().to_string()
+        Roots::new(None, provider(), further).unwrap_err().to_string()
     }
 
     #[test]
     fn names_are_found_and_doubles_refused_by_name() {
         let second = provider();
-        let roots = Roots::new(provider(), vec![("backup-2".to_owned(), second.clone())]).unwrap();
+        let roots = Roots::new(None, provider(), vec![("backup-2".to_owned(), second.clone())]).unwrap();
         assert_eq!(roots.iter().map(Root::name).collect::<Vec<_>>(), ["local", "backup-2"]);
         assert_eq!(roots.by_name("backup-2").unwrap().describe(), second.describe());
         assert_eq!(roots.by_name("local").unwrap().describe(), roots.first().provider().describe());
@@ -125,6 +130,9 @@ mod tests {
         for name in ["", "Backup", "a b", "a/b", &"a".repeat(33)] {
             assert!(refusal(vec![(name, provider())]).contains(&format!("{name:?}")), "{name}");
         }
+        let named = Roots::new(Some("main".to_owned()), provider(), vec![]).unwrap();
+        assert_eq!(named.first().name(), "main");
+        assert!(Roots::new(Some("Main".to_owned()), provider(), vec![]).is_err());
         let nine: Vec<String> = (0..8).map(|n| format!("r{n}")).collect();
         let nine = nine.iter().map(|name| (name.as_str(), provider())).collect();
         assert!(refusal(nine).contains("there are 9 root keys"));
