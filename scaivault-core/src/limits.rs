@@ -65,6 +65,8 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(5);
 /// How old a compiled policy set or role may be before its epoch is looked at again: the bound on how
 /// long a change made on another replica may go unnoticed.
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);
+/// Root keys that a vault may be configured with.
+pub const ROOTS: usize = 8;
 /// How long unwrapped keys stay in memory, unless configured.
 pub const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
 /// What the longest request takes, as far as keys go: a retired key outlives the last cache by this much.

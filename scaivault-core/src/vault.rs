@@ -16,7 +16,7 @@ use crate::{
     Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
     SystemClock, SystemRandom, TenantId,
     audit::{AuditKey, Recorder, Sequencer},
-    envelope::{Keyring, Keys},
+    envelope::{Keyring, Keys, Roots},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
@@ -86,6 +86,8 @@ pub struct Statistics {
 pub struct VaultBuilder {
     database: Database,
     provider: Arc<dyn KeyProvider>,
+    first_root_name: Option<String>,
+    further_roots: Vec<(String, Arc<dyn KeyProvider>)>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     migrate: bool,
@@ -103,6 +105,8 @@ impl Vault {
         VaultBuilder {
             database,
             provider,
+            first_root_name: None,
+            further_roots: Vec::new(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             migrate: true,
@@ -260,6 +264,23 @@ impl Vault {
 }
 
 impl VaultBuilder {
+    /// What the first root key is called, if not after the kind of its provider; as the names of
+    /// [`add_root`](Self::add_root).
+    #[must_use]
+    pub fn first_root_name(mut self, name: impl Into<String>) -> Self {
+        self.first_root_name = Some(name.into());
+        self
+    }
+
+    /// A further root key, less preferred than those before it; at most [`limits::ROOTS`] with the first, which is
+    /// named after the kind of its provider (`local`, `aws`, …). A name is 1 to 32 of `a-z`, `0-9` and `-`; names
+    /// that are no names or there twice are refused by [`open`](Self::open).
+    #[must_use]
+    pub fn add_root(mut self, name: impl Into<String>, provider: Arc<dyn KeyProvider>) -> Self {
+        self.further_roots.push((name.into(), provider));
+        self
+    }
+
     /// Takes the time from somewhere else.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -400,10 +421,13 @@ impl VaultBuilder {
     /// Opens the vault. Needs a tokio runtime, here and for every verb.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] if the role that connects to PostgreSQL could get past the fence between tenants;
+    /// [`Code::InvalidRequest`] if the role that connects to PostgreSQL could get past the fence between tenants, or
+    /// the root keys are too many, or two of them the same;
     /// [`Code::InvalidState`] if the schema is ahead of this build, or behind and may not be migrated;
     /// [`Code::ServiceUnavailable`] if the database cannot be reached.
     pub async fn open(self) -> Result<Vault> {
+        let roots =
+            Roots::new(self.first_root_name.clone(), self.provider.clone(), self.further_roots.clone())?;
         let db = Db::open(&self.database).await?;
         if let Err(error) = self.prepare(&db).await {
             db.close().await;
@@ -411,8 +435,7 @@ impl VaultBuilder {
         }
         let partner = self.default_partner.map_or_else(|| PartnerId::parse("ptn_default"), Ok)?;
         let (clock, random) = (self.clock, self.random);
-        let keyring =
-            Keyring::new(db.clone(), self.provider, clock.clone(), random.clone(), self.key_cache_ttl);
+        let keyring = Keyring::new(db.clone(), roots, clock.clone(), random.clone(), self.key_cache_ttl);
         let sequencer = Sequencer::new(db.clone());
         let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
         // What a crash left without a place, or an older schema.

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 
 use super::{
     locked::{KeptKey, KeyMemory},
+    roots::Roots,
     seal::{self, Aead, Sealed, Slot},
     store::{self, PartnerKeyRow, TenantKeyRow},
     wear::{Stock, used_up},
@@ -30,7 +31,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Keyring {
     db: Db,
-    provider: Arc<dyn KeyProvider>,
+    roots: Roots,
     clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     provider_calls: AtomicU64,
@@ -154,7 +155,7 @@ impl TenantKeys {
 impl Keyring {
     pub(crate) fn new(
         db: Db,
-        provider: Arc<dyn KeyProvider>,
+        roots: Roots,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         ttl: Duration,
@@ -165,7 +166,7 @@ impl Keyring {
         });
         let stocks = Cache::new(2 * CACHED_TENANTS);
         let memory = KeyMemory::new();
-        Self { db, provider, provider_calls: AtomicU64::new(0), clock, random, ttl, memory, stocks, cache }
+        Self { db, roots, provider_calls: AtomicU64::new(0), clock, random, ttl, memory, stocks, cache }
     }
 
     /// The open keys of a tenant, made on first use. The tenant's row must exist.
@@ -271,7 +272,12 @@ impl Keyring {
     /// The provider, for one call of it.
     pub(super) fn provider(&self) -> &dyn KeyProvider {
         self.provider_calls.fetch_add(1, Ordering::Relaxed);
-        self.provider.as_ref()
+        self.roots.first().provider().as_ref()
+    }
+
+    /// The root keys that the vault is configured with.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// How often the provider was called.
@@ -281,7 +287,7 @@ impl Keyring {
 
     /// The root key that wraps now.
     pub(crate) fn describe(&self) -> Description {
-        self.provider.describe()
+        self.roots.first().provider().describe()
     }
 
     pub(super) fn random(&self) -> &dyn Random {

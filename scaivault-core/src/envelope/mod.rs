@@ -15,6 +15,7 @@ pub(crate) mod keyring;
 mod locked;
 mod ops;
 pub(crate) mod rewrap;
+mod roots;
 mod seal;
 pub(crate) mod store;
 mod types;
@@ -24,6 +25,7 @@ mod wear;
 pub(crate) use self::{
     instance::InstanceKey,
     keyring::{Keyring, TenantKeys, holds_keys},
+    roots::Roots,
     seal::{Sealed, Slot},
     store::is_reference as refers_to_nothing,
 };

@@ -27,7 +27,7 @@ pub(crate) use self::{
 use crate::{
     Clock, Code, Error, PartnerId, Random, Result, Statistics, TenantId,
     audit::{Action, Note, Record, Recorder, shown},
-    envelope::Keyring,
+    envelope::{Keyring, Roots},
     events::{Event, EventType},
     id,
     identity::{IdentityType, Role, Scope},
@@ -340,6 +340,11 @@ impl Door {
 
     pub(crate) async fn check_encryption(&self) -> Result<()> {
         self.keyring.health().await
+    }
+
+    /// The root keys that the vault is configured with.
+    pub(crate) fn roots(&self) -> &Roots {
+        self.keyring.roots()
     }
 
     /// The root key as its provider describes it.
