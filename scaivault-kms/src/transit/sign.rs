@@ -149,10 +149,10 @@ fn public(spec: KeySpec, told: &str) -> Option<Vec<u8>> {
 }
 
 #[derive(Serialize)]
-struct Create<'a> {
-    r#type: &'a str,
-    exportable: bool,
-    allow_plaintext_backup: bool,
+pub(super) struct Create<'a> {
+    pub(super) r#type: &'a str,
+    pub(super) exportable: bool,
+    pub(super) allow_plaintext_backup: bool,
 }
 
 #[derive(Serialize)]

@@ -188,6 +188,19 @@ fn root_path(root: &TransitProvider) -> String {
 }
 
 #[tokio::test]
+async fn a_root_key_is_made_by_name_alone_and_once() {
+    let Some(ground) = Ground::find(SERVER) else { return };
+    let name = fresh("made");
+    let provider = TransitProvider::new(ground.config(&name)).unwrap();
+    conformance::creates_its_root_key_once(&provider).await.unwrap();
+    assert!(!provider.describe().extractable);
+    let policy = format!("path \"transit/keys/{name}-2\" {{ capabilities = [\"read\"] }}");
+    let weak = ground.as_token(&format!("{name}-2"), &ground.token(&policy, "1h").await);
+    let error = weak.create_root().await.unwrap_err();
+    assert!(matches!(error, KmsError::Denied { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_made_because_it_is_missing() {
     let Some(ground) = Ground::find(SERVER) else { return };
     let missing = fresh("missing");
