@@ -81,6 +81,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 8,
+        description: "root keys",
+        shared: text!("0008_root_keys.sql"),
+        postgres: text!("0008_root_keys.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {
