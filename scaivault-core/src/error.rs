@@ -135,6 +135,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type",
     /// The request was read, but fields are wrong; see `details.fields`.
     ValidationError = "validation_error",
+    /// More requests of one category than an identity may make in a minute.
+    RateLimited = "rate_limited",
     /// A defect of ours.
     InternalError = "internal_error",
     /// The database or the key service is out; try again.

@@ -86,6 +86,7 @@ mod name;
 mod pipeline;
 pub mod pki;
 pub mod policy;
+mod ratelimit;
 pub mod secrets;
 mod storage;
 mod tenancy;
@@ -106,6 +107,9 @@ pub use identity::{
 };
 pub use name::Name;
 pub use pipeline::Ctx;
+#[cfg(feature = "redis")]
+pub use ratelimit::RedisUrl;
+pub use ratelimit::{Category, Charged, RateLimits};
 #[cfg(feature = "postgres")]
 pub use storage::RolePasswords;
 pub use storage::{Database, SchemaState};

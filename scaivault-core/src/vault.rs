@@ -10,17 +10,20 @@ use std::{
 use scaivault_kms::KeyProvider;
 use tokio::{sync::watch, task::JoinHandle};
 
+#[cfg(feature = "redis")]
+use crate::RedisUrl;
 #[cfg(feature = "postgres")]
 use crate::storage::RolePasswords;
 use crate::{
-    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
-    SystemClock, SystemRandom, TenantId,
+    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, RateLimits, Result,
+    SchemaState, Scope, SystemClock, SystemRandom, TenantId, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
     policy::{Policies, PolicyCache},
+    ratelimit::RateLimiter,
     secrets::Secrets,
     storage::Db,
     tenancy::Tenants,
@@ -98,6 +101,9 @@ pub struct VaultBuilder {
     migrate: bool,
     allow_unfenced: bool,
     key_cache_ttl: Duration,
+    rate_limits: RateLimits,
+    #[cfg(feature = "redis")]
+    redis: Option<RedisUrl>,
     tenant_admin_bypass: bool,
     default_partner: Option<PartnerId>,
     settings: Settings,
@@ -117,6 +123,9 @@ impl Vault {
             migrate: true,
             allow_unfenced: false,
             key_cache_ttl: limits::KEY_CACHE_TTL,
+            rate_limits: RateLimits::none(),
+            #[cfg(feature = "redis")]
+            redis: None,
             tenant_admin_bypass: true,
             default_partner: None,
             settings: Settings {
@@ -217,6 +226,28 @@ impl Vault {
         let tenants = crate::storage::query(crate::audit::store::sql::TENANTS);
         let rows: Vec<(String,)> = self.inner.door.audit_db().fetch_all(tenants).await?;
         rows.into_iter().map(|(tenant,)| TenantId::parse(tenant)).collect()
+    }
+
+    /// Who asks, as far as he may be told. Charged like a verb, and not recorded.
+    ///
+    /// # Errors
+    /// [`Code::TenantAccessDenied`] in a tenant that is not his; [`Code::RateLimited`].
+    pub async fn whoami<'c>(&self, ctx: &'c Ctx) -> Result<Whoami<'c>> {
+        self.inner.door.whoami(ctx).await?;
+        Ok(ctx.caller().whoami())
+    }
+
+    /// Charges the source address of a token that was not believed.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] if there were too many: answer with that instead.
+    pub async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
+        self.inner.door.failed_login(from).await
+    }
+
+    /// Whether replicas share rate limits, as they do while Redis answers; `None` if they are not to.
+    pub async fn limits_are_shared(&self) -> Option<bool> {
+        self.inner.door.limits_are_shared().await
     }
 
     /// One round trip to the database.
@@ -325,6 +356,21 @@ impl VaultBuilder {
     #[must_use]
     pub fn allow_unfenced(mut self, allow: bool) -> Self {
         self.allow_unfenced = allow;
+        self
+    }
+
+    /// How often an identity may ask; without this as often as it likes.
+    #[must_use]
+    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
+        self.rate_limits = limits;
+        self
+    }
+
+    /// Shares rate limits with other replicas, through Redis. It need not answer, now or later.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn redis(mut self, url: RedisUrl) -> Self {
+        self.redis = Some(url);
         self
     }
 
@@ -458,12 +504,19 @@ impl VaultBuilder {
         let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
         // What a crash left without a place, or an older schema.
         sequencer.waiting().await?.iter().for_each(|tenant| recorder.wake(tenant));
+        let limiter = RateLimiter::new(self.rate_limits);
+        #[cfg(feature = "redis")]
+        let limiter = match self.redis {
+            Some(url) => limiter.shared(url),
+            None => limiter,
+        };
         let door = Door::new(
             db.clone(),
             keyring,
             PolicyCache::new(db.clone(), clock.clone()),
             Tenants::new(db.clone(), clock.clone(), partner),
             recorder,
+            limiter,
             clock.clone(),
             random.clone(),
             DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use scaivault_core::{Action, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
 
 use crate::http::{
@@ -29,7 +29,18 @@ impl App for Service {
     type Caller = Arc<Ctx>;
 
     async fn identify(&self, head: &Head) -> Result<Arc<Ctx>> {
-        let caller = self.verifier.verify(bearer(head)?).await?;
+        let caller = match bearer(head) {
+            Ok(token) => self.verifier.verify(token).await,
+            Err(error) => Err(error),
+        };
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(error) if error.code() == Code::ServiceUnavailable => return Err(error),
+            Err(error) => {
+                self.vault.failed_login(head.peer().ip()).await?;
+                return Err(error);
+            }
+        };
         let mut ctx =
             self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(head.peer().ip());
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
@@ -44,6 +55,16 @@ impl App for Service {
                 Err(self.refused(&Arc::new(ctx), refusal, error).await)
             }
         }
+    }
+
+    fn fields(&self, ctx: &Arc<Ctx>) -> Vec<(HeaderName, HeaderValue)> {
+        let Some(charged) = ctx.charged() else { return Vec::new() };
+        let reset = (ctx.now() + charged.reset).unix_timestamp_nanos().div_euclid(1_000_000_000) + 1;
+        vec![
+            (X_RATELIMIT_LIMIT.clone(), HeaderValue::from(charged.limit)),
+            (X_RATELIMIT_REMAINING.clone(), HeaderValue::from(charged.remaining)),
+            (X_RATELIMIT_RESET.clone(), HeaderValue::from(i64::try_from(reset).unwrap_or(i64::MAX))),
+        ]
     }
 
     fn metrics(&self) -> &Metrics {
@@ -79,4 +100,9 @@ fn tenant(head: &Head) -> Result<Option<TenantId>> {
     named.map(parse).transpose()
 }
 
+/// Requests of the category that was charged: a minute's, those that could be made at once, and from when on (Unix
+/// seconds) all of them could.
+static X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");

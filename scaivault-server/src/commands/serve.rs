@@ -43,7 +43,12 @@ pub(super) async fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
 
 /// The same over root keys that are ready.
 pub(super) fn builder_over(config: &Config, roots: &[Ready]) -> Result<VaultBuilder, Failure> {
-    Ok(keyed(&config.database, &config.kms, roots)?
+    let builder = keyed(&config.database, &config.kms, roots)?.rate_limits(config.rate_limits.clone());
+    let builder = match &config.redis {
+        Some(url) => builder.redis(url.clone()),
+        None => builder,
+    };
+    Ok(builder
         .base_url(config.http.base_url.as_str())
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)

@@ -15,7 +15,7 @@ pub use place::{
     Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
 };
 use read::Reader;
-use scaivault_core::{RolePasswords, limits};
+use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, limits};
 pub(crate) use table::document;
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
 
@@ -30,6 +30,10 @@ pub struct Config {
     pub identity: Identity,
     /// What holds the root keys.
     pub kms: Kms,
+    /// `RATE_LIMIT_…`: how often an identity may ask.
+    pub rate_limits: RateLimits,
+    /// `REDIS_URL`, or the content of `REDIS_URL_FILE`: what replicas share their counts through.
+    pub redis: Option<RedisUrl>,
     /// How to log.
     pub log: Log,
     /// `MIGRATE_ON_START`: whether `serve` brings the schema up to date itself.
@@ -144,6 +148,12 @@ impl Config {
         let http = http(&mut from);
         let identity = identity(&mut from);
         let kms = kms::kms(&mut from);
+        let rate_limits = rate_limits(&mut from);
+        let redis = from.optional_secret("REDIS_URL", "REDIS_URL_FILE");
+        let redis = redis.and_then(|url| {
+            let parse = |text: &str| RedisUrl::parse(text).map_err(|error| error.message().to_owned());
+            from.parsed("REDIS_URL", Some(url.to_string()), parse)
+        });
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
         let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
@@ -158,6 +168,8 @@ impl Config {
                 http,
                 identity,
                 kms,
+                rate_limits,
+                redis,
                 log,
                 migrate_on_start,
                 soft_delete_retention,
@@ -276,6 +288,17 @@ fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
     Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
 }
+
+/// `RATE_LIMIT_SECRETS_READ` is the category `secrets:read`, and so on.
+fn rate_limits(from: &mut Reader<'_>) -> RateLimits {
+    Category::ALL.iter().fold(RateLimits::none(), |limits, category| {
+        let name = format!("RATE_LIMIT_{}", category.key().replace(':', "_").to_ascii_uppercase());
+        limits.with(*category, Some(from.number(&name, category.per_minute(), 0..=MOST_REQUESTS)))
+    })
+}
+
+/// Requests a minute that a limit may be set to.
+const MOST_REQUESTS: u32 = 10_000_000;
 
 fn log(from: &mut Reader<'_>) -> Log {
     let (level, format) = (from.text("LOG_LEVEL"), from.text("LOG_FORMAT"));

@@ -26,6 +26,8 @@ pub(super) enum Part {
     Http,
     /// Tokens.
     Identity,
+    /// How often somebody may ask.
+    Limits,
     /// How the vault behaves.
     Vault,
     /// Logs.
@@ -60,6 +62,7 @@ impl Part {
             Self::Database => "Database",
             Self::Http => "Network",
             Self::Identity => "Tokens",
+            Self::Limits => "Rate limits",
             Self::Vault => "Behaviour",
             Self::Log => "Logs",
             Self::Keys => "Keys",
@@ -163,6 +166,20 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "SCAIKEY_URL", "required", "whose tokens are accepted: the issuer, https (http on this machine)";
         "SCAIKEY_JWKS_URL", "discovered", "where the issuer's keys are";
         "JWT_AUDIENCE", "`scaivault`", "the audiences, separated by commas, of which a token must name one";
+    }
+    Part::Limits => {
+        "REDIS_URL" secret, "none: each process counts by itself", "what replicas share their counts through, and nothing else: `redis://[USER:PASSWORD@]HOST[:PORT]`, `redis+cluster://HOST:PORT,HOST:PORT`, `redis+sentinel://SENTINEL:PORT,SENTINEL:PORT/NAME`; with `rediss` over TLS. It may be out";
+        "RATE_LIMIT_SECRETS_READ", "`1000`", "requests a minute that an identity may make, and at once after a minute without any; `0` is no limit: reading values";
+        "RATE_LIMIT_SECRETS_WRITE", "`100`", "the same: writing and restoring secrets";
+        "RATE_LIMIT_SECRETS_DELETE", "`100`", "the same: deleting secrets";
+        "RATE_LIMIT_SECRETS_LIST", "`100`", "the same: lists, metadata and versions of secrets";
+        "RATE_LIMIT_AUDIT_QUERY", "`50`", "the same: queries of the audit trail";
+        "RATE_LIMIT_AUDIT_EXPORT", "`5`", "the same: exports of the audit trail";
+        "RATE_LIMIT_POLICIES", "`50`", "the same: policies and bindings";
+        "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
+        "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
+        "RATE_LIMIT_AUTH", "`300`", "the same: who am I, and requests that no route answers";
+        "RATE_LIMIT_AUTH_FAILED", "`60`", "tokens that were not believed, by source address (a network of 64 bits of IPv6)";
     }
     Part::Vault => {
         "SOFT_DELETE_RETENTION", "`30d`", "how long a deleted secret can be restored";

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use scaivault_core::{
-    Database, PartnerId, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault,
+    Database, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier,
+    Vault,
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
@@ -60,11 +61,21 @@ impl Api {
         Some((Self::on(database, tempfile::tempdir().unwrap()).await, scratch))
     }
 
+    /// On a database in memory, where nobody may ask as often as he likes.
+    pub(crate) async fn limited(limits: RateLimits) -> Self {
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits).await
+    }
+
     async fn on(database: Database, dir: TempDir) -> Self {
+        Self::with(database, dir, RateLimits::none()).await
+    }
+
+    async fn with(database: Database, dir: TempDir, limits: RateLimits) -> Self {
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
             .base_url(BASE)
+            .rate_limits(limits)
             .default_partner(PartnerId::parse(PARTNER).unwrap())
             .open()
             .await
