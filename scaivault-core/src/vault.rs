@@ -87,6 +87,7 @@ pub struct Statistics {
 pub struct VaultBuilder {
     database: Database,
     provider: Arc<dyn KeyProvider>,
+    first_root_name: Option<String>,
     further_roots: Vec<(String, Arc<dyn KeyProvider>)>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -105,6 +106,7 @@ impl Vault {
         VaultBuilder {
             database,
             provider,
+            first_root_name: None,
             further_roots: Vec::new(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
@@ -276,6 +278,14 @@ impl Vault {
 }
 
 impl VaultBuilder {
+    /// What the first root key is called, if not after the kind of its provider; as the names of
+    /// [`add_root`](Self::add_root).
+    #[must_use]
+    pub fn first_root_name(mut self, name: impl Into<String>) -> Self {
+        self.first_root_name = Some(name.into());
+        self
+    }
+
     /// A further root key, less preferred than those before it; at most [`limits::ROOTS`] with the first, which is
     /// named after the kind of its provider (`local`, `aws`, …). A name is 1 to 32 of `a-z`, `0-9` and `-`; names
     /// that are no names or there twice are refused by [`open`](Self::open).
@@ -430,7 +440,8 @@ impl VaultBuilder {
     /// [`Code::InvalidState`] if the schema is ahead of this build, or behind and may not be migrated;
     /// [`Code::ServiceUnavailable`] if the database cannot be reached.
     pub async fn open(self) -> Result<Vault> {
-        let roots = Roots::new(self.provider.clone(), self.further_roots.clone())?;
+        let roots =
+            Roots::new(self.first_root_name.clone(), self.provider.clone(), self.further_roots.clone())?;
         let db = Db::open(&self.database).await?;
         if let Err(error) = self.prepare(&db).await {
             db.close().await;

@@ -27,7 +27,6 @@ pub(crate) struct Root {
 /// Since its last call did not go well.
 #[derive(Clone, Debug)]
 struct Failing {
-    reason: &'static str,
     pause: Duration,
     next_probe: Instant,
 }
@@ -62,10 +61,6 @@ impl Root {
     /// What the operator calls it.
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(crate) fn provider(&self) -> &Arc<dyn KeyProvider> {
-        &self.provider
     }
 
     pub(super) fn describe(&self) -> Description {
@@ -106,17 +101,18 @@ impl Root {
             }
             Some(before) => (before.pause * 2).min(limits::ROOT_PROBE_MAX),
         };
-        *failing = Some(Failing { reason: reason(error), pause, next_probe: Instant::now() + pause });
+        *failing = Some(Failing { pause, next_probe: Instant::now() + pause });
     }
 }
 
 impl Roots {
-    /// The first is named after the kind of its provider, the others as the operator calls them.
+    /// The first is named after the kind of its provider unless it has a name, the others as the operator calls them.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] if there are more than [`limits::ROOTS`], or if a name or a root key is there twice,
     /// or a name is not 1 to 32 of `a-z`, `0-9` and `-`.
     pub(crate) fn new(
+        name: Option<String>,
         first: Arc<dyn KeyProvider>,
         further: Vec<(String, Arc<dyn KeyProvider>)>,
     ) -> Result<Self> {
@@ -125,14 +121,18 @@ impl Roots {
             let count = further.len() + 1;
             return refused(format!("there are {count} root keys; at most {} may be", limits::ROOTS));
         }
+        let unfit = |name: &str| {
+            refused(format!("the name {name:?} of a root key is not 1 to 32 of a-z, 0-9 and hyphens"))
+        };
         let kind = first.describe().provider;
-        let name = if is_name(kind) { kind } else { PRIMARY };
-        let mut all = vec![Root::new(name.to_owned(), first)];
+        let name = name.unwrap_or_else(|| if is_name(kind) { kind } else { PRIMARY }.to_owned());
+        if !is_name(&name) {
+            return unfit(&name);
+        }
+        let mut all = vec![Root::new(name, first)];
         for (name, provider) in further {
             if !is_name(&name) {
-                return refused(format!(
-                    "the name {name:?} of a root key is not 1 to 32 of a-z, 0-9 and hyphens"
-                ));
+                return unfit(&name);
             }
             if all.iter().any(|root| root.name == name) {
                 return refused(format!("two root keys have the name {name}"));
@@ -155,7 +155,7 @@ impl Roots {
 
     /// The provider of the root key that the operator calls so.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<dyn KeyProvider>> {
-        self.named(name).map(Root::provider)
+        self.named(name).map(|root| &root.provider)
     }
 
     pub(super) fn named(&self, name: &str) -> Option<&Root> {
@@ -318,6 +318,11 @@ impl Roots {
         self.call(root, None, root.provider.health()).await.map(drop)
     }
 
+    /// Makes the root key itself, where there is none: see [`KeyProvider::create_root`].
+    pub(super) async fn create(&self, root: &Root) -> Result<Description, KmsError> {
+        self.call(root, None, root.provider.create_root()).await
+    }
+
     /// Asks those that failed last whether they work again, each when its time has come.
     pub(crate) async fn probe(&self) {
         let now = Instant::now();
@@ -434,16 +439,16 @@ mod tests {
 
     fn refusal(further: Vec<(&str, Arc<dyn KeyProvider>)>) -> String {
         let further = further.into_iter().map(|(name, provider)| (name.to_owned(), provider)).collect();
-        Roots::new(provider(), further).unwrap_err().to_string()
+        Roots::new(None, provider(), further).unwrap_err().to_string()
     }
 
     #[test]
     fn names_are_found_and_doubles_refused_by_name() {
         let second = provider();
-        let roots = Roots::new(provider(), vec![("backup-2".to_owned(), second.clone())]).unwrap();
+        let roots = Roots::new(None, provider(), vec![("backup-2".to_owned(), second.clone())]).unwrap();
         assert_eq!(roots.iter().map(Root::name).collect::<Vec<_>>(), ["local", "backup-2"]);
         assert_eq!(roots.by_name("backup-2").unwrap().describe(), second.describe());
-        assert_eq!(roots.by_name("local").unwrap().describe(), roots.first().provider().describe());
+        assert_eq!(roots.by_name("local").unwrap().describe(), roots.first().describe());
         assert!(roots.by_name("aws").is_none());
 
         assert!(refusal(vec![("local", provider())]).contains("two root keys have the name local"));
@@ -452,6 +457,9 @@ mod tests {
         for name in ["", "Backup", "a b", "a/b", &"a".repeat(33)] {
             assert!(refusal(vec![(name, provider())]).contains(&format!("{name:?}")), "{name}");
         }
+        let named = Roots::new(Some("main".to_owned()), provider(), vec![]).unwrap();
+        assert_eq!(named.first().name(), "main");
+        assert!(Roots::new(Some("Main".to_owned()), provider(), vec![]).is_err());
         let nine: Vec<String> = (0..8).map(|n| format!("r{n}")).collect();
         let nine = nine.iter().map(|name| (name.as_str(), provider())).collect();
         assert!(refusal(nine).contains("there are 9 root keys"));
