@@ -397,7 +397,9 @@ contract! {
                 let v = v.clone();
                 async move {
                     let ctx = operator(&v);
-                    let watch = |progress| drop(tell.send(progress));
+                    let watch = |progress| {
+                        let _ = tell.send(progress);
+                    };
                     let keys = v.keys(&ctx).watched(&watch);
                     match verb {
                         "add" => keys.add_root("b").await.map(drop),

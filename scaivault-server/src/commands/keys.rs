@@ -6,7 +6,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use scaivault_core::{
-    Caller, Ctx, Database, PartnerId, TenantId, Vault,
+    Caller, Code, Ctx, Database, Error, PartnerId, TenantId, Vault,
     keys::{
         KeyReport, KeyStatus, OldKey, Progress, RecoveryDrill, RecoveryMade, RecoveryShare, RootKeyStatus,
         RootStatus, Rotation, Verify,
@@ -177,7 +177,7 @@ async fn run(
             ))
         }
         Command::RemoveRoot { root } => {
-            let removed = keys.remove_root(&root).await?;
+            let removed = keys.remove_root(&root).await.map_err(refused)?;
             told.end();
             say(&format!(
                 "root key {} {}: {} wraps taken away; nothing needs it any more",
@@ -185,7 +185,7 @@ async fn run(
             ))
         }
         Command::Bootstrap => {
-            for made in keys.bootstrap().await? {
+            for made in keys.bootstrap().await.map_err(refused)? {
                 let what = if made.made { "made" } else { "was there" };
                 say(&format!("root key {} ({}): {what}", made.name, root(&made.root)))?;
             }
@@ -227,6 +227,14 @@ async fn run(
             told.end();
             verdict(&report)
         }
+    }
+}
+
+/// A root key in a state that forbids it is no matter of the schema.
+fn refused(error: Error) -> Failure {
+    match error.code() {
+        Code::InvalidState => Failure::general(error),
+        _ => error.into(),
     }
 }
 
