@@ -124,6 +124,11 @@ impl KeyProvider for LocalProvider {
         SecretKey::from_slice(opened).ok_or_else(|| Self::invalid("the blob does not hold a 32-byte key"))
     }
 
+    /// Always refused: a provider is made of key files that exist, and [`KeyFile::create`] makes them.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        Err(Self::invalid(format!("root key {} exists already", self.active.fingerprint)))
+    }
+
     async fn health(&self) -> Result<Health, KmsError> {
         let start = Instant::now();
         let context = Context::new().with("purpose", "health");

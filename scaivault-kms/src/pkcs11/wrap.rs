@@ -140,28 +140,6 @@ impl Pkcs11Provider {
         Ok(provider)
     }
 
-    /// Makes the first root key inside the token, for the best [`Wrapping`] that the token can. Together with
-    /// [`rotate`](KeyProvider::rotate) the only place where this provider makes a root key.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] if there is a key with that label already; [`KmsError::Unsupported`], with what the
-    /// token lacks, if it can none of the four.
-    pub async fn create_root_key(&self) -> Result<Description, KmsError> {
-        self.pool
-            .call(|worker| {
-                worker.run_once("making the root key", |open| {
-                    if root_keys(open)?.is_empty() {
-                        return make_root(open, 1);
-                    }
-                    let label = &open.shared.config.key_label;
-                    Err(invalid(format!("there is a root key {label:?} already; it is not overwritten"))
-                        .into())
-                })
-            })
-            .await?;
-        Ok(self.describe())
-    }
-
     fn wrapped(&self, root: &Root, blob: Vec<u8>) -> WrappedKey {
         WrappedKey {
             provider: PROVIDER.to_owned(),
@@ -265,6 +243,24 @@ impl KeyProvider for Pkcs11Provider {
             })
             .await?;
         Ok(Health { latency: start.elapsed() })
+    }
+
+    /// Makes the first root key inside the token, for the best [`Wrapping`] that the token can;
+    /// [`KmsError::Unsupported`], with what the token lacks, if it can none of the four.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        self.pool
+            .call(|worker| {
+                worker.run_once("making the root key", |open| {
+                    if root_keys(open)?.is_empty() {
+                        return make_root(open, 1);
+                    }
+                    let label = &open.shared.config.key_label;
+                    let told = format!("root key {label:?} exists already; it is not overwritten");
+                    Err(invalid(told).into())
+                })
+            })
+            .await?;
+        Ok(self.describe())
     }
 
     /// Makes the next version of the root key in the token, for the best [`Wrapping`] that it can now. Older

@@ -20,7 +20,7 @@ pub enum RootKey {
     /// but the seed, which clearing the TPM changes.
     Derived,
     /// At this persistent handle (0x81000000–0x817FFFFF), where
-    /// [`create_root_key`](super::TpmProvider::create_root_key) puts it.
+    /// [`create_root`](crate::KeyProvider::create_root) puts it.
     Persistent(u32),
 }
 

@@ -58,31 +58,6 @@ impl TpmProvider {
         provider.pool.call(|worker| worker.run("loading the root key", |_| Ok(()))).await?;
         Ok(provider)
     }
-
-    /// Puts the root key at its persistent handle. The only place where this provider keeps a root key.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] if something is there already; [`KmsError::Unsupported`] for a derived root key, which
-    /// is there as long as the TPM's seed is.
-    pub async fn create_root_key(&self) -> Result<Description, KmsError> {
-        let RootKey::Persistent(handle) = self.shared.config.root else {
-            return Err(unsupported("making a root key that is derived: there is nothing to make"));
-        };
-        self.pool
-            .call(move |worker| {
-                worker.bare("making the root key", |context, config| {
-                    if persistent(context, handle)?.is_some() {
-                        let told = format!("there is a key at {handle:#010x} already; it is not overwritten");
-                        return Err(invalid(told).into());
-                    }
-                    let made = create_primary(context, &config.label)?;
-                    keep(context, made, handle)
-                })?;
-                worker.run("loading the root key", |_| Ok(()))
-            })
-            .await?;
-        Ok(self.describe())
-    }
 }
 
 impl std::fmt::Debug for TpmProvider {
@@ -167,6 +142,28 @@ impl KeyProvider for TpmProvider {
             return Err(invalid("it was wrapped under another context"));
         }
         SecretKey::from_slice(key).ok_or_else(no_key)
+    }
+
+    /// Puts the root key at its persistent handle. [`KmsError::Unsupported`] for a derived root key, which is there as
+    /// long as the TPM's seed is.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        let RootKey::Persistent(handle) = self.shared.config.root else {
+            return Err(unsupported("making a root key that is derived: there is nothing to make"));
+        };
+        self.pool
+            .call(move |worker| {
+                worker.bare("making the root key", |context, config| {
+                    if persistent(context, handle)?.is_some() {
+                        let told = format!("a key exists at {handle:#010x} already; it is not overwritten");
+                        return Err(invalid(told).into());
+                    }
+                    let made = create_primary(context, &config.label)?;
+                    keep(context, made, handle)
+                })?;
+                worker.run("loading the root key", |_| Ok(()))
+            })
+            .await?;
+        Ok(self.describe())
     }
 
     async fn health(&self) -> Result<Health, KmsError> {
