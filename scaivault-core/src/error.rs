@@ -197,6 +197,12 @@ impl Error {
         self
     }
 
+    /// The same with what is behind it, for logs.
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
     /// The same findings under a code that says more.
     pub(crate) fn with_code(mut self, code: Code) -> Self {
         self.code = code;

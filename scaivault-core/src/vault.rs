@@ -16,7 +16,7 @@ use crate::{
     Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
     SystemClock, SystemRandom, TenantId,
     audit::{AuditKey, Recorder, Sequencer},
-    envelope::{Keyring, Keys, Roots},
+    envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) issuers: Issuers,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
+    /// Wraps under active root keys that are missing, as the background work last found them.
+    pub(crate) root_wraps_missing: AtomicU64,
     pub(crate) sequencer: Sequencer,
     /// Whether the anchor was written since the start.
     pub(crate) anchored: std::sync::atomic::AtomicBool,
@@ -73,6 +75,9 @@ pub struct Statistics {
     pub audit_waiting: usize,
     /// Data keys under retired tenant keys, as the background work of this process last found them.
     pub rewrap_remaining: u64,
+    /// Wraps under active root keys that are missing, as the background work of this process last found them: a root
+    /// key was out, or is not configured here.
+    pub root_wraps_missing: u64,
     /// Calls of the provider of the root key, since the vault was opened.
     pub provider_calls: u64,
 }
@@ -180,7 +185,8 @@ impl Vault {
     pub async fn statistics(&self, ctx: &Ctx) -> Result<Statistics> {
         let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
         let rewrap_remaining = self.inner.rewrap_remaining.load(Ordering::Relaxed);
-        let numbers = Statistics { rewrap_remaining, ..self.inner.door.statistics() };
+        let root_wraps_missing = self.inner.root_wraps_missing.load(Ordering::Relaxed);
+        let numbers = Statistics { rewrap_remaining, root_wraps_missing, ..self.inner.door.statistics() };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
@@ -217,12 +223,24 @@ impl Vault {
         self.inner.door.check_database().await
     }
 
-    /// One round trip to the provider of the root key.
+    /// One round trip to each root key; that one of them works is enough. See [`check_roots`](Self::check_roots).
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if it does not answer or refuses.
+    /// [`Code::ServiceUnavailable`] if none of them works.
     pub async fn check_encryption(&self) -> Result<()> {
-        self.inner.door.check_encryption().await
+        let found = self.check_roots().await;
+        if found.iter().any(|root| root.failure.is_none()) {
+            return Ok(());
+        }
+        let named = |root: &RootHealth| format!("{}: {}", root.name, root.failure.unwrap_or_default());
+        let source = found.iter().map(named).collect::<Vec<_>>().join(", ");
+        Err(Error::unavailable("No root key can be used.", Duration::from_secs(2), source))
+    }
+
+    /// Whether each root key that the vault is configured with can be used, in order of preference. They are asked at
+    /// most once in [`limits::ROOT_CHECK_SHARED`], however often this is called.
+    pub async fn check_roots(&self) -> Vec<RootHealth> {
+        self.inner.door.roots().check().await
     }
 
     /// Does what is due in the background once: revocation lists, deleted secrets past their retention, events
@@ -453,6 +471,7 @@ impl VaultBuilder {
             settings: self.settings,
             issuers: Issuers::new(),
             rewrap_remaining: AtomicU64::new(0),
+            root_wraps_missing: AtomicU64::new(0),
             sequencer,
             anchored: std::sync::atomic::AtomicBool::new(false),
             closed: watch::Sender::new(false),
@@ -461,6 +480,9 @@ impl VaultBuilder {
         if let Some(reason) = crate::anchor::check(&inner).await? {
             tracing::error!(reason, "the database is older than its anchor: the vault is in quarantine");
             inner.door.quarantine(Some(reason));
+        }
+        if let Err(error) = inner.door.keyring().tell_inactive().await {
+            tracing::warn!(%error, causes = error.causes(), "it is not known which root keys wrap");
         }
         Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }

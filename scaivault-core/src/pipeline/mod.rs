@@ -144,6 +144,7 @@ impl Door {
             connections_free,
             audit_waiting: self.recorder.waiting(),
             rewrap_remaining: 0,
+            root_wraps_missing: 0,
             provider_calls: self.keyring.provider_calls(),
         }
     }
@@ -326,7 +327,7 @@ impl Door {
         self.keyring.forget_expired().await;
     }
 
-    /// Readiness: the database answers and the root key works.
+    /// Readiness: the database answers.
     pub(crate) async fn check_database(&self) -> Result<()> {
         self.db
             .on(As::Nobody)
@@ -335,18 +336,9 @@ impl Door {
         Ok(())
     }
 
-    pub(crate) async fn check_encryption(&self) -> Result<()> {
-        self.keyring.health().await
-    }
-
     /// The root keys that the vault is configured with.
     pub(crate) fn roots(&self) -> &Roots {
         self.keyring.roots()
-    }
-
-    /// The root key as its provider describes it.
-    pub(crate) fn root_key(&self) -> scaivault_kms::Description {
-        self.keyring.describe()
     }
 
     /// See [`Keyring::grace`].

@@ -82,6 +82,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         sqlite: "",
     },
     Step {
+        version: 8,
+        description: "root keys",
+        shared: text!("0008_root_keys.sql"),
+        postgres: text!("0008_root_keys.postgres.sql"),
+        sqlite: "",
+    },
+    Step {
         version: 9,
         description: "CA keys in providers",
         shared: text!("0009_ca_key_provider.sql"),
