@@ -145,7 +145,7 @@ impl<'a> Wanted<'a> {
             return Ok(Self::Made { name, provider, spec });
         };
         if roots.iter().any(|root| names_root(&root.provider().describe(), key_ref)) {
-            return Err(Error::field("key_ref", "is a root key, which signs nothing"));
+            return Err(Error::field("key_ref", "names a root key, which signs nothing"));
         }
         let key = provider.signing_key(&KeyRef(key_ref.clone())).await.map_err(refused)?;
         if !KeySpec::ALL.contains(&key.spec()) {
@@ -218,7 +218,7 @@ fn names(kind: &str, tenant: &TenantId, ca_id: &str, random: &dyn Random) -> Res
     Ok(match kind {
         "aws" => (name.clone(), format!("alias/{name}")),
         "pkcs11" => (name.clone(), format!("label:{name}")),
-        "transit" => (name.clone(), format!("{name}@1")),
+        "gcp" | "transit" => (name.clone(), format!("{name}@1")),
         "tpm" => {
             let mut place = [0; 2];
             random.fill(&mut place)?;
@@ -232,18 +232,27 @@ fn names(kind: &str, tenant: &TenantId, ca_id: &str, random: &dyn Random) -> Res
 /// Characters of a name that every provider takes.
 const NAME: usize = 63;
 
-/// Whether a reference to a signing key names a root key, or what belongs to one.
+/// Whether a reference to a signing key names a root key, or what belongs to one: in full, by the name alone, by its
+/// version's id, or by a label below its own.
 fn names_root(root: &Description, key_ref: &str) -> bool {
     let bare = key_ref.split_once(':').map_or(key_ref, |(word, rest)| match word {
         "label" | "id" | "handle" => rest,
         _ => key_ref,
     });
     let bare = bare.split_once('@').map_or(bare, |(name, _)| name);
-    let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
-    let ids = [Some(root.key_id.as_str()), root.key_version.as_deref()];
-    ids.into_iter().flatten().any(|id| {
-        bare.eq_ignore_ascii_case(id) || last(bare) == last(id) || bare.strip_suffix("/mac") == Some(id)
-    })
+    let named = [bare, name_in(bare), bare.split('/').next().unwrap_or_default()];
+    let ids = [Some(root.key_id.as_str()), Some(name_in(&root.key_id)), root.key_version.as_deref()];
+    let mut ids = ids.into_iter().flatten().filter(|id| !id.is_empty());
+    ids.any(|id| named.iter().any(|name| name.eq_ignore_ascii_case(id)))
+}
+
+/// A key's name in its URL or resource name: behind `keys/`, else what is behind the last slash.
+fn name_in(text: &str) -> &str {
+    let behind =
+        |word: &str| text.split_once(word).map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    behind("/keys/")
+        .or_else(|| behind("/cryptoKeys/"))
+        .unwrap_or_else(|| text.rsplit('/').next().unwrap_or_default())
 }
 
 /// Why a reference to a key was refused.
@@ -289,5 +298,73 @@ pub(super) fn unsigned(error: PkiError) -> Error {
         PkiError::Kms(error) => unusable(error),
         PkiError::Invalid { field: "key", .. } => Error::internal(error),
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemRandom;
+
+    fn root(provider: &'static str, key_id: &str, key_version: Option<&str>) -> Description {
+        Description {
+            provider,
+            key_id: key_id.to_owned(),
+            key_version: key_version.map(str::to_owned),
+            algorithm: String::new(),
+            native_context: true,
+            extractable: false,
+            signature_schemes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_root_key_is_seen_under_each_of_its_names() {
+        let azure = "https://v.vault.azure.net/keys/root";
+        let gcp = "projects/p/locations/l/keyRings/r/cryptoKeys/root";
+        for (root, names) in [
+            (
+                root("pkcs11", "root", Some("53564B31")),
+                &["root", "label:root", "label:root/mac", "id:53564b31"][..],
+            ),
+            (root("transit", "team/transit/root", Some("3")), &["root", "root@1", "root@7"]),
+            (
+                root("azure", azure, None),
+                &["root", "root/0123", azure, "https://v.vault.azure.net/keys/root/01"],
+            ),
+            (root("gcp", gcp, None), &["root@1", gcp, &format!("{gcp}/cryptoKeyVersions/1")]),
+            (root("aws", "arn:aws:kms:r:1:key/k", None), &["arn:aws:kms:r:1:key/k", "k"]),
+        ] {
+            for name in names {
+                assert!(names_root(&root, name), "{name} of {root:?}");
+            }
+            for other in ["ca", "label:ca", "ca@1", "roots", "arn:aws:kms:r:1:key/l", "alias/ca", "id:00"] {
+                assert!(!names_root(&root, other), "{other} of {root:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_new_keys_are_such_as_every_provider_takes() {
+        let tenant = TenantId::parse(format!("tnt_/+{}", "x".repeat(100))).unwrap();
+        let id = "ca_intermediate_01kaf0v3c8kq2z9rj4h6p8m1ab";
+        for (kind, before, after) in [
+            ("aws", "alias/", ""),
+            ("gcp", "", "@1"),
+            ("pkcs11", "label:", ""),
+            ("transit", "", "@1"),
+            ("x", "", ""),
+        ] {
+            let (name, key_ref) = names(kind, &tenant, id, &SystemRandom).unwrap();
+            assert!(
+                name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
+                "{name}"
+            );
+            assert!(name.starts_with("tnt-") && name.ends_with("-01kaf0v3c8kq2z9rj4h6p8m1ab"), "{name}");
+            assert_eq!(key_ref, format!("{before}{name}{after}"));
+        }
+        let (name, key_ref) = names("tpm", &tenant, id, &SystemRandom).unwrap();
+        let handle = u32::from_str_radix(name.strip_prefix("0x").unwrap(), 16).unwrap();
+        assert!((0x8110_0000..=0x8110_ffff).contains(&handle) && name == key_ref, "{name}");
     }
 }
