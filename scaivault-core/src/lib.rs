@@ -77,7 +77,7 @@ pub mod keys {
     //! The life of the keys between the root key and the rows: the nouns of [`Vault::keys`](crate::Vault::keys).
     pub use crate::envelope::{
         Broken, Checked, KeyReport, KeyStatus, Keys, OldKey, PartnerKeyStatus, Progress, RecoveryDrill,
-        RecoveryMade, RecoveryShare, RootAdded, RootHealth, RootKeyStatus, RootRemoved, RootReport,
+        RecoveryMade, RecoveryShare, RootAdded, RootHealth, RootKeyStatus, RootMade, RootRemoved, RootReport,
         RootRotation, RootStatus, Rotation, RowCounts, TenantKeyStatus, Verify,
     };
 }

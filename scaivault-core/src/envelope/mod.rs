@@ -43,7 +43,8 @@ pub use self::{
     roots::RootHealth,
     types::{
         Broken, Checked, KeyReport, KeyStatus, OldKey, PartnerKeyStatus, Progress, RootAdded, RootKeyStatus,
-        RootRemoved, RootReport, RootRotation, RootStatus, Rotation, RowCounts, TenantKeyStatus, Verify,
+        RootMade, RootRemoved, RootReport, RootRotation, RootStatus, Rotation, RowCounts, TenantKeyStatus,
+        Verify,
     },
 };
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use scaivault_kms::Secret;
 use serde::Serialize;
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     wraps::RootId,
 };
 use crate::{Code, Error, Result, limits, pipeline::Permit, storage::query};
-use scaivault_kms::Secret;
 
 /// A recovery root that was just made. The shares are nowhere else, and cannot be had again.
 pub struct RecoveryMade {

@@ -18,7 +18,7 @@ use super::{
     rewrap::{self, Watch, act},
     rooted::{self, REMOVED, RootRow, Rooted, RootedTable, sql},
     roots::{Closed, Root},
-    types::{Progress, RootAdded, RootKeyStatus, RootRemoved, RootStatus},
+    types::{Progress, RootAdded, RootKeyStatus, RootMade, RootRemoved, RootStatus},
     wraps::{RootId, Wraps},
 };
 use crate::{
@@ -336,6 +336,71 @@ impl<'a> Keys<'a> {
         let dropped = self.drop_wraps(&gone, Some((&staying, &opened))).await?;
         self.end_removal(&row.id, &gone).await?;
         Ok(RootRemoved { provider: gone.provider, key_id: gone.key_id, dropped })
+    }
+
+    /// Makes the root key in every configured provider that has none, and says so. A root key that keys are under is
+    /// never made anew: it was lost, or the configuration is wrong. Making one is not adding it: to a vault that has
+    /// keys, [`add_root`](Self::add_root) does that.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status); [`Code::InvalidState`] if there is no root key where keys are under one;
+    /// [`Code::ServiceUnavailable`] if a provider does not answer, which does not mean that it has none.
+    pub async fn bootstrap(&self) -> Result<Vec<RootMade>> {
+        self.ask("root_key", "bootstrap").await?;
+        let roots = self.vault.door.keyring().roots();
+        let mut all = Vec::new();
+        for root in roots.iter() {
+            let made = match roots.health(root).await {
+                Ok(()) => false,
+                Err(KmsError::NotFound { .. }) => {
+                    if self.holds(root).await? {
+                        let message = format!(
+                            "There is no root key {}, but keys are under it: it is lost, or the settings are wrong.",
+                            root.name()
+                        );
+                        return Err(Error::new(Code::InvalidState, message));
+                    }
+                    self.create(root).await?;
+                    true
+                }
+                Err(error) => return Err(Closed::one(root.name(), error).into()),
+            };
+            all.push(RootMade { name: root.name().to_owned(), root: root.describe().into(), made });
+        }
+        Ok(all)
+    }
+
+    /// Whether a key is under what this root key would have to open.
+    async fn holds(&self, root: &Root) -> Result<bool> {
+        let roots = self.vault.door.keyring().roots();
+        for table in RootedTable::ALL {
+            let mut after = String::new();
+            loop {
+                let page = table.page(&self.vault.door.key_db(), &after).await?;
+                let Some(last) = page.last() else { break };
+                after.clone_from(&last.id);
+                for key in page {
+                    let wraps = key.wraps()?;
+                    let mut holders = wraps.iter().flat_map(|wrap| roots.holders(&RootId::of(wrap)));
+                    if holders.any(|holder| holder.name() == root.name()) {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    async fn create(&self, root: &Root) -> Result<()> {
+        let work = |permit: Permit<'a>| async move {
+            let mut permit = permit.over_keys()?;
+            let made = permit.keyring().roots().create(root).await;
+            let made = made.map_err(|error| Closed::one(root.name(), error))?;
+            permit.note("step", "create");
+            permit.note("root_key", RootId::new(made.provider, made.key_id).to_string());
+            permit.answer(())
+        };
+        self.vault.door.perform(self.ctx, act("root_key", root.name()), work).await
     }
 
     /// That the caller is an operator, and what he asked for, in the trail.

@@ -17,7 +17,7 @@ pub(crate) mod sql {
         SELECT id, provider, key_id, state, ciphertext, wrapped, threshold, shares, added_at, removed_at \
         FROM root_key ORDER BY id";
     /// Those that a transaction decides about; whoever else decides waits.
-    pub(crate) const ROOTS_TO_LOCK: &str = "SELECT id, provider, state FROM root_key ORDER BY id";
+    pub(crate) const ROOTS_TO_LOCK: &str = "SELECT id, provider, key_id, state FROM root_key ORDER BY id";
     pub(crate) const INSERT_ROOT: &str = "\
         INSERT INTO root_key (id, provider, key_id, state, added_at) VALUES ($1, $2, $3, 'active', $4) \
         ON CONFLICT (provider, key_id) DO NOTHING";

@@ -27,7 +27,6 @@ pub(crate) struct Root {
 /// Since its last call did not go well.
 #[derive(Clone, Debug)]
 struct Failing {
-    reason: &'static str,
     pause: Duration,
     next_probe: Instant,
 }
@@ -62,10 +61,6 @@ impl Root {
     /// What the operator calls it.
     pub(crate) fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(crate) fn provider(&self) -> &Arc<dyn KeyProvider> {
-        &self.provider
     }
 
     pub(super) fn describe(&self) -> Description {
@@ -106,7 +101,7 @@ impl Root {
             }
             Some(before) => (before.pause * 2).min(limits::ROOT_PROBE_MAX),
         };
-        *failing = Some(Failing { reason: reason(error), pause, next_probe: Instant::now() + pause });
+        *failing = Some(Failing { pause, next_probe: Instant::now() + pause });
     }
 }
 
@@ -160,7 +155,7 @@ impl Roots {
 
     /// The provider of the root key that the operator calls so.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<dyn KeyProvider>> {
-        self.named(name).map(Root::provider)
+        self.named(name).map(|root| &root.provider)
     }
 
     pub(super) fn named(&self, name: &str) -> Option<&Root> {
@@ -323,6 +318,11 @@ impl Roots {
         self.call(root, None, root.provider.health()).await.map(drop)
     }
 
+    /// Makes the root key itself, where there is none: see [`KeyProvider::create_root`].
+    pub(super) async fn create(&self, root: &Root) -> Result<Description, KmsError> {
+        self.call(root, None, root.provider.create_root()).await
+    }
+
     /// Asks those that failed last whether they work again, each when its time has come.
     pub(crate) async fn probe(&self) {
         let now = Instant::now();
@@ -448,7 +448,7 @@ mod tests {
         let roots = Roots::new(None, provider(), vec![("backup-2".to_owned(), second.clone())]).unwrap();
         assert_eq!(roots.iter().map(Root::name).collect::<Vec<_>>(), ["local", "backup-2"]);
         assert_eq!(roots.by_name("backup-2").unwrap().describe(), second.describe());
-        assert_eq!(roots.by_name("local").unwrap().describe(), roots.first().provider().describe());
+        assert_eq!(roots.by_name("local").unwrap().describe(), roots.first().describe());
         assert!(roots.by_name("aws").is_none());
 
         assert!(refusal(vec![("local", provider())]).contains("two root keys have the name local"));

@@ -145,6 +145,17 @@ pub struct RootAdded {
     pub current: u64,
 }
 
+/// What the bootstrap found at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RootMade {
+    /// What the operator calls it.
+    pub name: String,
+    /// The root key.
+    pub root: RootKeyStatus,
+    /// Whether this call made it; otherwise it was there.
+    pub made: bool,
+}
+
 /// What removing a root key came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RootRemoved {

@@ -19,6 +19,7 @@ mod lists;
 mod pki;
 mod policies;
 mod proof;
+mod roots;
 mod secrets;
 mod tenancy;
 mod upgrade;
