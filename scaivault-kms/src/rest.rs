@@ -26,6 +26,9 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     /// As the header has it, in seconds; at most an hour.
     pub(crate) retry_after: Option<Duration>,
+    /// `WWW-Authenticate`.
+    #[cfg(feature = "azure")]
+    pub(crate) challenge: Option<String>,
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
@@ -75,6 +78,12 @@ impl Rest {
         Ok(Self { provider, http })
     }
 
+    /// The client itself, for a library that brings its own requests.
+    #[cfg(feature = "azure")]
+    pub(crate) fn http(&self) -> reqwest::Client {
+        self.http.clone()
+    }
+
     /// One round trip. Fails only if there is no answer.
     pub(crate) async fn send(
         &self,
@@ -97,6 +106,8 @@ impl Rest {
         let mut answer = Answer {
             status: response.status(),
             retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_WAIT)),
+            #[cfg(feature = "azure")]
+            challenge: text(header::WWW_AUTHENTICATE).map(str::to_owned),
             body: Zeroizing::new(Vec::with_capacity(4096)),
         };
         while let Some(chunk) = response.chunk().await.map_err(failed)? {

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
 };
 
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "transit"))]
 use crate::KeySpec;
 use crate::{KmsError, SignatureScheme};
 
@@ -22,7 +22,7 @@ pub(crate) const SPECS: [KeySpec; 6] = [
     KeySpec::Ed25519,
 ];
 
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "transit"))]
 /// Refuses a scheme that such a key cannot sign by.
 pub(crate) fn check_scheme(
     provider: &'static str,
