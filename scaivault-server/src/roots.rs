@@ -146,6 +146,19 @@ async fn provider(root: &Root) -> Result<Arc<dyn KeyProvider>, Problem> {
             config.timeout = root.attempt;
             Ok(Arc::new(scaivault_kms::aws::AwsProvider::new(config).await?))
         }
+        #[cfg(feature = "gcp")]
+        Place::Gcp(gcp) => {
+            use scaivault_kms::gcp::{GcpAuth, GcpConfig, GcpProvider};
+            let mut config = GcpConfig::new(&gcp.key_name);
+            if let Some(file) = &gcp.credentials_file {
+                config.auth = GcpAuth::ServiceAccount(file.clone());
+            }
+            if let Some(endpoint) = &gcp.endpoint {
+                config.endpoint.clone_from(endpoint);
+            }
+            config.timeout = root.attempt;
+            Ok(Arc::new(GcpProvider::new(config)?))
+        }
         #[cfg(feature = "transit")]
         Place::Transit(transit) => self::transit(root, transit),
         #[cfg(feature = "pkcs11")]

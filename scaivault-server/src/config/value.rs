@@ -224,7 +224,7 @@ pub(super) fn gcp_key(text: &str) -> Result<String, String> {
     let words: Vec<_> = parts.iter().step_by(2).copied().collect();
     if words == ["projects", "locations", "keyRings", "cryptoKeys"]
         && parts.len() == 8
-        && parts.iter().all(|p| fit(p))
+        && parts.iter().all(fit)
     {
         return Ok(text.to_owned());
     }
@@ -282,7 +282,7 @@ pub(super) fn hexadecimal(text: &str) -> Result<Vec<u8>, String> {
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
         .collect::<Option<_>>()
         .ok_or_else(wrong)?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(wrong());
     }
     Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
