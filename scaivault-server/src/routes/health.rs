@@ -32,6 +32,10 @@ pub(super) async fn ready(request: Request) -> Result<Reply> {
             errors.insert(name.to_owned(), json!(error.message()));
         }
     }
+    // No reason to take requests away: limits hold all the same, in each process by itself.
+    if let Some(shared) = app.vault.limits_are_shared().await {
+        states.insert("rate_limits".to_owned(), json!(if shared { "shared" } else { "per process" }));
+    }
     if app.vault.quarantine().is_some() {
         errors.insert(
             "database".to_owned(),
