@@ -289,7 +289,7 @@ impl SealedTable {
             }
             Self::Ca => {
                 "SELECT v.id AS row_id, CAST(1 AS BIGINT) AS version, '' AS path, v.key_wrapped_key AS wrapped_key, \
-                 v.key_id FROM pki_ca v WHERE v.tenant_id = "
+                 v.key_id FROM pki_ca v WHERE v.key_id IS NOT NULL AND v.tenant_id = "
             }
             Self::Certificate => {
                 "SELECT v.id AS row_id, CAST(1 AS BIGINT) AS version, '' AS path, v.key_wrapped_key AS wrapped_key, \

@@ -88,6 +88,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0008_root_keys.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 9,
+        description: "CA keys in providers",
+        shared: text!("0009_ca_key_provider.sql"),
+        postgres: text!("0009_ca_key_provider.postgres.sql"),
+        sqlite: text!("0009_ca_key_provider.sqlite.sql"),
+    },
 ];
 
 impl Step {

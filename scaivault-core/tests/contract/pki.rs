@@ -25,6 +25,8 @@ pub(crate) fn root_write(name: &str) -> CaCreate {
         validity_days: None,
         subject: SubjectFields::default(),
         max_path_length: None,
+        key_provider: None,
+        key_ref: None,
     }
 }
 

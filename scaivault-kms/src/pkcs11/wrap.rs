@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SigningKey, WrappedKey,
-    device::Pool,
+    device::Pool, wrapped,
 };
 
 /// How a 32-byte key is wrapped in a token. The first that the token can is chosen for a new root key, in this
@@ -710,8 +710,7 @@ fn commitment(nonce: &[u8; BLOCK], context: &[u8]) -> [u8; HASH] {
 /// What the second key authenticates.
 fn authenticated(wrapping: Wrapping, context: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let domain = format!("scaivault/pkcs11/{}/1", wrapping.as_str());
-    let length = (context.len() as u64).to_be_bytes();
-    [&[domain.as_bytes(), &length, context], parts].concat().concat()
+    wrapped::authenticated(&domain, context, parts)
 }
 
 fn session_key_template(value: Option<&[u8]>) -> Vec<Attribute> {

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    client::{Client, body},
+    client::{Client, body, success},
     session::Session,
     *,
 };
@@ -505,7 +505,8 @@ async fn tls_trusts_what_it_is_told_and_a_sealed_server_is_sealed() {
     let unseal = variable("SCAIVAULT_TEST_TRANSIT_TLS_UNSEAL").unwrap();
     let client = Client::new(&ground.config("k")).unwrap();
     let request = body(&json!({ "key": unseal })).unwrap();
-    client.send(Method::POST, "sys/unseal", None, Some(request)).await.unwrap().success("unseal").unwrap();
+    let answer = client.send(Method::POST, "sys/unseal", None, Some(request)).await.unwrap();
+    success(answer, "unseal").unwrap();
     assert_eq!(sealed.cause(), Some(Cause::Sealed), "{sealed:?}");
 }
 

@@ -108,7 +108,7 @@ async fn open(data_dir: Option<&Path>, database_url: Option<&str>) -> Result<Vau
     let Some(data_dir) = data_dir else {
         let config = Config::from_env()?;
         logging::start(config.log);
-        return Ok(serve::builder(&config)?.migrate(false).open().await?);
+        return Ok(serve::builder(&config).await?.migrate(false).open().await?);
     };
     logging::start(Log::from_env()?);
     if !data_dir.join("root.key").exists() {

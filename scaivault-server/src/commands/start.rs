@@ -17,17 +17,23 @@ use crate::{
     routes,
 };
 
+/// What is served.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) vault: Vault,
+    pub(super) verifier: TokenVerifier,
+    pub(super) metrics: Metrics,
+}
+
 /// Serves until told to stop, finishes what has begun, then closes the vault.
 pub(super) async fn serve(
     listener: TcpListener,
-    vault: Vault,
-    verifier: TokenVerifier,
+    App { vault, verifier, metrics }: App,
     tls: Option<TlsAcceptor>,
     drain: Duration,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let app =
-        Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics: Metrics::default() });
+    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics });
     let router = routes::router().map_err(Failure::general)?;
     let limits = Limits { drain_time: drain, ..Limits::default() };
     let jobs = vault.spawn_jobs();

@@ -2,15 +2,22 @@
 //!
 //! `Config::from_vars` is pure; [`Config::from_env`] is the one place that reads the environment.
 
+mod kms;
 mod names;
+mod place;
 mod read;
+mod table;
 mod value;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use place::{
+    Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
+};
 use read::Reader;
 use scaivault_core::{RolePasswords, limits};
-pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Issuer, Level};
+pub(crate) use table::document;
+pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -21,7 +28,7 @@ pub struct Config {
     pub http: Http,
     /// Whose tokens to believe.
     pub identity: Identity,
-    /// What holds the root key.
+    /// What holds the root keys.
     pub kms: Kms,
     /// How to log.
     pub log: Log,
@@ -79,19 +86,6 @@ pub struct Identity {
     pub audiences: Vec<String>,
 }
 
-/// What holds the root key: in this build a key file.
-#[derive(Clone, Debug)]
-pub struct Kms {
-    /// `KMS_LOCAL_KEY_FILE`.
-    pub key_file: PathBuf,
-    /// `KMS_LOCAL_OLD_KEY_FILES`: root keys that still open and no longer wrap.
-    pub old_key_files: Vec<PathBuf>,
-    /// `ANCHOR_FILE`: where it is written down what the database has at least; beside the key file unless set.
-    pub anchor_file: PathBuf,
-    /// `KEY_CACHE_TTL`: how long unwrapped keys stay in memory; zero is one KMS call a request.
-    pub cache_ttl: Duration,
-}
-
 /// How to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -118,7 +112,7 @@ pub struct MigrateConfig {
 pub struct KeyedConfig {
     /// Where the state is.
     pub database: Database,
-    /// What holds the root key.
+    /// What holds the root keys.
     pub kms: Kms,
     /// How to log.
     pub log: Log,
@@ -149,7 +143,7 @@ impl Config {
         let (database, log) = (database(&mut from), log(&mut from));
         let http = http(&mut from);
         let identity = identity(&mut from);
-        let kms = kms(&mut from);
+        let kms = kms::kms(&mut from);
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
         let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
@@ -213,7 +207,7 @@ impl KeyedConfig {
     /// [`ConfigError`] with every problem.
     pub fn from_env() -> Result<Self, ConfigError> {
         let mut from = Reader::new(environment()?, &read_file);
-        let (database, kms, log) = (database(&mut from), kms(&mut from), log(&mut from));
+        let (database, kms, log) = (database(&mut from), kms::kms(&mut from), log(&mut from));
         let problems = from.finish();
         match (database, kms) {
             (Some(database), Some(kms)) if problems.is_empty() => Ok(Self { database, kms, log }),
@@ -281,28 +275,6 @@ fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
     Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
-}
-
-fn kms(from: &mut Reader<'_>) -> Option<Kms> {
-    let provider = from.required("KMS_PROVIDER");
-    let provider = from.parsed("KMS_PROVIDER", provider, value::kms_provider);
-    let key_file = from.text("KMS_LOCAL_KEY_FILE");
-    if provider.is_some() && key_file.is_none() {
-        from.problem("KMS_LOCAL_KEY_FILE is required with KMS_PROVIDER=local.");
-    }
-    let older = from.text("KMS_LOCAL_OLD_KEY_FILES");
-    let older = from.parsed("KMS_LOCAL_OLD_KEY_FILES", older, value::list).unwrap_or_default();
-    let old_key_files = older.into_iter().map(PathBuf::from).collect();
-    let cache_ttl = from.duration("KEY_CACHE_TTL", limits::KEY_CACHE_TTL);
-    provider?;
-    let key_file: PathBuf = key_file?.into();
-    let beside = || {
-        let mut name = key_file.file_name().unwrap_or_default().to_owned();
-        name.push(".anchor");
-        key_file.with_file_name(name)
-    };
-    let anchor_file = from.text("ANCHOR_FILE").map_or_else(beside, PathBuf::from);
-    Some(Kms { key_file, old_key_files, anchor_file, cache_ttl })
 }
 
 fn log(from: &mut Reader<'_>) -> Log {
