@@ -275,11 +275,27 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| unknown(name, keyring.roots().iter().map(|root| root.name().to_owned())))?;
         keyring.roots().health(root).await.map_err(|error| Closed::one(name, error))?;
         keyring.first_roots().await?;
+        self.opens_one(opener).await?;
         self.activate(root).await?;
         let done =
             complete(self.vault, self.ctx, opener, &[Target::Root(root)], self.watch).await?.whole()?;
         let root = RootKeyStatus::from(root.describe());
         Ok(RootAdded { root, wrapped: done.wrapped, current: done.current })
+    }
+
+    /// That there is a key which opens, or none at all: where nothing opens, a root key that wraps new keys only makes
+    /// things worse.
+    async fn opens_one(&self, opener: Opener<'_>) -> Result<()> {
+        let mut failed = Ok(());
+        for table in [RootedTable::Partner, RootedTable::Audit] {
+            for key in table.page(&self.vault.door.key_db(), "").await? {
+                match self.vault.door.keyring().opened(opener, &key).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => failed = failed.and(Err(error)),
+                }
+            }
+        }
+        failed
     }
 
     /// Makes a root key wrap from here on.
