@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Cause, Context, KeyProvider, KeyRef, KeySpec, KmsError, Secret, SecretKey, SignatureScheme, WrappedKey,
-    conformance,
+    conformance, testing,
 };
 
 fn with_secret(secret: &str) -> AzureAuth {
@@ -419,4 +419,14 @@ async fn the_guard_keeps_the_deadline_and_waits_out_the_throttling() {
     let error = root.unwrap(&wrapped, &context()).await.unwrap_err();
     assert_eq!(error.cause(), Some(Cause::Deadline), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn timings() {
+    let fake = FakeAzureKeyVault::start(false).await;
+    testing::timings("azure, RSA 2048 (fake, TLS)", &root(&fake, "root")).await;
+    let managed = FakeAzureKeyVault::start(true).await;
+    let aes = provider(&managed, &managed.make("root", &AES()));
+    testing::timings("azure, AES in a Managed HSM (fake, TLS)", &aes).await;
+    assert!(fake.counts().0 > 400 && managed.counts().0 > 300, "a call is a request");
 }
