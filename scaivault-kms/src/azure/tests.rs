@@ -1,9 +1,6 @@
 //! Against [`FakeAzureKeyVault`]: there is no emulator of Key Vault's keys.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -408,7 +405,7 @@ async fn the_guard_keeps_the_deadline_and_waits_out_the_throttling() {
     use crate::guard::{Guarded, Limits};
     let fake = FakeAzureKeyVault::start(false).await;
     let limits = Limits { attempt: Duration::from_millis(600), attempts: 2, ..Limits::default() };
-    let root = Guarded::new(Arc::new(root(&fake, "root")), limits);
+    let root = Guarded::new(std::sync::Arc::new(root(&fake, "root")), limits);
     let wrapped = root.wrap(&key(), &context()).await.unwrap();
     fake.fail(Fault::Throttle(1, 1));
     let start = Instant::now();
