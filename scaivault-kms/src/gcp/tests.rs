@@ -352,3 +352,10 @@ fn debug_shows_no_certificate_and_no_credential() {
     let shown = format!("{config:?} {:?}", GcpProvider::new(config.clone()).unwrap());
     assert!(shown.contains("cryptoKeys/k") && !shown.contains("Bearer"), "{shown}");
 }
+
+#[tokio::test]
+async fn timings() {
+    let ground = Ground::new().await;
+    testing::timings("gcp (fake)", &ground.root("root")).await;
+    assert!(ground.fake.counts().0 > 300, "a call is a request");
+}
