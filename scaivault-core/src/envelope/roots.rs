@@ -63,7 +63,7 @@ impl Root {
         &self.name
     }
 
-    pub(super) fn describe(&self) -> Description {
+    pub(crate) fn describe(&self) -> Description {
         self.provider.describe()
     }
 

@@ -144,7 +144,7 @@ impl<'a> Wanted<'a> {
             }
             return Ok(Self::Made { name, provider, spec });
         };
-        if roots.iter().any(|root| names_root(&root.provider().describe(), key_ref)) {
+        if roots.iter().any(|root| names_root(&root.describe(), key_ref)) {
             return Err(Error::field("key_ref", "names a root key, which signs nothing"));
         }
         let key = provider.signing_key(&KeyRef(key_ref.clone())).await.map_err(refused)?;
