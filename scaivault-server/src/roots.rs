@@ -148,7 +148,7 @@ async fn provider(root: &Root) -> Result<Arc<dyn KeyProvider>, Problem> {
         }
         #[cfg(feature = "gcp")]
         Place::Gcp(gcp) => {
-            use scaivault_kms::gcp::{GcpAuth, GcpConfig, GcpProvider};
+            use scaivault_kms::gcp::{GcpAuth, GcpConfig, GcpProvider, Protection};
             let mut config = GcpConfig::new(&gcp.key_name);
             if let Some(file) = &gcp.credentials_file {
                 config.auth = GcpAuth::ServiceAccount(file.clone());
@@ -156,9 +156,14 @@ async fn provider(root: &Root) -> Result<Arc<dyn KeyProvider>, Problem> {
             if let Some(endpoint) = &gcp.endpoint {
                 config.endpoint.clone_from(endpoint);
             }
+            if gcp.hsm {
+                config.protection = Protection::Hsm;
+            }
             config.timeout = root.attempt;
             Ok(Arc::new(GcpProvider::new(config)?))
         }
+        #[cfg(feature = "azure")]
+        Place::Azure(azure) => self::azure(root, azure),
         #[cfg(feature = "transit")]
         Place::Transit(transit) => self::transit(root, transit),
         #[cfg(feature = "pkcs11")]
@@ -175,6 +180,31 @@ async fn provider(root: &Root) -> Result<Arc<dyn KeyProvider>, Problem> {
         )))]
         other => Err(Problem::Variable("KMS_PROVIDER", other.kind().absent())),
     }
+}
+
+#[cfg(feature = "azure")]
+fn azure(root: &Root, azure: &crate::config::Azure) -> Result<Arc<dyn KeyProvider>, Problem> {
+    use scaivault_kms::azure::{AzureAuth, AzureConfig, AzureProvider};
+
+    use crate::config::AzureLogin;
+
+    let auth = match azure.login.clone() {
+        AzureLogin::ClientSecret { tenant_id, client_id, secret } => {
+            AzureAuth::ClientSecret { tenant_id, client_id, secret: self::secret(&secret) }
+        }
+        AzureLogin::Workload { tenant_id, client_id, token_file } => AzureAuth::WorkloadIdentity {
+            tenant_id: Some(tenant_id),
+            client_id: Some(client_id),
+            token_file: Some(token_file),
+        },
+        AzureLogin::Managed { client_id } => AzureAuth::ManagedIdentity { client_id },
+    };
+    let mut config = AzureConfig::new(&azure.key_url, auth);
+    config.resource.clone_from(&azure.resource);
+    config.authority.clone_from(&azure.authority);
+    config.hsm = azure.hsm;
+    config.timeout = root.attempt;
+    Ok(Arc::new(AzureProvider::new(config)?))
 }
 
 #[cfg(feature = "transit")]
@@ -239,7 +269,7 @@ fn tpm(root: &Root, tpm: &crate::config::Tpm) -> Result<Arc<dyn KeyProvider>, Pr
     Ok(Arc::new(TpmProvider::new(config)?))
 }
 
-#[cfg(any(feature = "pkcs11", feature = "tpm", feature = "transit"))]
+#[cfg(any(feature = "azure", feature = "pkcs11", feature = "tpm", feature = "transit"))]
 fn secret(hidden: &crate::config::Hidden) -> scaivault_kms::Secret {
     scaivault_kms::Secret::new(hidden.expose().as_bytes().to_vec())
 }

@@ -207,7 +207,7 @@ impl Of<'_, '_> {
             self.from.problem(format!("{name} is another region than that of the ARN in {key}."));
             return None;
         }
-        let endpoint = self.endpoint()?;
+        let endpoint = self.optional("KMS_ENDPOINT", value::service)?;
         Some(Place::Aws(Aws { key_id: key_id?, region, endpoint, profile: self.text("KMS_PROFILE") }))
     }
 
@@ -229,92 +229,84 @@ impl Of<'_, '_> {
 
     fn gcp(&mut self) -> Option<Place> {
         let key_name = self.required(Kind::Gcp, "KMS_KEY_NAME", value::gcp_key);
-        let endpoint = self.endpoint()?;
+        let endpoint = self.optional("KMS_ENDPOINT", value::service)?;
         let credentials_file = self.text("KMS_CREDENTIALS_FILE").map(PathBuf::from);
-        Some(Place::Gcp(Gcp { key_name: key_name?, credentials_file, endpoint }))
-    }
-
-    /// The inner `None` if none is set, the outer if it is wrong.
-    fn endpoint(&mut self) -> Option<Option<String>> {
-        if self.text("KMS_ENDPOINT").is_none() {
-            return Some(None);
-        }
-        self.parsed("KMS_ENDPOINT", value::service).map(Some)
+        let hsm = self.hsm();
+        Some(Place::Gcp(Gcp { key_name: key_name?, credentials_file, endpoint, hsm }))
     }
 
     fn azure(&mut self) -> Option<Place> {
         let key_url = self.required(Kind::Azure, "KMS_KEY_URL", value::azure_key);
+        let resource = self.optional("KMS_RESOURCE", value::service)?;
+        let authority = self.optional("AZURE_AUTHORITY_HOST", value::service)?;
+        let hsm = self.hsm();
+        let login = self.azure_login()?;
+        Some(Place::Azure(Azure { key_url: key_url?, resource, authority, hsm, login }))
+    }
+
+    fn azure_login(&mut self) -> Option<AzureLogin> {
         let (tenant, client) = (self.text("AZURE_TENANT_ID"), self.text("AZURE_CLIENT_ID"));
         let token_file = self.text("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from);
-        let authority = match self.text("AZURE_AUTHORITY_HOST") {
-            None => None,
-            Some(_) => Some(self.parsed("AZURE_AUTHORITY_HOST", value::service)?),
-        };
         let has_secret = self.has_secret("AZURE_CLIENT_SECRET");
-        let login = match (has_secret, token_file) {
-            (true, Some(_)) => {
+        if !has_secret && token_file.is_none() {
+            if tenant.is_none() {
+                return Some(AzureLogin::Managed { client_id: client });
+            }
+            let (one, secret) = (self.named("AZURE_TENANT_ID"), self.named("AZURE_CLIENT_SECRET"));
+            let file = self.named("AZURE_FEDERATED_TOKEN_FILE");
+            self.from.problem(format!("{one} is set without {secret} or {file}."));
+            return None;
+        }
+        for (name, value) in [("AZURE_TENANT_ID", &tenant), ("AZURE_CLIENT_ID", &client)] {
+            if value.is_none() {
+                self.missing(Kind::Azure, &self.named(name));
+            }
+        }
+        let (tenant_id, client_id) = (tenant?, client?);
+        match token_file {
+            None => {
+                let secret = self.secret("AZURE_CLIENT_SECRET")?;
+                Some(AzureLogin::ClientSecret { tenant_id, client_id, secret })
+            }
+            Some(token_file) if !has_secret => {
+                Some(AzureLogin::Workload { tenant_id, client_id, token_file })
+            }
+            Some(_) => {
                 let (one, other) =
                     (self.named("AZURE_CLIENT_SECRET"), self.named("AZURE_FEDERATED_TOKEN_FILE"));
                 self.from.problem(format!("{one} and {other} are both set; only one may be."));
-                return None;
+                None
             }
-            (false, None) => {
-                if tenant.is_some() {
-                    let (one, secret) = (self.named("AZURE_TENANT_ID"), self.named("AZURE_CLIENT_SECRET"));
-                    let file = self.named("AZURE_FEDERATED_TOKEN_FILE");
-                    self.from.problem(format!("{one} is set without {secret} or {file}."));
-                    return None;
-                }
-                AzureLogin::Managed { client_id: client }
-            }
-            (_, file) => {
-                let mut given = |value: Option<String>, name: &str| {
-                    if value.is_none() {
-                        let what = self.named(name);
-                        self.missing(Kind::Azure, &what);
-                    }
-                    value
-                };
-                let (tenant_id, client_id) =
-                    (given(tenant, "AZURE_TENANT_ID"), given(client, "AZURE_CLIENT_ID"));
-                match file {
-                    Some(token_file) => AzureLogin::Workload {
-                        tenant_id: tenant_id?,
-                        client_id: client_id?,
-                        token_file,
-                        authority,
-                    },
-                    None => {
-                        let secret = self.secret("AZURE_CLIENT_SECRET")?;
-                        AzureLogin::ClientSecret {
-                            tenant_id: tenant_id?,
-                            client_id: client_id?,
-                            secret,
-                            authority,
-                        }
-                    }
-                }
-            }
-        };
-        Some(Place::Azure(Azure { key_url: key_url?, login }))
+        }
+    }
+
+    fn hsm(&mut self) -> bool {
+        self.from.flag(&self.named("KMS_HSM"), false)
+    }
+
+    /// The inner `None` if it is not set, the outer if it is wrong.
+    fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        match self.text(name) {
+            None => Some(None),
+            Some(_) => self.parsed(name, parse).map(Some),
+        }
     }
 
     fn transit(&mut self) -> Option<Place> {
         let address = self.required(Kind::Transit, "VAULT_ADDR", value::service);
         let key = self.required(Kind::Transit, "VAULT_TRANSIT_KEY", value::vault_name);
-        let mount = match self.text("VAULT_TRANSIT_MOUNT") {
-            None => Some("transit".to_owned()),
-            Some(_) => self.parsed("VAULT_TRANSIT_MOUNT", value::vault_path),
-        };
-        let namespace = match self.text("VAULT_NAMESPACE") {
-            None => None,
-            Some(_) => Some(self.parsed("VAULT_NAMESPACE", value::vault_path)?),
-        };
+        let mount =
+            self.optional("VAULT_TRANSIT_MOUNT", value::vault_path)?.unwrap_or_else(|| "transit".to_owned());
+        let namespace = self.optional("VAULT_NAMESPACE", value::vault_path)?;
         let ca_file = self.text("VAULT_CACERT").map(PathBuf::from);
         let login = self.vault_login();
         Some(Place::Transit(Transit {
             address: address?,
-            mount: mount?,
+            mount,
             key: key?,
             namespace,
             ca_file,
@@ -396,10 +388,7 @@ impl Of<'_, '_> {
         }
         let pin = self.secret("PKCS11_PIN");
         let key_label = self.required(Kind::Pkcs11, "PKCS11_KEY_LABEL", plain);
-        let key_id = match self.text("PKCS11_KEY_ID") {
-            None => None,
-            Some(_) => Some(self.parsed("PKCS11_KEY_ID", value::hexadecimal)?),
-        };
+        let key_id = self.optional("PKCS11_KEY_ID", value::hexadecimal)?;
         let sessions = self.number("PKCS11_SESSIONS", 4, 1..=64);
         Some(Place::Pkcs11(Pkcs11 {
             library: library?,
@@ -414,10 +403,7 @@ impl Of<'_, '_> {
     fn tpm(&mut self) -> Option<Place> {
         let tcti = self.text("TPM_TCTI").unwrap_or_else(|| "device:/dev/tpmrm0".to_owned());
         let key_label = self.text("TPM_KEY_LABEL").unwrap_or_else(|| "scaivault-root".to_owned());
-        let handle = match self.text("TPM_KEY_HANDLE") {
-            None => None,
-            Some(_) => Some(self.parsed("TPM_KEY_HANDLE", value::handle)?),
-        };
+        let handle = self.optional("TPM_KEY_HANDLE", value::handle)?;
         let owner_auth = match self.has_secret("TPM_OWNER_AUTH") {
             true => Some(self.secret("TPM_OWNER_AUTH")?),
             false => None,
@@ -427,10 +413,7 @@ impl Of<'_, '_> {
 
     fn local(&mut self) -> Option<Place> {
         let key_file = self.required(Kind::Local, "KMS_LOCAL_KEY_FILE", |text| Ok(PathBuf::from(text)));
-        let older = match self.text("KMS_LOCAL_OLD_KEY_FILES") {
-            None => Vec::new(),
-            Some(_) => self.parsed("KMS_LOCAL_OLD_KEY_FILES", value::list)?,
-        };
+        let older = self.optional("KMS_LOCAL_OLD_KEY_FILES", value::list)?.unwrap_or_default();
         Some(Place::Local(Local {
             key_file: key_file?,
             old_key_files: older.into_iter().map(PathBuf::from).collect(),

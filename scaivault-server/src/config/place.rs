@@ -93,6 +93,8 @@ pub struct Gcp {
     pub credentials_file: Option<PathBuf>,
     /// `KMS_ENDPOINT`.
     pub endpoint: Option<String>,
+    /// `KMS_HSM`: whether keys that are made there live in an HSM.
+    pub hsm: bool,
 }
 
 /// A root key in Azure Key Vault or Managed HSM.
@@ -100,6 +102,12 @@ pub struct Gcp {
 pub struct Azure {
     /// `KMS_KEY_URL`.
     pub key_url: String,
+    /// `KMS_RESOURCE`: whom tokens are for, if the host of the URL does not say.
+    pub resource: Option<String>,
+    /// `AZURE_AUTHORITY_HOST`.
+    pub authority: Option<String>,
+    /// `KMS_HSM`: whether keys that are made there live in an HSM.
+    pub hsm: bool,
     /// How to log in.
     pub login: AzureLogin,
 }
@@ -196,8 +204,6 @@ pub enum AzureLogin {
         client_id: String,
         /// `AZURE_CLIENT_SECRET`.
         secret: Hidden,
-        /// `AZURE_AUTHORITY_HOST`.
-        authority: Option<String>,
     },
     /// Workload identity.
     Workload {
@@ -207,8 +213,6 @@ pub enum AzureLogin {
         client_id: String,
         /// `AZURE_FEDERATED_TOKEN_FILE`.
         token_file: PathBuf,
-        /// `AZURE_AUTHORITY_HOST`.
-        authority: Option<String>,
     },
     /// Managed identity.
     Managed {

@@ -206,6 +206,9 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     Part::Shared(&[Kind::Aws, Kind::Gcp]) => {
         "KMS_ENDPOINT", "the provider's own", "`aws`, `gcp`: another address of the service: a private endpoint (https), or an emulator on this machine";
     }
+    Part::Shared(&[Kind::Azure, Kind::Gcp]) => {
+        "KMS_HSM", "`false`", "`azure`, `gcp`: whether keys that are made there (of CAs, or by `keys bootstrap`) live in an HSM of the service";
+    }
     Part::Provider(Kind::Aws) => {
         "KMS_KEY_ID", "required", "the key: its ARN, id or `alias/NAME`; symmetric, for encryption. Credentials come by AWS's chain (environment, profile, web identity, container, instance)";
         "KMS_KEY_ID_SECONDARY", "none", "short for a second root key with the settings of the first and this key; the region is that of its ARN";
@@ -218,6 +221,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     }
     Part::Provider(Kind::Azure) => {
         "KMS_KEY_URL", "required", "the key: `https://NAME.vault.azure.net/keys/KEY`, or of a Managed HSM; with `/VERSION` that one wraps, else the newest";
+        "KMS_RESOURCE", "that of the host's cloud", "whom tokens are for, such as `https://vault.azure.net`, where the host of the key has a name of its own";
         "AZURE_TENANT_ID", "none", "the directory, with a client secret or a token file; a managed identity has none";
         "AZURE_CLIENT_ID", "none", "the application; of a managed identity, which one";
         "AZURE_CLIENT_SECRET" secret, "none", "the application's secret";

@@ -184,6 +184,62 @@ fn vault_with_two_logins_or_none_is_refused() {
 }
 
 #[test]
+fn google_and_azure() {
+    let name = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+    let gcp = [("KMS_PROVIDER", "gcp"), ("KMS_KEY_NAME", name)];
+    let plain = Gcp { key_name: name.into(), credentials_file: None, endpoint: None, hsm: false };
+    assert_eq!(place(&gcp), Place::Gcp(plain.clone()));
+    let more = [("KMS_CREDENTIALS_FILE", "/c.json"), ("KMS_HSM", "true")];
+    let file = Some("/c.json".into());
+    assert_eq!(
+        place(&[&gcp[..], &more].concat()),
+        Place::Gcp(Gcp { credentials_file: file, hsm: true, ..plain })
+    );
+    for other in ["k", "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1"] {
+        let told = wrong(&[("KMS_PROVIDER", "gcp"), ("KMS_KEY_NAME", other)]);
+        assert_eq!(told, ["KMS_KEY_NAME must be projects/P/locations/L/keyRings/R/cryptoKeys/K."]);
+    }
+
+    let url = "https://v.vault.azure.net/keys/k";
+    let azure = [("KMS_PROVIDER", "azure"), ("KMS_KEY_URL", url)];
+    let at = |login| {
+        Place::Azure(Azure { key_url: url.into(), resource: None, authority: None, hsm: false, login })
+    };
+    assert_eq!(place(&azure), at(AzureLogin::Managed { client_id: None }));
+    let (tenant_id, client_id) = ("t".to_owned(), "c".to_owned());
+    let who = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c")];
+    let secret = [&azure[..], &who, &[("AZURE_CLIENT_SECRET_FILE", "/run/secret")]].concat();
+    let login = AzureLogin::ClientSecret {
+        tenant_id: tenant_id.clone(),
+        client_id: client_id.clone(),
+        secret: hidden(CANARY),
+    };
+    assert_eq!(place(&secret), at(login));
+    let token = [&azure[..], &who, &[("AZURE_FEDERATED_TOKEN_FILE", "/t")]].concat();
+    assert_eq!(place(&token), at(AzureLogin::Workload { tenant_id, client_id, token_file: "/t".into() }));
+    for (vars, said) in [
+        (
+            [&secret[..], &[("AZURE_FEDERATED_TOKEN_FILE", "/t")]].concat(),
+            "AZURE_CLIENT_SECRET and AZURE_FEDERATED_TOKEN_FILE are both set; only one may be.",
+        ),
+        (
+            [&azure[..], &who].concat(),
+            "AZURE_TENANT_ID is set without AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE.",
+        ),
+        (
+            [&token[..], &[("AZURE_CLIENT_ID", "-")]].concat(),
+            "AZURE_CLIENT_ID is required with KMS_PROVIDER=azure.",
+        ),
+        (
+            [&azure[..], &[("KMS_KEY_URL", "http://v.vault.azure.net/keys/k")]].concat(),
+            "KMS_KEY_URL must be https://NAME.vault.azure.net/keys/KEY, with or without /VERSION.",
+        ),
+    ] {
+        assert_eq!(wrong(&vars), [said]);
+    }
+}
+
+#[test]
 fn an_hsm() {
     let vars = [&HSM[..], &[("PKCS11_KEY_ID", "01aF"), ("PKCS11_SESSIONS", "8")]].concat();
     let hsm = Pkcs11 {
