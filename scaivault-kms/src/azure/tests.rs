@@ -371,14 +371,14 @@ async fn a_server_that_hangs_or_is_not_the_one_that_we_trust_is_told_apart_in_ti
     let fake = FakeAzureKeyVault::start(false).await;
     let url = fake.root("root");
     let mut short = config(&fake, &url);
-    short.timeout = Duration::from_millis(500);
+    short.timeout = Duration::from_millis(1500);
     let root = AzureProvider::new(short).unwrap();
     wrap(&root).await;
     fake.fail(Fault::Hang);
     let start = Instant::now();
     let error = root.wrap(&key(), &context()).await.unwrap_err();
     assert_eq!(error.cause(), Some(Cause::Deadline), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     fake.fail(Fault::None);
     let other = FakeAzureKeyVault::start(false).await;
     let mut strange = config(&fake, &url);
@@ -404,7 +404,7 @@ async fn a_server_that_hangs_or_is_not_the_one_that_we_trust_is_told_apart_in_ti
 async fn the_guard_keeps_the_deadline_and_waits_out_the_throttling() {
     use crate::guard::{Guarded, Limits};
     let fake = FakeAzureKeyVault::start(false).await;
-    let limits = Limits { attempt: Duration::from_millis(600), attempts: 2, ..Limits::default() };
+    let limits = Limits { attempt: Duration::from_millis(1500), attempts: 2, ..Limits::default() };
     let root = Guarded::new(std::sync::Arc::new(root(&fake, "root")), limits);
     let wrapped = root.wrap(&key(), &context()).await.unwrap();
     fake.fail(Fault::Throttle(1, 1));
@@ -415,7 +415,7 @@ async fn the_guard_keeps_the_deadline_and_waits_out_the_throttling() {
     let start = Instant::now();
     let error = root.unwrap(&wrapped, &context()).await.unwrap_err();
     assert_eq!(error.cause(), Some(Cause::Deadline), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
