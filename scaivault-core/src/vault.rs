@@ -504,7 +504,8 @@ impl VaultBuilder {
         let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
         // What a crash left without a place, or an older schema.
         sequencer.waiting().await?.iter().for_each(|tenant| recorder.wake(tenant));
-        let limiter = RateLimiter::new(self.rate_limits);
+        let vault = self.settings.base_url.clone().unwrap_or_default();
+        let limiter = RateLimiter::new(self.rate_limits, vault);
         #[cfg(feature = "redis")]
         let limiter = match self.redis {
             Some(url) => limiter.shared(url),

@@ -35,7 +35,10 @@ impl App for Service {
         };
         let caller = match caller {
             Ok(caller) => caller,
-            Err(error) if error.code() == Code::ServiceUnavailable => return Err(error),
+            // Whose token has expired is told so, and gets another.
+            Err(error) if matches!(error.code(), Code::ServiceUnavailable | Code::TokenExpired) => {
+                return Err(error);
+            }
             Err(error) => {
                 self.vault.failed_login(head.peer().ip()).await?;
                 return Err(error);

@@ -192,7 +192,11 @@ impl Door {
         let act = Arc::new(act);
         let unchecked = act.scopes.is_empty();
         let denied = if unchecked { None } else { self.authorize(ctx, &act, Instant::now()).await.err() };
-        let limited = self.charge(ctx, act.action).await.err();
+        let limited = match error.code() {
+            // It was charged where it was refused.
+            Code::RateLimited => None,
+            _ => self.charge(ctx, act.action).await.err(),
+        };
         self.refuse(ctx, &act, limited.or(denied).unwrap_or(error), took).await
     }
 
@@ -207,8 +211,7 @@ impl Door {
         else {
             return Ok(());
         };
-        let (tenant, kind, id) = (caller.tenant_id(), caller.identity_type().as_str(), caller.identity_id());
-        let who = format!("{tenant}:{kind}:{id}");
+        let who = [caller.tenant_id().as_str(), caller.identity_type().as_str(), caller.identity_id()];
         let Some(charged) = self.limiter.charge(category, &who).await else { return Ok(()) };
         ctx.set_charged(charged);
         charged.passed().map_err(|error| {
@@ -234,7 +237,7 @@ impl Door {
                 format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
             }
         };
-        match self.limiter.charge(Category::AuthFailed, &from).await {
+        match self.limiter.charge(Category::AuthFailed, &[&from]).await {
             Some(charged) => charged.passed(),
             None => Ok(()),
         }

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
 /// What one charge found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,9 @@ struct Bucket {
 
 impl Buckets {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(BUCKETS).time_to_idle(MINUTE * 2).build())
+        let cache = Cache::builder().max_capacity(BUCKETS).time_to_idle(MINUTE * 2);
+        // Never that of somebody new because others come more often: he would have a full one each time.
+        Self(cache.eviction_policy(EvictionPolicy::lru()).build())
     }
 
     /// Takes a token from the bucket `key` of `limit` tokens.

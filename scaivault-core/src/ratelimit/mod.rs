@@ -10,6 +10,8 @@ mod types;
 
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
+
 use self::bucket::{Buckets, MINUTE, Taken};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisUrl;
@@ -20,16 +22,22 @@ use crate::{Code, Error, Result};
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     limits: RateLimits,
+    /// Which vault this is, for those who share a Redis.
+    vault: String,
     local: Buckets,
+    /// Of those who have no identity: they may be many, and are not to push the others out.
+    strangers: Buckets,
     #[cfg(feature = "redis")]
     shared: Option<redis::Shared>,
 }
 
 impl RateLimiter {
-    pub(crate) fn new(limits: RateLimits) -> Self {
+    pub(crate) fn new(limits: RateLimits, vault: String) -> Self {
         Self {
             limits,
+            vault,
             local: Buckets::new(),
+            strangers: Buckets::new(),
             #[cfg(feature = "redis")]
             shared: None,
         }
@@ -43,34 +51,39 @@ impl RateLimiter {
     }
 
     /// Takes one from the bucket of `who` in that category, if it has a limit.
-    pub(crate) async fn charge(&self, category: Category, who: &str) -> Option<Charged> {
+    pub(crate) async fn charge(&self, category: Category, who: &[&str]) -> Option<Charged> {
         let limit = self.limits.of(category)?;
-        let key = format!("{}:{who}", category.key());
-        let taken = self.take(&key, limit).await;
+        let taken = self.take(&self.key(category, who), limit, category == Category::AuthFailed).await;
         let rate = f64::from(limit) / MINUTE.as_secs_f64();
         let reset = Duration::from_secs_f64(f64::from(limit.saturating_sub(taken.left)) / rate);
         let retry_after = (!taken.ok).then_some(taken.wait);
         Some(Charged { category, limit, remaining: taken.left, reset, retry_after })
     }
 
-    #[cfg(feature = "redis")]
-    async fn take(&self, key: &str, limit: u32) -> Taken {
+    /// Nothing that a caller chose is in it as it is, and no two have one.
+    fn key(&self, category: Category, who: &[&str]) -> String {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        for part in [self.vault.as_str(), category.key()].iter().chain(who) {
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        hex::encode(&hash.finish().as_ref()[..16])
+    }
+
+    async fn take(&self, key: &str, limit: u32, stranger: bool) -> Taken {
+        #[cfg(feature = "redis")]
         if let Some(shared) = &self.shared
             && let Some(taken) = shared.take(key, limit).await
         {
             return taken;
         }
-        self.local.take(key, limit, Instant::now())
-    }
-
-    #[cfg(not(feature = "redis"))]
-    async fn take(&self, key: &str, limit: u32) -> Taken {
-        self.local.take(key, limit, Instant::now())
+        let local = if stranger { &self.strangers } else { &self.local };
+        local.take(key, limit, Instant::now())
     }
 
     /// Whether the trail is to be told that somebody asks too often: once a minute.
-    pub(crate) fn is_to_be_told(&self, category: Category, who: &str) -> bool {
-        self.local.take(&format!("told:{}:{who}", category.key()), 1, Instant::now()).ok
+    pub(crate) fn is_to_be_told(&self, category: Category, who: &[&str]) -> bool {
+        self.local.take(&format!("told {}", self.key(category, who)), 1, Instant::now()).ok
     }
 
     /// Whether the buckets are shared as configured; `None` if each process has its own anyway.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, RedisResult, Script, TlsMode,
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, RedisResult, Script,
+    ServerErrorKind, TlsMode,
     aio::MultiplexedConnection,
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -146,7 +147,7 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
         tokens = math.min(capacity, tokens + math.max(0, now - at) * rate)
         local ok, wait = 0, 0
         if tokens >= 1 then tokens = tokens - 1; ok = 1 else wait = math.ceil((1 - tokens) / rate) end
-        redis.call('HSET', KEYS[1], 'at', tostring(math.max(now, at)), 'tokens', tostring(tokens))
+        redis.call('HSET', KEYS[1], 'at', tostring(now), 'tokens', tostring(tokens))
         redis.call('PEXPIRE', KEYS[1], 61000)
         return {ok, math.floor(tokens), wait}",
     )
@@ -171,7 +172,8 @@ impl Connection {
 }
 
 /// Buckets in Redis. What does not come in [`ANSWER`] is not waited for: the connection is given up, and a new one is
-/// made in the background. (A cluster's client does not get over a server that froze, a new one does.)
+/// made in the background. (A cluster's client does not get over a server that froze, a new one does.) After a failure
+/// Redis is left alone for a while, longer after each, until an answer comes.
 pub(super) struct Shared(Arc<State>);
 
 struct State {
@@ -185,7 +187,37 @@ struct Connected {
     connection: Option<Connection>,
     /// Which connection this is, so that only the one that failed is given up.
     number: u64,
-    failed: Option<Instant>,
+    /// Since the last failure, unless an answer came.
+    failing: Option<Failing>,
+}
+
+#[derive(Clone, Copy)]
+struct Failing {
+    pause: Duration,
+    until: Instant,
+}
+
+impl Connected {
+    /// Takes down a failure of the connection of that number.
+    fn fail(&mut self, number: u64, drop_it: bool, error: &str) {
+        if self.number != number {
+            return;
+        }
+        if drop_it {
+            self.connection = None;
+        }
+        let pause = match self.failing {
+            None => {
+                tracing::warn!(
+                    error,
+                    "Redis does not answer: rate limits hold in each process until it does"
+                );
+                PAUSE
+            }
+            Some(before) => (before.pause * 2).min(PAUSE_MAX),
+        };
+        self.failing = Some(Failing { pause, until: Instant::now() + pause });
+    }
 }
 
 impl Shared {
@@ -196,72 +228,63 @@ impl Shared {
 
     /// `None` if Redis does not answer, or not in time.
     pub(super) async fn take(&self, key: &str, limit: u32) -> Option<Taken> {
-        let (connection, number) = {
+        let (connection, number, failing) = {
             let connected = self.0.connected();
-            (connected.connection.clone(), connected.number)
+            if connected.failing.is_some_and(|failing| Instant::now() < failing.until) {
+                return None;
+            }
+            (connected.connection.clone(), connected.number, connected.failing.is_some())
         };
         let Some(connection) = connection else {
-            self.connect();
+            self.connect(number);
             return None;
         };
         let key = format!("{PREFIX}{key}");
-        let error = match tokio::time::timeout(ANSWER, connection.take(&key, limit)).await {
+        let (error, drop_it) = match tokio::time::timeout(ANSWER, connection.take(&key, limit)).await {
             Ok(Ok((ok, left, wait))) => {
+                if failing && self.0.connected().failing.take().is_some() {
+                    tracing::info!("Redis answers: rate limits are shared");
+                }
                 return Some(Taken { ok: ok == 1, left: left.min(limit), wait: Duration::from_millis(wait) });
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        {
-            let mut connected = self.0.connected();
-            if connected.number == number && connected.connection.take().is_some() {
-                tracing::warn!(
-                    error,
-                    "Redis does not answer: rate limits hold in each process until it does"
-                );
+            // What the server says by itself is no reason for another connection.
+            Ok(Err(error)) => {
+                let settled =
+                    matches!(error.kind(), ErrorKind::Server(kind) if kind != ServerErrorKind::ReadOnly);
+                (error.to_string(), !settled)
             }
-        }
-        self.connect();
+            Err(_) => ("no answer in time".to_owned(), true),
+        };
+        self.0.connected().fail(number, drop_it, &error);
         None
     }
 
     /// Whether Redis answers: as a request would find it.
     pub(super) async fn check(&self) -> bool {
-        for _ in 0..CHECKS {
-            if self.take("check", 1_000_000).await.is_some() {
-                return true;
-            }
-            tokio::time::sleep(ANSWER).await;
-        }
-        false
+        self.take("check", 1_000_000).await.is_some()
     }
 
-    /// Makes a connection in the background unless somebody is doing so, or has just failed to.
-    fn connect(&self) {
+    /// Makes a connection after that of `number` in the background, unless somebody is doing so.
+    fn connect(&self, number: u64) {
         let state = Arc::clone(&self.0);
-        let too_soon = state.connected().failed.is_some_and(|at| at.elapsed() < PAUSE);
-        if too_soon || state.connecting.swap(true, Ordering::AcqRel) {
+        if state.connecting.swap(true, Ordering::AcqRel) {
             return;
         }
         tokio::spawn(async move {
-            let made = tokio::time::timeout(CONNECT * 3, state.url.connect()).await;
-            let mut connected = state.connected();
-            match made {
-                Ok(Ok(connection)) => {
-                    *connected = Connected {
-                        connection: Some(connection),
-                        number: connected.number + 1,
-                        failed: None,
-                    };
-                    tracing::info!("connected to Redis");
+            let made = match tokio::time::timeout(CONNECT * 3, state.url.connect()).await {
+                Ok(made) => made.map_err(|error| error.to_string()),
+                Err(_) => Err("no connection in time".to_owned()),
+            };
+            {
+                let mut connected = state.connected();
+                match made {
+                    Ok(connection) => {
+                        connected.connection = Some(connection);
+                        connected.number = number + 1;
+                    }
+                    Err(error) => connected.fail(number, true, &error),
                 }
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "Redis cannot be reached");
-                    connected.failed = Some(Instant::now());
-                }
-                Err(_) => connected.failed = Some(Instant::now()),
             }
-            drop(connected);
             state.connecting.store(false, Ordering::Release);
         });
     }
@@ -283,10 +306,10 @@ impl fmt::Debug for Shared {
 const ANSWER: Duration = Duration::from_millis(100);
 /// How long connecting to one server may take.
 const CONNECT: Duration = Duration::from_secs(1);
-/// After how long a failed attempt to connect may be repeated.
+/// How long Redis is left alone after a failure, and how long at the most after many.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often a check looks again: a connection may be on its way.
-const CHECKS: u32 = 4;
+/// See [`PAUSE`].
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PREFIX: &str = "scaivault:limit:";
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ categories! {
     PkiIssue = "pki:issue", 50;
     /// Certificate authorities, roles, certificates, revocation.
     PkiAdmin = "pki:admin", 20;
-    /// Who the caller is.
+    /// Who the caller is, and what belongs to no other category.
     Auth = "auth", 300;
     /// Tokens that were not believed, by source address; see [`Vault::failed_login`](crate::Vault::failed_login).
     AuthFailed = "auth:failed", 60;
@@ -78,10 +78,9 @@ impl Category {
             | Action::PkiCrlBuild => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
-            Action::Whoami | Action::Unrouted => Self::Auth,
+            Action::Whoami | Action::Unrouted | Action::MetricsRead => Self::Auth,
             Action::SecretPurge
             | Action::SecretNotify
-            | Action::MetricsRead
             | Action::KeyRead
             | Action::KeyRotate
             | Action::AuditVerify

@@ -89,6 +89,8 @@ impl Session {
         }
         match self.get(&format!("deletedkeys/{name}")).await {
             Ok(_) => disabled(format!("keys/{name}: the key was deleted and can be recovered")),
+            // It cannot be told now whether the key is gone for good.
+            Err(unknown) if unknown.is_transient() => unknown,
             Err(_) => error,
         }
     }

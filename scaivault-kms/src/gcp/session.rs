@@ -105,7 +105,13 @@ impl Session {
 
 async fn open(auth: GcpAuth) -> Result<Arc<dyn TokenProvider>, KmsError> {
     match auth {
-        GcpAuth::Default => gcp_auth::provider().await.map_err(|error| no_token(&error)),
+        GcpAuth::Default => {
+            // Reads files, and may run the command of Google's SDK.
+            let runtime = tokio::runtime::Handle::current();
+            let opened = task::spawn_blocking(move || runtime.block_on(gcp_auth::provider())).await;
+            let opened = opened.map_err(|_| unauthenticated("looking for the credentials failed"))?;
+            opened.map_err(|error| no_token(&error))
+        }
         GcpAuth::ServiceAccount(path) => {
             // Reads the file, and the system's certificates.
             let opened = task::spawn_blocking(move || CustomServiceAccount::from_file(path)).await;

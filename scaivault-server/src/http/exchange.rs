@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use scaivault_core::{Error, SystemRandom};
+use scaivault_core::{Code, Error, SystemRandom};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -98,6 +98,7 @@ async fn missed<A: App>(shared: &Shared<A>, head: &Head, path: &str, miss: Miss)
             let refusal = Refusal { about: Some(path.to_owned()), ..head.refusal() };
             shared.app.refused(&caller, refusal, miss.error).await
         }
+        Err(error) if matches!(error.code(), Code::RateLimited | Code::ServiceUnavailable) => error,
         Err(_) => miss.error,
     };
     let reply = problem::reply(&error, &head.id, UNROUTED);

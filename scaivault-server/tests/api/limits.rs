@@ -90,6 +90,8 @@ async fn whoami_and_what_no_route_answers_are_charged() {
     api.admin("GET", "/v1/nowhere").send().await.refusal(404, "not_found");
     api.admin("GET", "/v1/auth/whoami").send().await.refusal(429, "rate_limited");
     api.admin("GET", "/v1/nowhere").send().await.refusal(429, "rate_limited");
+    let told = api.audit("success=false").await;
+    assert_eq!(told.iter().filter(|log| log["error_code"] == "rate_limited").count(), 1, "{told:?}");
     let answer = api.admin("GET", "/v1/health").send().await.expect(200);
     assert!(is_seconds(&answer.json()["timestamp"]));
 }
