@@ -63,6 +63,10 @@ impl Root {
         &self.name
     }
 
+    pub(crate) fn provider(&self) -> &Arc<dyn KeyProvider> {
+        &self.provider
+    }
+
     pub(super) fn describe(&self) -> Description {
         self.provider.describe()
     }
