@@ -427,7 +427,8 @@ contract! {
         v.close().await;
         let v = vault(&t, NONE, &[&new, &b]).await;
         put(&v, "y").await.unwrap();
-        assert!(!status(&v).await.partner_keys[0].root_is_current);
+        assert_eq!(root(&v, &new.key_id()).await.state, "inactive");
+        assert!(shows(&wraps(&t).await, &old));
         let ctx = operator(&v);
         let rotated = v.keys(&ctx).rotate_root().await.unwrap();
         assert_eq!((rotated.rewrapped, rotated.current), (1, 1));
