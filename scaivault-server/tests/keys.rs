@@ -247,3 +247,26 @@ async fn a_lost_root_key_is_made_up_for_by_shares() {
     assert_eq!(removed.code, 0, "{}", removed.err);
     place.reads(2).await;
 }
+
+#[tokio::test]
+async fn a_vault_moves_from_one_root_key_to_another() {
+    let mut place = Place::new(3).await;
+    let new = place.dir.path().join("new.key").to_str().unwrap().to_owned();
+    KeyFile::create(Path::new(&new)).unwrap();
+    let both = [("KMS_PROVIDER_2", "local"), ("KMS_LOCAL_KEY_FILE_2", new.as_str())];
+    let before = place.keys(&["status"], &both);
+    assert!(before.out.contains("local-2 here, inactive; 0 keys under it"), "{}", before.out);
+    let added = place.keys(&["add-root", "local-2"], &both);
+    assert_eq!(added.code, 0, "{}", added.err);
+    assert!(added.out.contains("1 keys wrapped under it, 0 were already"), "{}", added.out);
+    let verify = place.keys(&["verify"], &both);
+    assert!(verify.out.contains("root key local-2: 1 wraps opened, 0 do not open"), "{}", verify.out);
+    let removed = place.keys(&["remove-root", "local"], &both);
+    assert_eq!(removed.code, 0, "{}", removed.err);
+    assert!(removed.out.contains("1 wraps taken away; nothing needs it any more"), "{}", removed.out);
+    assert_eq!(place.keys(&["remove-root", "local-2"], &both).code, 1);
+    std::fs::remove_file(&place.key).unwrap();
+    place.key = new;
+    assert_eq!(place.keys(&["verify"], &[]).code, 0);
+    place.reads(3).await;
+}

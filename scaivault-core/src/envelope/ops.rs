@@ -158,11 +158,13 @@ impl<'a> Keys<'a> {
         let wraps = key.wraps()?;
         let mut anew = wraps.clone();
         let mut failed: Vec<(String, KmsError)> = Vec::new();
+        // Wraps of a root key that is no longer configured, and those of its kind that do not know it.
+        let mut strangers: Vec<(String, KmsError)> = Vec::new();
         let mut held = false;
         for wrap in wraps.iter() {
             let id = RootId::of(wrap);
             let holders = roots.holders(&id);
-            held |= !holders.is_empty();
+            held |= holders.iter().any(|root| root.id() == id);
             if holders.iter().any(|root| is_current(&root.describe(), wrap)) {
                 continue;
             }
@@ -176,6 +178,9 @@ impl<'a> Keys<'a> {
                     Ok(wrap) => {
                         made = Some((root, wrap));
                         break;
+                    }
+                    Err(error @ KmsError::NotFound { .. }) if root.id() != id => {
+                        strangers.push((root.name().to_owned(), error));
                     }
                     Err(error) => {
                         if error.is_transient() {
@@ -191,16 +196,20 @@ impl<'a> Keys<'a> {
                         self.activate(root).await?;
                     }
                     anew = anew.without(&id).with(wrap);
+                    held = true;
                 }
                 None => failed.extend(refused),
             }
         }
-        if !held {
+        if !held && failed.is_empty() && strangers.is_empty() {
             let names = wraps.iter().map(|wrap| RootId::of(wrap).to_string());
             failed.extend(names.map(|name| {
                 let message = "it is not configured".to_owned();
                 (name, KmsError::NotFound { provider: "vault", message })
             }));
+        }
+        if !held {
+            failed.append(&mut strangers);
         }
         let failed = if failed.is_empty() { Ok(()) } else { Err(Closed(failed).into()) };
         Ok(((anew != wraps).then_some(anew), failed))
@@ -583,7 +592,7 @@ fn partner_key_status(roots: &Roots, row: EveryPartnerKey) -> PartnerKeyStatus {
         let holders = roots.holders(&RootId::of(wrap));
         let is_current = holders.iter().any(|root| is_current(&root.describe(), wrap));
         current |= is_current;
-        stale |= !is_current && !holders.is_empty();
+        stale |= !is_current && holders.iter().any(|root| root.id() == RootId::of(wrap));
     }
     let roots: Vec<RootKeyStatus> = wraps.iter().flat_map(Wraps::iter).map(RootKeyStatus::from).collect();
     PartnerKeyStatus {
