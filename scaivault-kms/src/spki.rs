@@ -87,7 +87,7 @@ pub(crate) fn check_signature(
 }
 
 /// The DER inside the PEM of a `SubjectPublicKeyInfo`; `None` if it is another PEM, or none.
-#[cfg(feature = "rest")]
+#[cfg(any(feature = "gcp", feature = "transit"))]
 pub(crate) fn from_pem(pem: &str) -> Option<Vec<u8>> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let body = pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----")?;

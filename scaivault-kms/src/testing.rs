@@ -1,6 +1,6 @@
 //! A small HTTP server for the fakes of services that cannot be had, with or without TLS.
 
-use std::{future::pending, net::SocketAddr, sync::Arc};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Instant};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::{
@@ -14,6 +14,8 @@ use tokio::{
     net::TcpListener,
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::{Context, KeyProvider, KeySpec, SecretKey, SignatureScheme};
 
 /// A request, as the fake sees it.
 #[derive(Clone, Debug)]
@@ -89,6 +91,31 @@ pub(crate) async fn serve(
         }
     });
     address
+}
+
+/// Prints a row of the table of latencies: milliseconds, 100 calls one after the other.
+#[expect(clippy::print_stdout, reason = "for whoever fills in the table")]
+pub(crate) async fn timings(label: &str, provider: &dyn KeyProvider) {
+    let context = Context::new().with("partner", "ptn_latency");
+    let (mut wraps, mut unwraps, mut signs) = (Vec::new(), Vec::new(), Vec::new());
+    let signer = provider.create_signing_key("latency", KeySpec::EcP256).await.unwrap();
+    for _ in 0..100 {
+        let (key, start) = (SecretKey::generate().unwrap(), Instant::now());
+        let wrapped = provider.wrap(&key, &context).await.unwrap();
+        wraps.push(start.elapsed());
+        let start = Instant::now();
+        assert!(provider.unwrap(&wrapped, &context).await.unwrap().ct_eq(&key));
+        unwraps.push(start.elapsed());
+        let start = Instant::now();
+        signer.sign(SignatureScheme::EcdsaSha256, &[7; 1000]).await.unwrap();
+        signs.push(start.elapsed());
+    }
+    let columns = [wraps, unwraps, signs].map(|mut samples| {
+        samples.sort_unstable();
+        let at = |percent: usize| samples[samples.len() * percent / 100].as_secs_f64() * 1000.0;
+        format!("{:.2} | {:.2}", at(50), at(99))
+    });
+    println!("| {label} | {} |", columns.join(" | "));
 }
 
 async fn converse(

@@ -147,6 +147,53 @@ async fn every_way_of_wrapping_keeps_every_promise() {
     }
 }
 
+/// `SCAIVAULT_TEST_PKCS11_OTHER` is another module, with a token labelled `..._LABEL` whose PIN is `..._PIN`: one that knows
+/// less, or answers otherwise, than the one that everything else runs against.
+#[tokio::test]
+async fn another_make_of_token_keeps_every_promise_or_is_refused_with_what_it_lacks() {
+    #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the module is")]
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let found = (variable("SCAIVAULT_TEST_PKCS11_OTHER"), variable("SCAIVAULT_TEST_PKCS11_OTHER_PIN"));
+    let (Some(module), Some(pin)) = found else {
+        #[expect(clippy::print_stderr, reason = "a skipped test must say so")]
+        {
+            eprintln!("skipped: SCAIVAULT_TEST_PKCS11_OTHER is not set");
+        }
+        return;
+    };
+    let _turn = TURN.lock().await;
+    let label = variable("SCAIVAULT_TEST_PKCS11_OTHER_LABEL").unwrap_or_else(|| "scai".into());
+    let run = hex::encode(&SecretKey::generate().unwrap().expose()[..4]);
+    let made = async |key: &str| {
+        let pin = Pin::new(Secret::new(pin.clone().into_bytes()));
+        let config = Pkcs11Config::new(&module, Token::Label(label.clone()), pin, format!("{key}-{run}"));
+        let provider = Pkcs11Provider::new(config)?;
+        provider.create_root().await?;
+        Ok(provider)
+    };
+    let one = match made("one").await {
+        Ok(one) => one,
+        Err(KmsError::Unsupported { message, .. }) => {
+            assert!(message.contains("lacks"), "{message}");
+            return print(&format!("{module}: refused: {message}"));
+        }
+        Err(error) => panic!("{error:?}"),
+    };
+    print(&format!("{module}: {}", one.describe().algorithm));
+    let other = made("other").await.unwrap();
+    conformance::all(&one, &other).await.unwrap();
+    conformance::survives_rotation(&one).await.unwrap();
+    for spec in [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048] {
+        let name = format!("{}-{run}", spec.as_str());
+        conformance::creates_a_signing_key_once(&one, &name, &KeyRef(name.clone()), spec).await.unwrap();
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "which way was chosen is for whoever runs the tests to see")]
+fn print(line: &str) {
+    println!("other token: {line}");
+}
+
 #[tokio::test]
 async fn a_wrap_opens_after_the_choice_changed_and_the_root_was_rotated() {
     let Some(hsm) = Hsm::new().await else { return };

@@ -299,14 +299,14 @@ async fn a_server_that_hangs_or_is_not_the_one_that_we_trust_is_told_apart_in_ti
     let ground = Ground::new().await;
     let name = ground.fake.root("root");
     let mut config = ground.config(&name);
-    config.timeout = Duration::from_millis(300);
+    config.timeout = Duration::from_millis(1500);
     let root = GcpProvider::new(config.clone()).unwrap();
     wrap(&root).await;
     ground.fake.fail(Fault::Hang);
     let start = Instant::now();
     let error = root.wrap(&key(), &context()).await.unwrap_err();
     assert_eq!(error.cause(), Some(Cause::Deadline), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 
     let (server, _) = testing::tls();
     let address = testing::serve(Some(server), |_| testing::Reply::Hang).await;
@@ -326,7 +326,7 @@ async fn a_server_that_hangs_or_is_not_the_one_that_we_trust_is_told_apart_in_ti
 async fn the_guard_repeats_what_was_changed_on_its_way_and_waits_out_the_quota() {
     use crate::guard::{Guarded, Limits};
     let ground = Ground::new().await;
-    let limits = Limits { attempt: Duration::from_millis(400), attempts: 2, ..Limits::default() };
+    let limits = Limits { attempt: Duration::from_millis(1500), attempts: 2, ..Limits::default() };
     let root = Guarded::new(Arc::new(ground.root("root")), limits);
     root.wrap(&key(), &context()).await.unwrap();
     let (before, _) = ground.fake.counts();
@@ -342,7 +342,7 @@ async fn the_guard_repeats_what_was_changed_on_its_way_and_waits_out_the_quota()
     let start = Instant::now();
     let error = root.wrap(&key(), &context()).await.unwrap_err();
     assert_eq!(error.cause(), Some(Cause::Deadline), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -351,4 +351,11 @@ fn debug_shows_no_certificate_and_no_credential() {
     config.auth = GcpAuth::MetadataServer;
     let shown = format!("{config:?} {:?}", GcpProvider::new(config.clone()).unwrap());
     assert!(shown.contains("cryptoKeys/k") && !shown.contains("Bearer"), "{shown}");
+}
+
+#[tokio::test]
+async fn timings() {
+    let ground = Ground::new().await;
+    testing::timings("gcp (fake)", &ground.root("root")).await;
+    assert!(ground.fake.counts().0 > 300, "a call is a request");
 }
