@@ -48,6 +48,14 @@ pub(super) enum Opener<'o> {
     Recovery(&'o RecoveryKey),
 }
 
+/// What was opened by the root keys that stay.
+#[derive(Debug)]
+pub(super) struct Seen<'s> {
+    staying: &'s [RootId],
+    /// The wraps of each key, by its name.
+    opened: HashMap<String, Vec<u8>>,
+}
+
 /// What wrapping all keys under some root keys came to.
 #[derive(Debug, Default)]
 pub(super) struct Completed {
@@ -275,11 +283,27 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| unknown(name, keyring.roots().iter().map(|root| root.name().to_owned())))?;
         keyring.roots().health(root).await.map_err(|error| Closed::one(name, error))?;
         keyring.first_roots().await?;
+        self.opens_one(opener).await?;
         self.activate(root).await?;
         let done =
             complete(self.vault, self.ctx, opener, &[Target::Root(root)], self.watch).await?.whole()?;
         let root = RootKeyStatus::from(root.describe());
         Ok(RootAdded { root, wrapped: done.wrapped, current: done.current })
+    }
+
+    /// That there is a key which opens, or none at all: where nothing opens, a root key that wraps new keys only makes
+    /// things worse.
+    async fn opens_one(&self, opener: Opener<'_>) -> Result<()> {
+        let mut failed = Ok(());
+        for table in [RootedTable::Partner, RootedTable::Audit] {
+            for key in table.page(&self.vault.door.key_db(), "").await? {
+                match self.vault.door.keyring().opened(opener, &key).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => failed = failed.and(Err(error)),
+                }
+            }
+        }
+        failed
     }
 
     /// Makes a root key wrap from here on.
@@ -330,10 +354,9 @@ impl<'a> Keys<'a> {
             let message = format!("{gone} is the last root key that is active and configured.");
             return Err(Error::new(Code::InvalidState, message));
         }
-        let mut opened = HashMap::new();
-        self.opens_without(&gone, &staying, &mut opened).await?;
+        let seen = self.opens_without(&gone, &staying).await?;
         self.begin_removal(&row.id, &gone).await?;
-        let dropped = self.drop_wraps(&gone, Some((&staying, &opened))).await?;
+        let dropped = self.drop_wraps(&gone, Some(&seen)).await?;
         self.end_removal(&row.id, &gone).await?;
         Ok(RootRemoved { provider: gone.provider, key_id: gone.key_id, dropped })
     }
@@ -413,12 +436,8 @@ impl<'a> Keys<'a> {
     }
 
     /// Opens every key that is under `gone` by one of those that stay, and remembers what was there.
-    async fn opens_without(
-        &self,
-        gone: &RootId,
-        staying: &[RootId],
-        opened: &mut HashMap<String, Vec<u8>>,
-    ) -> Result<()> {
+    async fn opens_without<'s>(&self, gone: &RootId, staying: &'s [RootId]) -> Result<Seen<'s>> {
+        let mut opened = HashMap::new();
         for table in RootedTable::ALL {
             let (mut after, mut seen) = (String::new(), 0);
             loop {
@@ -435,7 +454,7 @@ impl<'a> Keys<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(Seen { staying, opened })
     }
 
     async fn opens_by(&self, key: &Rooted, gone: &RootId, staying: &[RootId]) -> Result<()> {
@@ -470,11 +489,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Takes the wraps of one root key away. What has changed since it was opened is opened again first.
-    pub(super) async fn drop_wraps(
-        &self,
-        gone: &RootId,
-        check: Option<(&[RootId], &HashMap<String, Vec<u8>>)>,
-    ) -> Result<u64> {
+    pub(super) async fn drop_wraps(&self, gone: &RootId, check: Option<&Seen<'_>>) -> Result<u64> {
         let mut dropped = 0;
         // Until a look at all of them finds none: what was under way when this began may come later.
         for _ in 0..TRIES {
@@ -491,10 +506,10 @@ impl<'a> Keys<'a> {
                             continue;
                         }
                         found = true;
-                        if let Some((staying, opened)) = check
-                            && opened.get(&key.id) != Some(&key.wrapped)
+                        if let Some(seen) = check
+                            && seen.opened.get(&key.id) != Some(&key.wrapped)
                         {
-                            self.opens_by(&key, gone, staying).await?;
+                            self.opens_by(&key, gone, seen.staying).await?;
                         }
                         let changed =
                             replace(self.vault, self.ctx, &key, &wraps.without(gone), "unwrap").await?;

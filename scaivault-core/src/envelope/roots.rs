@@ -72,6 +72,11 @@ impl Root {
         RootId::new(description.provider, description.key_id)
     }
 
+    /// Whether the wrap bears its name, and not that of another replica or of a key before it.
+    fn made(&self, wrap: &WrappedKey) -> bool {
+        self.id() == RootId::of(wrap)
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         self.failing().is_some()
     }
@@ -191,17 +196,26 @@ impl Roots {
         patience: Option<Duration>,
         call: impl Future<Output = Result<T, KmsError>>,
     ) -> Result<T, KmsError> {
+        let result = self.answered(root, patience, call).await;
+        root.note(&result);
+        result
+    }
+
+    async fn answered<T>(
+        &self,
+        root: &Root,
+        patience: Option<Duration>,
+        call: impl Future<Output = Result<T, KmsError>>,
+    ) -> Result<T, KmsError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let result = match patience {
+        match patience {
             None => call.await,
             Some(patience) => tokio::time::timeout(patience, call).await.unwrap_or_else(|_| {
                 let message = format!("no answer in {} s", patience.as_secs());
                 let provider = root.describe().provider;
                 Err(KmsError::unavailable(provider, Cause::Deadline, message, None, None))
             }),
-        };
-        root.note(&result);
-        result
+        }
     }
 
     /// Wraps under one root key.
@@ -221,7 +235,22 @@ impl Roots {
         wrap: &WrappedKey,
         context: &Context,
     ) -> Result<SecretKey, KmsError> {
-        self.call(root, None, root.provider.unwrap(wrap, context)).await
+        self.unwrap_within(None, root, wrap, context).await
+    }
+
+    async fn unwrap_within(
+        &self,
+        patience: Option<Duration>,
+        root: &Root,
+        wrap: &WrappedKey,
+        context: &Context,
+    ) -> Result<SecretKey, KmsError> {
+        let result = self.answered(root, patience, root.provider.unwrap(wrap, context)).await;
+        // That it does not know the wrap of another root key says nothing about it.
+        if root.made(wrap) || !matches!(result, Err(KmsError::NotFound { .. })) {
+            root.note(&result);
+        }
+        result
     }
 
     /// Wraps anew under the version of today what one root key has wrapped.
@@ -248,12 +277,12 @@ impl Roots {
             ways.extend(holders.into_iter().map(|root| (root, wrap)));
         }
         let place = |root: &Root| self.iter().position(|known| known.name == root.name);
-        ways.sort_by_key(|(root, _)| (root.is_failing(), place(root)));
+        ways.sort_by_key(|(root, wrap)| (root.is_failing(), !root.made(wrap), place(root)));
         let last = ways.len().saturating_sub(1);
         for (n, (root, wrap)) in ways.into_iter().enumerate() {
             // Whoever has nobody behind him is given the time that he takes.
             let patience = (n < last).then_some(limits::ROOT_PATIENCE);
-            match self.call(root, patience, root.provider.unwrap(wrap, context)).await {
+            match self.unwrap_within(patience, root, wrap, context).await {
                 Ok(key) => return Ok(key),
                 Err(error) => {
                     if matches!(error, KmsError::Invalid { .. }) {
@@ -278,9 +307,9 @@ impl Roots {
         context: &Context,
     ) -> Result<Wraps, Closed> {
         let mut failed = Vec::new();
-        for failing in [false, true] {
-            let asked: Vec<&Root> =
-                roots.iter().copied().filter(|root| root.is_failing() == failing).collect();
+        let (last, first): (Vec<&Root>, Vec<&Root>) =
+            roots.iter().copied().partition(|root| root.is_failing());
+        for asked in [first, last] {
             let patience = (roots.len() > 1).then_some(limits::ROOT_PATIENCE);
             let calls = asked.iter().map(|root| self.call(root, patience, root.provider.wrap(key, context)));
             let mut wraps = Vec::new();

@@ -81,7 +81,8 @@ async fn rooted_keys(permit: &Permit<'_>, report: &mut KeyReport) -> Result<Open
 
 /// Opens a key by every root key that it is under and that is configured.
 async fn rooted_key(roots: &Roots, key: &Rooted, report: &mut KeyReport) -> Result<Option<SecretKey>> {
-    let (table, id, owner) = (key.table.name(), key.id.as_str(), key.owner.as_str());
+    let owner = if key.owner.is_empty() { "the vault" } else { &key.owner };
+    let (table, id) = (key.table.name(), key.id.as_str());
     let wraps = match key.wraps() {
         Ok(wraps) => wraps,
         Err(error) => {
@@ -90,6 +91,8 @@ async fn rooted_key(roots: &Roots, key: &Rooted, report: &mut KeyReport) -> Resu
         }
     };
     let (mut open, mut outages, mut held) = (None::<SecretKey>, Vec::new(), false);
+    // Wraps of a root key that is no longer configured, and those of its kind that do not know it.
+    let mut strangers = Vec::new();
     for wrap in wraps.iter() {
         for root in roots.holders(&RootId::of(wrap)) {
             held = true;
@@ -108,6 +111,10 @@ async fn rooted_key(roots: &Roots, key: &Rooted, report: &mut KeyReport) -> Resu
                     outages.push((root.name().to_owned(), error));
                     continue;
                 }
+                Err(error @ KmsError::NotFound { .. }) if root.id() != RootId::of(wrap) => {
+                    strangers.push((root.name(), error));
+                    continue;
+                }
                 Err(error) => error.to_string(),
             };
             seen.broken += 1;
@@ -116,6 +123,9 @@ async fn rooted_key(roots: &Roots, key: &Rooted, report: &mut KeyReport) -> Resu
     }
     if open.is_none() && !outages.is_empty() {
         return Err(Closed(outages).into());
+    }
+    for (name, error) in strangers.into_iter().filter(|_| open.is_none()) {
+        report.broken(table, id, owner, format!("under root key {name}: {error}"));
     }
     if !held {
         let names: Vec<String> = wraps.iter().map(|wrap| RootId::of(wrap).to_string()).collect();

@@ -30,6 +30,10 @@ struct FakeService {
     delay: Duration,
 }
 
+fn key_file(byte: u8) -> KeyFile {
+    KeyFile::from_key(SecretKey::from_slice(&[byte; 32]).unwrap())
+}
+
 const UP: u8 = 0;
 const DOWN: u8 = 1;
 const HANGS: u8 = 2;
@@ -42,9 +46,17 @@ impl FakeService {
     }
 
     fn slow(byte: u8, delay: Duration) -> Arc<Self> {
-        let key = KeyFile::from_key(SecretKey::from_slice(&[byte; 32]).unwrap());
+        Self::of(LocalProvider::new(key_file(byte)), delay)
+    }
+
+    /// The service after its root key was replaced by another one, with the former ones still at hand.
+    fn after(byte: u8, former: u8) -> Arc<Self> {
+        Self::of(LocalProvider::with_older(key_file(byte), vec![key_file(former)]), Duration::ZERO)
+    }
+
+    fn of(inner: LocalProvider, delay: Duration) -> Arc<Self> {
         let (mode, unwraps) = (AtomicU8::new(UP), AtomicU64::new(0));
-        Arc::new(Self { inner: LocalProvider::new(key), mode, unwraps, delay })
+        Arc::new(Self { inner, mode, unwraps, delay })
     }
 
     fn turn(&self, mode: u8) {
@@ -93,6 +105,14 @@ impl KeyProvider for FakeService {
     async fn health(&self) -> Result<Health, KmsError> {
         self.pass().await?;
         self.inner.health().await
+    }
+
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        let message = "it is there".to_owned();
+        match self.mode.compare_exchange(LOST, UP, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(self.inner.describe()),
+            Err(_) => Err(KmsError::Invalid { provider: "fake", message }),
+        }
     }
 }
 
@@ -162,7 +182,8 @@ contract! {
         assert_eq!(seen.partner_keys[0].roots.len(), 2);
         assert!(seen.partner_keys[0].root_is_current);
         assert!(seen.roots.iter().all(|root| root.state == "active" && (root.wraps, root.missing) == (1, 0)), "{seen:?}");
-        (a.unwraps(), b.unwraps());
+        a.unwraps();
+        b.unwraps();
         get(&v, "x").await.unwrap();
         assert_eq!((a.unwraps(), b.unwraps()), (1, 0), "the first is preferred, and one call is enough");
 
@@ -174,7 +195,8 @@ contract! {
             // A call that goes well, or a probe, makes it the preferred one again.
             tokio::time::sleep(Duration::from_millis(2100)).await;
             v.run_due_jobs().await.unwrap();
-            (a.unwraps(), b.unwraps());
+            a.unwraps();
+            b.unwraps();
             get(&v, "x").await.unwrap();
             assert_eq!((a.unwraps(), b.unwraps()), (1, 0), "mode {broken}");
         }
@@ -198,7 +220,8 @@ contract! {
         a.turn(UP);
         let start = Instant::now();
         loop {
-            (a.unwraps(), b.unwraps());
+            a.unwraps();
+            b.unwraps();
             get(&v, "x").await.unwrap();
             if (a.unwraps(), b.unwraps()) == (1, 0) {
                 break;
@@ -214,7 +237,8 @@ contract! {
         let (a, b) = (FakeService::new(1), FakeService::new(2));
         let v = vault(&t, TTL, &[&a, &b]).await;
         put(&v, "x").await.unwrap();
-        (a.turn(DOWN), b.turn(DOWN));
+        a.turn(DOWN);
+        b.turn(DOWN);
         t.clock.advance(Duration::from_secs(59));
         get(&v, "x").await.unwrap();
         put(&v, "x").await.unwrap();
@@ -354,6 +378,78 @@ contract! {
         v.close().await;
     }
 
+    async fn keys_that_come_while_a_root_key_goes_are_not_lost_with_it(t: Bench) {
+        let (a, b) = (FakeService::new(1), FakeService::new(2));
+        let first = vault(&t, TTL, &[&a]).await;
+        put(&first, "p0").await.unwrap();
+        let (one, two) = (vault(&t, NONE, &[&a, &b]).await, vault(&t, NONE, &[&a, &b]).await);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let newcomers = tokio::spawn({
+            let two = two.clone();
+            async move {
+                let (mut count, mut stopped) = (1, stopped);
+                while stopped.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+                    put(&two, &format!("p{count}")).await.unwrap();
+                    get(&two, &format!("p{}", count / 2)).await.unwrap();
+                    count += 1;
+                }
+                count
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let ctx = operator(&one);
+        one.keys(&ctx).add_root("b").await.unwrap();
+        // A key that came in the last moment of the one, before it was known of, is no reason to lose it.
+        while let Err(error) = one.keys(&ctx).remove_root("a").await {
+            assert_eq!(error.code(), Code::InvalidState, "{error}");
+            one.run_due_jobs().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stop.send(()).unwrap();
+        let count = newcomers.await.unwrap();
+        assert!(count > 5, "{count}");
+        a.turn(LOST);
+        let fresh = builder(&t, &[&b]).first_root_name("b").key_cache_ttl(NONE).open().await.unwrap();
+        for n in 0..count {
+            get(&fresh, &format!("p{n}")).await.unwrap();
+        }
+        fresh.run_due_jobs().await.unwrap();
+        assert!(!shows(&wraps(&t).await, &a), "what came late was taken away");
+        for v in [first, one, two, fresh] {
+            v.close().await;
+        }
+    }
+
+    async fn a_root_key_that_takes_the_place_of_another_wraps_after_it_was_rotated_to(t: Bench) {
+        let (old, new, b) = (FakeService::new(1), FakeService::after(3, 1), FakeService::new(2));
+        let v = vault(&t, TTL, &[&old, &b]).await;
+        put(&v, "x").await.unwrap();
+        v.close().await;
+        let v = vault(&t, NONE, &[&new, &b]).await;
+        put(&v, "y").await.unwrap();
+        assert!(!status(&v).await.partner_keys[0].root_is_current);
+        let ctx = operator(&v);
+        let rotated = v.keys(&ctx).rotate_root().await.unwrap();
+        assert_eq!((rotated.rewrapped, rotated.current), (1, 1));
+        v.run_due_jobs().await.unwrap();
+        assert!(!shows(&wraps(&t).await, &old));
+        assert_eq!(root(&v, &old.key_id()).await.state, "removed");
+        let seen = root(&v, &new.key_id()).await;
+        assert_eq!((seen.state.as_str(), seen.missing), ("active", 0));
+        old.turn(LOST);
+        b.turn(LOST);
+        for of in ["x", "y"] {
+            get(&v, of).await.unwrap();
+        }
+        v.close().await;
+
+        // With one root key alone, new keys come under it at once: it has proven to open what the other has wrapped.
+        let alone = builder(&t, &[&FakeService::after(4, 3)]).key_cache_ttl(NONE).open().await.unwrap();
+        put(&alone, "z").await.unwrap();
+        assert_eq!(alone.keys(&operator(&alone)).rotate_root().await.unwrap().rewrapped, 2);
+        alone.close().await;
+    }
+
     async fn replicas_that_do_the_same_at_once_do_not_disturb_each_other(t: Bench) {
         let (a, b) = (FakeService::new(1), FakeService::slow(2, Duration::from_millis(2)));
         let first = vault(&t, TTL, &[&a]).await;
@@ -464,6 +560,7 @@ contract! {
         let ctx = operator(&v);
         let keys = v.keys(&ctx);
         assert!(keys.add_root("b").await.is_err());
+        assert_eq!(root(&v, &b.key_id()).await.state, "inactive", "where nothing opens, it does not wrap either");
         let drill = keys.recovery_drill(&parse(&[1, 2, 3])).await.unwrap();
         assert_eq!((drill.opened, drill.compared), (5, 0));
         let added = keys.add_root_by_recovery("b", &parse(&[1, 2, 3])).await.unwrap();
@@ -521,9 +618,12 @@ contract! {
         v.close().await;
     }
 
-    async fn a_lost_root_key_is_not_made_anew(t: Bench) {
+    async fn a_root_key_is_made_where_there_is_none_and_a_lost_one_is_not_made_anew(t: Bench) {
         let (a, b) = (FakeService::new(1), FakeService::new(2));
         let v = vault(&t, TTL, &[&a, &b]).await;
+        b.turn(LOST);
+        let found = v.keys(&operator(&v)).bootstrap().await.unwrap();
+        assert_eq!(found.iter().map(|root| (&*root.name, root.made)).collect::<Vec<_>>(), [("a", false), ("b", true)]);
         let found = v.keys(&operator(&v)).bootstrap().await.unwrap();
         assert!(found.len() == 2 && found.iter().all(|root| !root.made), "{found:?}");
         put(&v, "x").await.unwrap();
