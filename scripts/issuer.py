@@ -35,7 +35,7 @@ def load(folder):
 
 def jwk(key):
     numbers = key.public_key().public_numbers()
-    jwk = {"crv": "P-256", "kty": "EC", "x": b64(numbers.x.to_bytes(32)), "y": b64(numbers.y.to_bytes(32))}
+    jwk = {"crv": "P-256", "kty": "EC", "x": b64(numbers.x.to_bytes(32, "big")), "y": b64(numbers.y.to_bytes(32, "big"))}
     kid = b64(hashlib.sha256(json.dumps(jwk, separators=(",", ":"), sort_keys=True).encode()).digest())
     return {**jwk, "kid": kid, "alg": "ES256", "use": "sig"}
 
@@ -51,7 +51,7 @@ def token(key, issuer, identity, tenant, scopes, roles):
         body.update(client_id=identity, token_type="client_credentials")
     signed = ".".join(b64(json.dumps(part).encode()) for part in (head, body))
     r, s = utils.decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-    return f"{signed}.{b64(r.to_bytes(32) + s.to_bytes(32))}"
+    return f"{signed}.{b64(r.to_bytes(32, "big") + s.to_bytes(32, "big"))}"
 
 
 def main():

@@ -252,6 +252,8 @@ class Load:
         self.stopping.set()
         for thread in self.threads:
             thread.join(70)
+        if any(thread.is_alive() for thread in self.threads) and sys.exc_info()[0] is None:
+            fail("a request hangs")
 
     def request(self, connection, method, path, body=None):
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
@@ -279,7 +281,7 @@ class Load:
                 elif kind == "read":
                     known = random.choice(list(self.written)) if self.written else path
                     status, text, wait = self.request(connection, "GET", known)
-                    if status == 404 and known == path:
+                    if status == 404 and known not in self.written:
                         status = 200  # nobody has put it yet
                 else:
                     status, text, wait = self.request(connection, "POST", "/v1/pki/issue/load", {"common_name": f"c{turn}.example.com", "ttl": "1h"})
@@ -323,8 +325,10 @@ def check_everything(server, token, load):
     return len(load.written)
 
 
-def quiet(load, mark, what, slowest=None):
+def quiet(load, mark, what):
     count, failures = load.since(mark)
+    if count < 10 * CLIENTS or load.slowest > 20:
+        fail(f"{what}: {count} requests, slowest {load.slowest:.1f} s")
     if failures:
         fail(f"{what}: {len(failures)} of {count} requests failed, such as {failures[:3]}")
     print(f"ok: {what}: {count} requests, none failed, slowest {load.slowest:.2f} s", flush=True)
@@ -354,9 +358,9 @@ def outage(options):
         until("a refusal", 60, lambda: load.since(mark)[1])
         count, failures = load.since(mark)
         first = failures[0][0] - began
-        # Half a second of slack: the last unwrap before the end may have been long on its way.
-        if not CACHE_TTL * 0.2 <= first:
-            fail(f"cached keys did not serve: refused after {first:.2f} s")
+        # By the keys that were open: whatever needs a root key hangs first.
+        if count - len(failures) < CLIENTS:
+            fail(f"cached keys did not serve: {count} answers, {len(failures)} of them failures")
         time.sleep(3)
         count, failures = load.since(mark)
         wrong = [failure for failure in failures if failure[2] != 503 or not failure[3]]
@@ -425,6 +429,14 @@ def migration(options):
         server.stop()
 
 
+def end():
+    for process in OUT:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=("outage", "migration"))
@@ -434,15 +446,11 @@ def main():
     found = [path for pattern in ("/usr/lib/softhsm", "/usr/lib/*/softhsm", "/usr/local/lib/softhsm", "/usr/lib64/pkcs11")
              for path in glob.glob(f"{pattern}/libsofthsm2.so")]
     options.softhsm = os.environ.get("SCAIVAULT_SOFTHSM") or (found or [""])[0]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_: (end(), os._exit(143)))
     try:
         {"outage": outage, "migration": migration}[options.what](options)
     finally:
-        for process in OUT:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                process.wait()
+        end()
 
 
 if __name__ == "__main__":

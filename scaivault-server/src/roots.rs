@@ -262,6 +262,10 @@ fn tpm(root: &Root, tpm: &crate::config::Tpm) -> Result<Arc<dyn KeyProvider>, Pr
         .root(tpm.handle.map_or(RootKey::Derived, RootKey::Persistent))
         .queue(root.concurrency)
         .deadline(root.timeout);
+    let config = match &tpm.pcrs[..] {
+        [] => config,
+        pcrs => config.pcrs(pcrs.iter().copied())?,
+    };
     let config = match &tpm.owner_auth {
         Some(auth) => config.owner_auth(secret(auth)),
         None => config,

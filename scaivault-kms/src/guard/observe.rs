@@ -107,7 +107,7 @@ pub const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 /// An [`Observer`] that counts, for a metrics endpoint to read.
 #[derive(Debug, Default)]
 pub struct Latencies {
-    operations: [Counters; 8],
+    operations: [Counters; Operation::ALL.len()],
     retries: AtomicU64,
     opened: AtomicU64,
 }

@@ -404,11 +404,12 @@ impl Of<'_, '_> {
         let tcti = self.text("TPM_TCTI").unwrap_or_else(|| "device:/dev/tpmrm0".to_owned());
         let key_label = self.text("TPM_KEY_LABEL").unwrap_or_else(|| "scaivault-root".to_owned());
         let handle = self.optional("TPM_KEY_HANDLE", value::handle)?;
+        let pcrs = self.optional("TPM_PCRS", value::pcrs)?.unwrap_or_default();
         let owner_auth = match self.has_secret("TPM_OWNER_AUTH") {
             true => Some(self.secret("TPM_OWNER_AUTH")?),
             false => None,
         };
-        Some(Place::Tpm(Tpm { tcti, key_label, handle, owner_auth }))
+        Some(Place::Tpm(Tpm { tcti, key_label, handle, pcrs, owner_auth }))
     }
 
     fn local(&mut self) -> Option<Place> {

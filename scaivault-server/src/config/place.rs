@@ -155,6 +155,8 @@ pub struct Tpm {
     pub key_label: String,
     /// `TPM_KEY_HANDLE`; derived without one.
     pub handle: Option<u32>,
+    /// `TPM_PCRS`.
+    pub pcrs: Vec<u8>,
     /// `TPM_OWNER_AUTH`.
     pub owner_auth: Option<Hidden>,
 }

@@ -196,7 +196,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     }
     Part::Root => {
         "KMS_PROVIDER", "required", "where the root key is: `aws`, `gcp`, `azure`, `vault` (also `hashicorp`, `hashicorp_vault`, `transit`), `pkcs11`, `tpm`, `local`";
-        "KMS_NAME", "the kind", "what the root key is called: 1 to 32 of `a-z`, `0-9`, `-`. The kind is `aws`, `gcp`, `azure`, `transit`, `pkcs11`, `tpm` or `local`; a second one of a kind has `-2` behind it, and so on";
+        "KMS_NAME", "the kind", "what the root key is called: 1 to 32 of `a-z`, `0-9`, `-`. The kind is `aws`, `gcp`, `azure`, `transit`, `pkcs11`, `tpm` or `local`; a second one of a kind has `-2` behind it, and so on. CAs whose keys are inside of the provider refer to it by this name";
         "KMS_TIMEOUT", "`10s`; `tpm`: `30s`", "for an operation of the provider, retries included, 1s to 5m";
         "KMS_CONCURRENCY", "`64`", "operations of the provider at one time, 1 to 1024; more wait";
     }
@@ -253,6 +253,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "TPM_TCTI", "`device:/dev/tpmrm0`", "the way to the TPM, in the words of libtss2";
         "TPM_KEY_LABEL", "`scaivault-root`", "the label of the key, from which it is derived unless it has a handle";
         "TPM_KEY_HANDLE", "none: derived", "the key's persistent handle, `0x81000000` to `0x817fffff`";
+        "TPM_PCRS", "none", "PCRs (0 to 23, of the SHA-256 bank, separated by commas) without whose values of today nothing opens that is wrapped from now on";
         "TPM_OWNER_AUTH" secret, "none", "the authorisation of the owner hierarchy, if it has one";
     }
     Part::Provider(Kind::Local) => {

@@ -295,6 +295,13 @@ pub(super) fn handle(text: &str) -> Result<u32, String> {
     fit.ok_or_else(|| "must be a handle from 0x81000000 to 0x817fffff".into())
 }
 
+/// Platform configuration registers.
+pub(super) fn pcrs(text: &str) -> Result<Vec<u8>, String> {
+    let number = |item: &str| item.trim().parse().ok().filter(|pcr: &u8| *pcr <= 23);
+    let all = text.split(',').map(number).collect::<Option<_>>();
+    all.ok_or_else(|| "must be numbers from 0 to 23, separated by commas".into())
+}
+
 /// A deadline: from a second to five minutes.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let bounds = Duration::from_secs(1)..=Duration::from_secs(300);

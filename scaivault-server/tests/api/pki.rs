@@ -11,7 +11,7 @@ use crate::{
     world::{World, text},
 };
 
-const CA: [&str; 17] = [
+const CA: [&str; 19] = [
     "ca_type",
     "certificates_issued",
     "common_name",
@@ -19,6 +19,8 @@ const CA: [&str; 17] = [
     "crl_url",
     "id",
     "is_active",
+    "key_provider",
+    "key_ref",
     "key_size",
     "key_type",
     "name",
@@ -64,6 +66,7 @@ async fn an_authority_is_made_and_its_certificates_are_given_out() {
     assert_eq!(root["crl_url"], format!("{BASE}/v1/pki/ca/{id}/crl"));
     assert_eq!(root["ocsp_url"], format!("{BASE}/v1/pki/ocsp/{id}"));
     assert_eq!((&root["key_type"], &root["key_size"]), (&json!("ec"), &json!(384)));
+    assert_eq!((&root["key_provider"], &root["key_ref"]), (&Value::Null, &Value::Null));
     assert_eq!((&root["is_active"], &root["parent_ca_id"]), (&json!(true), &json!(null)));
     assert!(is_seconds(&root["valid_from"]) && is_seconds(&root["valid_until"]), "{root}");
     let below = json!({
@@ -77,6 +80,19 @@ async fn an_authority_is_made_and_its_certificates_are_given_out() {
     let mesh = text(&below["id"]);
     let same = json!({ "name": "Mesh", "common_name": "x", "ca_type": "root", "key_type": "ec" });
     api.admin("POST", "/v1/pki/ca").json(&same).send().await.refusal(409, "name_conflict");
+    // The bench has one key provider, a key file, which signs nothing.
+    for (provider, key_ref, status, code, field) in [
+        ("local", Value::Null, 422, "validation_error", "key_provider"),
+        ("hsm", Value::Null, 422, "validation_error", "key_provider"),
+        ("local", json!("label:root"), 403, "access_denied", ""),
+    ] {
+        let other = json!({
+            "name": "hsm", "common_name": "x", "ca_type": "root", "key_type": "ec", "key_provider": provider,
+            "key_ref": key_ref,
+        });
+        let refused = api.admin("POST", "/v1/pki/ca").json(&other).send().await.refusal(status, code);
+        assert_eq!(refused["details"]["fields"].get(field).is_some(), !field.is_empty(), "{refused}");
+    }
 
     assert_eq!(api.get(&format!("/v1/pki/ca/{mesh}")).await, below);
     let list = api.get("/v1/pki/ca").await;

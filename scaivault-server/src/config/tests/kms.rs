@@ -382,11 +382,16 @@ fn a_tpm() {
         tcti: "device:/dev/tpmrm0".into(),
         key_label: "scaivault-root".into(),
         handle: None,
+        pcrs: vec![],
         owner_auth: None,
     };
     assert_eq!(tpm(&[]), Place::Tpm(plain.clone()));
     let kept = Tpm { handle: Some(0x8100_0001), owner_auth: Some(hidden(CANARY)), ..plain };
     assert_eq!(tpm(&[("TPM_KEY_HANDLE", "0x81000001"), ("TPM_OWNER_AUTH", CANARY)]), Place::Tpm(kept));
+    let Place::Tpm(bound) = tpm(&[("TPM_PCRS", "7, 0")]) else { panic!("another kind") };
+    assert_eq!(bound.pcrs, [7, 0]);
+    let other = wrong(&[("KMS_PROVIDER", "tpm"), ("TPM_PCRS", "7,24")]);
+    assert_eq!(other, ["TPM_PCRS must be numbers from 0 to 23, separated by commas."]);
     let other = wrong(&[("KMS_PROVIDER", "tpm"), ("TPM_KEY_HANDLE", "81000001")]);
     assert_eq!(other, ["TPM_KEY_HANDLE must be a handle from 0x81000000 to 0x817fffff."]);
 }
