@@ -18,6 +18,10 @@ pub const CAS: i64 = 1000;
 pub const ROLES: i64 = 10_000;
 /// Rules of one policy.
 pub const POLICY_RULES: usize = 1000;
+/// Ranges of source addresses in one rule.
+pub const CONDITION_RANGES: usize = 256;
+/// How long ago a second factor may have been shown, unless configured or said by the rule.
+pub const MFA_WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Characters of a name (policy, CA, role).
 pub const NAME_CHARS: usize = 128;
 /// Characters of a description.

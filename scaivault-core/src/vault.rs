@@ -92,6 +92,7 @@ pub struct VaultBuilder {
     allow_unfenced: bool,
     key_cache_ttl: Duration,
     tenant_admin_bypass: bool,
+    mfa_window: Duration,
     default_partner: Option<PartnerId>,
     settings: Settings,
 }
@@ -109,6 +110,7 @@ impl Vault {
             allow_unfenced: false,
             key_cache_ttl: limits::KEY_CACHE_TTL,
             tenant_admin_bypass: true,
+            mfa_window: limits::MFA_WINDOW,
             default_partner: None,
             settings: Settings {
                 base_url: None,
@@ -333,6 +335,14 @@ impl VaultBuilder {
         self
     }
 
+    /// How long ago a second factor may have been shown where a rule that requires one does not say it: 15 minutes
+    /// unless given.
+    #[must_use]
+    pub fn mfa_window(mut self, window: Duration) -> Self {
+        self.mfa_window = window;
+        self
+    }
+
     /// The partner of tenants whose callers name none; `ptn_default` unless given.
     #[must_use]
     pub fn default_partner(mut self, partner: PartnerId) -> Self {
@@ -425,7 +435,7 @@ impl VaultBuilder {
             recorder,
             clock.clone(),
             random.clone(),
-            DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass },
+            DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass, mfa_window: self.mfa_window },
         );
         let inner = Arc::new(Inner {
             door,

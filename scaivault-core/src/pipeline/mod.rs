@@ -32,7 +32,7 @@ use crate::{
     id,
     identity::{IdentityType, Role, Scope},
     limits,
-    policy::{Decision, PolicyCache},
+    policy::{Circumstances, Condition, Decision, InForce, PolicyCache},
     storage::{
         self, As, Db,
         partitions::{Month, Months},
@@ -61,6 +61,8 @@ pub(crate) struct Door {
 pub(crate) struct DoorSettings {
     /// Whether a tenant admin may act on every path of his own tenant without a policy.
     pub(crate) tenant_admin_bypass: bool,
+    /// How long ago a second factor may have been shown where a rule does not say it.
+    pub(crate) mfa_window: Duration,
 }
 
 /// Why something was allowed, as it goes into the audit record.
@@ -209,27 +211,34 @@ impl Door {
                 Grant::TenantAdmin
             }
             On::Path { path, permission } | On::Virtual { path, permission, .. } => {
-                let in_force = self.policies.current(ctx.tenant()).await?.for_caller(caller, ctx.now());
+                let in_force = self.in_force(ctx).await?;
                 let grant = match in_force.decide(path, *permission) {
                     Decision::Allow(rule) => {
                         Grant::Rule { policy_id: rule.policy_id.to_owned(), rule_index: rule.rule_index }
                     }
-                    Decision::Deny => {
-                        let denied = Error::new(Code::AccessDenied, "No policy allows this.");
-                        return Err(denied.with(|d| d.path = Some(path.clone())));
-                    }
+                    Decision::Deny(failed) => return Err(denied(path, failed)),
                 };
                 sees = Sees::Granted(in_force);
                 grant
             }
             On::Listing { .. } => {
-                sees =
-                    Sees::Granted(self.policies.current(ctx.tenant()).await?.for_caller(caller, ctx.now()));
+                sees = Sees::Granted(self.in_force(ctx).await?);
                 Grant::Scope
             }
             On::Object { .. } | On::Nothing => Grant::Scope,
         };
         Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(), sees, started))
+    }
+
+    /// What the caller's policies say of this request, conditions included.
+    async fn in_force(&self, ctx: &Ctx) -> Result<InForce> {
+        let at = Circumstances {
+            now: ctx.now(),
+            source_ip: ctx.source_ip(),
+            mfa_verified_at: ctx.caller().mfa_verified_at(),
+            mfa_window: self.settings.mfa_window,
+        };
+        Ok(self.policies.current(ctx.tenant()).await?.for_caller(ctx.caller(), at))
     }
 
     fn check_scope(&self, ctx: &Ctx, any_of: &'static [Scope]) -> Result<()> {
@@ -251,12 +260,18 @@ impl Door {
             record.tenant = ctx.caller().tenant_id().clone();
             record.extra.insert("target_tenant_id".into(), json!(ctx.tenant().as_str()));
         }
-        let event = match (error.code(), &act.on) {
-            (Code::AccessDenied, On::Path { path, permission } | On::Virtual { path, permission, .. }) => {
+        let failed = error.details().failed_condition;
+        let by_policy = error.code() == Code::AccessDenied || failed.is_some();
+        let event = match &act.on {
+            On::Path { path, permission } | On::Virtual { path, permission, .. } if by_policy => {
+                record.extra.insert("permission".into(), json!(permission.as_str()));
+                if let Some(failed) = failed {
+                    record.extra.insert("failed_condition".into(), json!(failed));
+                }
                 let data = json!({
                     "permission": permission.as_str(),
                     "reason": error.code().as_str(),
-                    "failed_condition": null,
+                    "failed_condition": failed,
                     "source_ip": ctx.source_ip().map(|ip| ip.to_string()),
                 });
                 Some(self.event(ctx, EventType::PolicyViolation, Some(shown(path)), data)?)
@@ -419,6 +434,26 @@ impl Door {
         let partner = self.tenants.partner_of(tenant).await?;
         partner.ok_or_else(|| Error::internal("a row of a tenant that does not exist"))
     }
+}
+
+/// The refusal of whom no rule allows it; `failed` is the condition that stands in the way of one.
+fn denied(path: &str, failed: Option<Condition>) -> Error {
+    let (code, message) = match failed {
+        None => (Code::AccessDenied, "No policy allows this."),
+        Some(Condition::SourceIp) => {
+            (Condition::SourceIp.code(), "Policies allow this only from other addresses.")
+        }
+        Some(Condition::TimeWindow) => {
+            (Condition::TimeWindow.code(), "Policies allow this only at other times.")
+        }
+        Some(Condition::Mfa) => {
+            (Condition::Mfa.code(), "Policies allow this only shortly after a second factor was shown.")
+        }
+    };
+    Error::new(code, message).with(|details| {
+        details.path = Some(path.to_owned());
+        details.failed_condition = failed.map(Condition::as_str);
+    })
 }
 
 impl Grant {

@@ -4,19 +4,22 @@
 //! policies of a tenant. A policy only ever grants: allowed is what any rule of any active policy bound
 //! to the caller allows, and the rest is denied.
 //!
-//! The decision itself (`glob`, `types`, `eval`) is pure: no database, no clock, no knowledge of scopes or
+//! The decision itself (`glob`, `types`, `conditions`, `matcher`, `eval`) is pure: no database, no clock, no knowledge of scopes or
 //! of the roles that stand above policies. The stored policies around it are [`Policies`]; what the
 //! pipeline decides by is compiled once a tenant and kept by the tenant's epoch.
 
 mod cache;
+mod conditions;
 mod eval;
 mod glob;
+mod matcher;
 mod ops;
 mod records;
 pub(crate) mod store;
 mod types;
 
 pub(crate) use cache::PolicyCache;
+pub use conditions::{Circumstances, Condition, Conditions, Unmet};
 pub(crate) use eval::InForce;
 pub use eval::{BindingInput, CompiledPolicies, Decision, Match, PolicyInput};
 pub use glob::PathPattern;

@@ -10,6 +10,7 @@ mod bench;
 mod access;
 mod anchor;
 mod audit;
+mod conditions;
 mod envelope;
 mod fence;
 mod keys;
