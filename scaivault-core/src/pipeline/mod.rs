@@ -30,7 +30,7 @@ use crate::{
     envelope::Keyring,
     events::{Event, EventType},
     id,
-    identity::{IdentityType, Role, Scope},
+    identity::{Caller, IdentityType, Role, Scope},
     limits,
     policy::{Circumstances, Condition, Decision, InForce, PolicyCache},
     storage::{
@@ -65,15 +65,43 @@ pub(crate) struct DoorSettings {
     pub(crate) mfa_window: Duration,
 }
 
+/// What makes policies of no account for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A job of the vault itself: no scope is asked for either.
+    System,
+    /// He administers the tenant.
+    TenantAdmin,
+}
+
+impl Standing {
+    /// As it goes into audit records and explanations.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::TenantAdmin => "role:tenant_admin",
+        }
+    }
+}
+
+impl DoorSettings {
+    /// Whether the caller stands above the policies of his own tenant.
+    pub(crate) fn standing(&self, caller: &Caller) -> Option<Standing> {
+        if caller.identity_type() == IdentityType::System {
+            return Some(Standing::System);
+        }
+        let admin = self.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
+        admin.then_some(Standing::TenantAdmin)
+    }
+}
+
 /// Why something was allowed, as it goes into the audit record.
 #[derive(Clone, Debug)]
 enum Grant {
     /// The scope of the token is enough.
     Scope,
-    /// A job of the vault itself.
-    System,
-    /// The caller administers the tenant.
-    TenantAdmin,
+    /// No policy was asked.
+    Above(Standing),
     /// A rule of a policy.
     Rule { policy_id: String, rule_index: usize },
 }
@@ -119,7 +147,7 @@ impl Door {
             Err(refusal) => Err(refusal),
         };
         match result {
-            Ok(Outcome::Committed(value)) => Ok(value),
+            Ok(Outcome::Committed(value) | Outcome::Unrecorded(value)) => Ok(value),
             Ok(Outcome::Answered(value, note)) => {
                 self.recorder.record(*note).await?;
                 Ok(value)
@@ -194,23 +222,20 @@ impl Door {
         if ctx.tenant() != caller.tenant_id() {
             return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
         }
-        let system = caller.identity_type() == IdentityType::System;
-        if !system {
+        let standing = self.settings.standing(caller);
+        if standing != Some(Standing::System) {
             self.check_scope(ctx, act.scopes)?;
         }
         let partner = self.tenants.partner(ctx).await?;
-        let admin = self.settings.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
         let mut sees = Sees::Nothing;
-        let grant = match &act.on {
-            _ if system => {
+        let by_path = matches!(act.on, On::Path { .. } | On::Virtual { .. } | On::Listing { .. });
+        let above = standing.filter(|standing| by_path || *standing == Standing::System);
+        let grant = match (&act.on, above) {
+            (_, Some(standing)) => {
                 sees = Sees::Everything;
-                Grant::System
+                Grant::Above(standing)
             }
-            On::Path { .. } | On::Virtual { .. } | On::Listing { .. } if admin => {
-                sees = Sees::Everything;
-                Grant::TenantAdmin
-            }
-            On::Path { path, permission } | On::Virtual { path, permission, .. } => {
+            (On::Path { path, permission } | On::Virtual { path, permission, .. }, None) => {
                 let in_force = self.in_force(ctx).await?;
                 let grant = match in_force.decide(path, *permission) {
                     Decision::Allow(rule) => {
@@ -221,13 +246,13 @@ impl Door {
                 sees = Sees::Granted(in_force);
                 grant
             }
-            On::Listing { .. } => {
+            (On::Listing { .. }, None) => {
                 sees = Sees::Granted(self.in_force(ctx).await?);
                 Grant::Scope
             }
-            On::Object { .. } | On::Nothing => Grant::Scope,
+            (On::Object { .. } | On::Nothing, None) => Grant::Scope,
         };
-        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(), sees, started))
+        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(ctx.caller()), sees, started))
     }
 
     /// What the caller's policies say of this request, conditions included.
@@ -264,6 +289,7 @@ impl Door {
         let by_policy = error.code() == Code::AccessDenied || failed.is_some();
         let event = match &act.on {
             On::Path { path, permission } | On::Virtual { path, permission, .. } if by_policy => {
+                who(ctx.caller(), &mut record.extra);
                 record.extra.insert("permission".into(), json!(permission.as_str()));
                 if let Some(failed) = failed {
                     record.extra.insert("failed_condition".into(), json!(failed));
@@ -456,14 +482,28 @@ fn denied(path: &str, failed: Option<Condition>) -> Error {
     })
 }
 
+/// What policies know of the caller beside his name, so that the decision can be made again from the record: his
+/// groups, up to a number, and when he last showed a second factor.
+fn who(caller: &Caller, extra: &mut serde_json::Map<String, serde_json::Value>) {
+    let groups = caller.groups();
+    let kept = groups.get(..limits::AUDIT_GROUPS).unwrap_or(groups);
+    extra.insert("groups".into(), json!(kept));
+    if kept.len() < groups.len() {
+        extra.insert("groups_omitted".into(), json!(groups.len() - kept.len()));
+    }
+    if let Some(at) = caller.mfa_verified_at() {
+        extra.insert("mfa_verified_at".into(), json!(crate::wire::rfc3339(at)));
+    }
+}
+
 impl Grant {
-    fn note(&self) -> serde_json::Map<String, serde_json::Value> {
+    fn note(&self, caller: &Caller) -> serde_json::Map<String, serde_json::Value> {
         let mut extra = serde_json::Map::new();
         match self {
             Self::Scope => {}
-            Self::System => drop(extra.insert("granted_by".into(), json!("system"))),
-            Self::TenantAdmin => drop(extra.insert("granted_by".into(), json!("role:tenant_admin"))),
+            Self::Above(standing) => drop(extra.insert("granted_by".into(), json!(standing.as_str()))),
             Self::Rule { policy_id, rule_index } => {
+                who(caller, &mut extra);
                 extra.insert("policy_id".into(), json!(policy_id));
                 extra.insert("rule_index".into(), json!(rule_index));
             }

@@ -151,7 +151,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
 /// Checks what the engine does not know of; gives the name in its one spelling, and the kind of key.
 fn check(write: &CaCreate) -> Result<(Name, KeySpec)> {
     let mut wrong = FieldErrors::default();
-    let name = Name::parse(&write.name);
+    let name = Name::parse_label(&write.name);
     if let Err(error) = &name {
         for reason in error.details().fields.values().flatten() {
             wrong.push("name", reason);

@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -215,6 +216,21 @@ impl Conditions {
         self.ip_ranges.is_empty() && self.time_window.is_none() && self.mfa.is_none()
     }
 
+    /// What one that does not hold asks for, in words.
+    pub(super) fn demand(&self, condition: Condition, at: &Circumstances) -> String {
+        match (condition, &self.time_window, &self.mfa) {
+            (Condition::SourceIp, ..) => {
+                let ranges: Vec<String> = self.ip_ranges.iter().map(IpNet::to_string).collect();
+                format!("the source address is in {}", ranges.join(" or "))
+            }
+            (Condition::TimeWindow, Some(window), _) => format!("the time is {window}"),
+            (Condition::Mfa, _, Some(mfa)) => {
+                format!("a second factor was shown in the last {} seconds", mfa.window(at).as_secs())
+            }
+            _ => format!("{} holds", condition.as_str()),
+        }
+    }
+
     /// Those that do not hold. What is not known fails: a source address that nobody told, a time that no calendar
     /// has, a second factor that is said to have been shown later than the clocks' difference
     /// ([`limits::TOKEN_LEEWAY`]) from now.
@@ -282,8 +298,12 @@ fn age(value: &Value) -> Result<MaxAge, Wrong> {
 }
 
 impl Mfa {
+    fn window(&self, at: &Circumstances) -> Duration {
+        self.max_age.as_ref().map_or(at.mfa_window, |age| age.0.get())
+    }
+
     fn holds(&self, at: &Circumstances) -> bool {
-        let window = self.max_age.as_ref().map_or(at.mfa_window, |age| age.0.get());
+        let window = self.window(at);
         at.mfa_verified_at.is_some_and(|shown| {
             let ago = at.now - shown;
             ago <= window && -ago <= limits::TOKEN_LEEWAY
@@ -376,17 +396,32 @@ impl Hash for TimeWindow {
 }
 
 impl TimeWindow {
+    fn days(&self) -> Vec<&'static str> {
+        (0..7).filter(|day| self.days & (1 << day) != 0).map(|day| DAYS[day]).collect()
+    }
+
     fn key(&self) -> (u8, u16, u16, &str) {
         (self.days, self.start, self.end, &self.zone_name)
     }
 }
 
+/// Minutes as `HH:MM`.
+fn clock(minutes: u16) -> String {
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+impl fmt::Display for TimeWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { start, end, zone_name, .. } = self;
+        let days = self.days().join(", ");
+        write!(f, "from {} to {} on {days} in {zone_name}", clock(*start), clock(*end))
+    }
+}
+
 impl Serialize for TimeWindow {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let clock = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
-        let days = (0..7).filter(|day| self.days & (1 << day) != 0).map(|day| DAYS[day]);
         let mut window = to.serialize_map(Some(4))?;
-        window.serialize_entry("days", &days.collect::<Vec<_>>())?;
+        window.serialize_entry("days", &self.days())?;
         window.serialize_entry("start", &clock(self.start))?;
         window.serialize_entry("end", &clock(self.end))?;
         window.serialize_entry("timezone", &self.zone_name)?;

@@ -81,6 +81,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 10,
+        description: "role names",
+        shared: text!("0010_role_names.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -98,7 +98,7 @@ contract! {
             (Code::MfaRequired, Some("require_mfa"), Some("a")));
         let trail = t.trail(&ctx).await;
         assert_eq!((trail.len(), trail[0].outcome.as_str(), &trail[0].extra), (1, "mfa_required",
-            &json!({"failed_condition": "require_mfa", "permission": "read"})));
+            &json!({"failed_condition": "require_mfa", "groups": [], "permission": "read"})));
         let told = t.raw.rows(&format!(
             "SELECT path, identity_id, CAST(data AS TEXT) FROM event_outbox WHERE event_type = 'policy.violation' AND \
              request_id = '{}'", ctx.request_id())).await;
