@@ -48,6 +48,8 @@ async fn main() -> Outcome<()> {
             validity_days: Some(365),
             subject: Default::default(),
             max_path_length: None,
+            key_provider: None,
+            key_ref: None,
         })
         .await?;
     let settings = RolePatch {

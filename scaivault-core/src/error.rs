@@ -144,6 +144,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type",
     /// The request was read, but fields are wrong; see `details.fields`.
     ValidationError = "validation_error",
+    /// More requests of one category than an identity may make in a minute.
+    RateLimited = "rate_limited",
     /// A defect of ours.
     InternalError = "internal_error",
     /// The database or the key service is out; try again.
@@ -203,6 +205,12 @@ impl Error {
     #[must_use]
     pub fn with(mut self, set: impl FnOnce(&mut Details)) -> Self {
         set(&mut self.details);
+        self
+    }
+
+    /// The same with what is behind it, for logs.
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
         self
     }
 

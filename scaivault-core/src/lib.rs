@@ -76,8 +76,9 @@ mod jobs;
 pub mod keys {
     //! The life of the keys between the root key and the rows: the nouns of [`Vault::keys`](crate::Vault::keys).
     pub use crate::envelope::{
-        Broken, Checked, KeyReport, KeyStatus, Keys, OldKey, PartnerKeyStatus, Progress, RootKeyStatus,
-        RootRotation, Rotation, RowCounts, TenantKeyStatus, Verify,
+        Broken, Checked, KeyReport, KeyStatus, Keys, OldKey, PartnerKeyStatus, Progress, RecoveryDrill,
+        RecoveryMade, RecoveryShare, RootAdded, RootHealth, RootKeyStatus, RootMade, RootRemoved, RootReport,
+        RootRotation, RootStatus, Rotation, RowCounts, TenantKeyStatus, Verify,
     };
 }
 pub mod limits;
@@ -85,6 +86,7 @@ mod name;
 mod pipeline;
 pub mod pki;
 pub mod policy;
+mod ratelimit;
 pub mod secrets;
 mod storage;
 mod tenancy;
@@ -105,6 +107,9 @@ pub use identity::{
 };
 pub use name::Name;
 pub use pipeline::Ctx;
+#[cfg(feature = "redis")]
+pub use ratelimit::RedisUrl;
+pub use ratelimit::{Category, Charged, RateLimits};
 #[cfg(feature = "postgres")]
 pub use storage::RolePasswords;
 pub use storage::{Database, SchemaState};

@@ -64,6 +64,8 @@ pub const JWKS_BYTES: usize = 256 << 10;
 pub const CLAIM_ENTRIES: usize = 1024;
 /// Clock difference allowed between the issuer of a token and us.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// How long a token that was good is believed without checking its signature again.
+pub const TOKEN_KNOWN: Duration = Duration::from_secs(60);
 /// How old a key set may be before it is fetched again.
 pub const JWKS_TTL: Duration = Duration::from_secs(300);
 /// How often an unknown key id may cause a fetch.
@@ -77,6 +79,19 @@ pub const JWKS_RETRY: Duration = Duration::from_secs(5);
 /// How old a compiled policy set or role may be before its epoch is looked at again: the bound on how
 /// long a change made on another replica may go unnoticed.
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);
+/// Root keys that a vault may be configured with.
+pub const ROOTS: usize = 8;
+/// How long one root key is waited for while another may do the same.
+pub const ROOT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long after its failure a root key is asked again by the background work; twice as long each time, at most
+/// [`ROOT_PROBE_MAX`].
+pub const ROOT_PROBE: Duration = Duration::from_secs(2);
+/// See [`ROOT_PROBE`].
+pub const ROOT_PROBE_MAX: Duration = Duration::from_secs(10);
+/// How long what a check of all root keys found is told to whoever asks next: nobody makes calls by asking often.
+pub const ROOT_CHECK_SHARED: Duration = Duration::from_secs(3);
+/// Shares that the key of a recovery root may be split into.
+pub const RECOVERY_SHARES: u8 = 16;
 /// How long unwrapped keys stay in memory, unless configured.
 pub const KEY_CACHE_TTL: Duration = Duration::from_secs(60);
 /// What the longest request takes, as far as keys go: a retired key outlives the last cache by this much.

@@ -10,17 +10,20 @@ use std::{
 use scaivault_kms::KeyProvider;
 use tokio::{sync::watch, task::JoinHandle};
 
+#[cfg(feature = "redis")]
+use crate::RedisUrl;
 #[cfg(feature = "postgres")]
 use crate::storage::RolePasswords;
 use crate::{
-    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, Result, SchemaState, Scope,
-    SystemClock, SystemRandom, TenantId,
+    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, RateLimits, Result,
+    SchemaState, Scope, SystemClock, SystemRandom, TenantId, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
-    envelope::{Keyring, Keys},
+    envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, Pki, PublicPki},
     policy::{Policies, PolicyCache},
+    ratelimit::RateLimiter,
     secrets::Secrets,
     storage::Db,
     tenancy::Tenants,
@@ -43,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) issuers: Issuers,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
+    /// Wraps under active root keys that are missing, as the background work last found them.
+    pub(crate) root_wraps_missing: AtomicU64,
     pub(crate) sequencer: Sequencer,
     /// Whether the anchor was written since the start.
     pub(crate) anchored: std::sync::atomic::AtomicBool,
@@ -77,6 +82,9 @@ pub struct Statistics {
     pub audit_waiting: usize,
     /// Data keys under retired tenant keys, as the background work of this process last found them.
     pub rewrap_remaining: u64,
+    /// Wraps under active root keys that are missing, as the background work of this process last found them: a root
+    /// key was out, or is not configured here.
+    pub root_wraps_missing: u64,
     /// Calls of the provider of the root key, since the vault was opened.
     pub provider_calls: u64,
 }
@@ -86,11 +94,16 @@ pub struct Statistics {
 pub struct VaultBuilder {
     database: Database,
     provider: Arc<dyn KeyProvider>,
+    first_root_name: Option<String>,
+    further_roots: Vec<(String, Arc<dyn KeyProvider>)>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     migrate: bool,
     allow_unfenced: bool,
     key_cache_ttl: Duration,
+    rate_limits: RateLimits,
+    #[cfg(feature = "redis")]
+    redis: Option<RedisUrl>,
     tenant_admin_bypass: bool,
     mfa_window: Duration,
     default_partner: Option<PartnerId>,
@@ -104,11 +117,16 @@ impl Vault {
         VaultBuilder {
             database,
             provider,
+            first_root_name: None,
+            further_roots: Vec::new(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             migrate: true,
             allow_unfenced: false,
             key_cache_ttl: limits::KEY_CACHE_TTL,
+            rate_limits: RateLimits::none(),
+            #[cfg(feature = "redis")]
+            redis: None,
             tenant_admin_bypass: true,
             mfa_window: limits::MFA_WINDOW,
             default_partner: None,
@@ -182,7 +200,8 @@ impl Vault {
     pub async fn statistics(&self, ctx: &Ctx) -> Result<Statistics> {
         let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
         let rewrap_remaining = self.inner.rewrap_remaining.load(Ordering::Relaxed);
-        let numbers = Statistics { rewrap_remaining, ..self.inner.door.statistics() };
+        let root_wraps_missing = self.inner.root_wraps_missing.load(Ordering::Relaxed);
+        let numbers = Statistics { rewrap_remaining, root_wraps_missing, ..self.inner.door.statistics() };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
@@ -211,6 +230,28 @@ impl Vault {
         rows.into_iter().map(|(tenant,)| TenantId::parse(tenant)).collect()
     }
 
+    /// Who asks, as far as he may be told. Charged like a verb, and not recorded.
+    ///
+    /// # Errors
+    /// [`Code::TenantAccessDenied`] in a tenant that is not his; [`Code::RateLimited`].
+    pub async fn whoami<'c>(&self, ctx: &'c Ctx) -> Result<Whoami<'c>> {
+        self.inner.door.whoami(ctx).await?;
+        Ok(ctx.caller().whoami())
+    }
+
+    /// Charges the source address of a token that was not believed.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] if there were too many: answer with that instead.
+    pub async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
+        self.inner.door.failed_login(from).await
+    }
+
+    /// Whether replicas share rate limits, as they do while Redis answers; `None` if they are not to.
+    pub async fn limits_are_shared(&self) -> Option<bool> {
+        self.inner.door.limits_are_shared().await
+    }
+
     /// One round trip to the database.
     ///
     /// # Errors
@@ -219,12 +260,24 @@ impl Vault {
         self.inner.door.check_database().await
     }
 
-    /// One round trip to the provider of the root key.
+    /// One round trip to each root key; that one of them works is enough. See [`check_roots`](Self::check_roots).
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if it does not answer or refuses.
+    /// [`Code::ServiceUnavailable`] if none of them works.
     pub async fn check_encryption(&self) -> Result<()> {
-        self.inner.door.check_encryption().await
+        let found = self.check_roots().await;
+        if found.iter().any(|root| root.failure.is_none()) {
+            return Ok(());
+        }
+        let named = |root: &RootHealth| format!("{}: {}", root.name, root.failure.unwrap_or_default());
+        let source = found.iter().map(named).collect::<Vec<_>>().join(", ");
+        Err(Error::unavailable("No root key can be used.", Duration::from_secs(2), source))
+    }
+
+    /// Whether each root key that the vault is configured with can be used, in order of preference. They are asked at
+    /// most once in [`limits::ROOT_CHECK_SHARED`], however often this is called.
+    pub async fn check_roots(&self) -> Vec<RootHealth> {
+        self.inner.door.roots().check().await
     }
 
     /// Does what is due in the background once: revocation lists, deleted secrets past their retention, events
@@ -262,6 +315,23 @@ impl Vault {
 }
 
 impl VaultBuilder {
+    /// What the first root key is called, if not after the kind of its provider; as the names of
+    /// [`add_root`](Self::add_root).
+    #[must_use]
+    pub fn first_root_name(mut self, name: impl Into<String>) -> Self {
+        self.first_root_name = Some(name.into());
+        self
+    }
+
+    /// A further root key, less preferred than those before it; at most [`limits::ROOTS`] with the first, which is
+    /// named after the kind of its provider (`local`, `aws`, …). A name is 1 to 32 of `a-z`, `0-9` and `-`; names
+    /// that are no names or there twice are refused by [`open`](Self::open).
+    #[must_use]
+    pub fn add_root(mut self, name: impl Into<String>, provider: Arc<dyn KeyProvider>) -> Self {
+        self.further_roots.push((name.into(), provider));
+        self
+    }
+
     /// Takes the time from somewhere else.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -288,6 +358,21 @@ impl VaultBuilder {
     #[must_use]
     pub fn allow_unfenced(mut self, allow: bool) -> Self {
         self.allow_unfenced = allow;
+        self
+    }
+
+    /// How often an identity may ask; without this as often as it likes.
+    #[must_use]
+    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
+        self.rate_limits = limits;
+        self
+    }
+
+    /// Shares rate limits with other replicas, through Redis. It need not answer, now or later.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn redis(mut self, url: RedisUrl) -> Self {
+        self.redis = Some(url);
         self
     }
 
@@ -410,10 +495,13 @@ impl VaultBuilder {
     /// Opens the vault. Needs a tokio runtime, here and for every verb.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] if the role that connects to PostgreSQL could get past the fence between tenants;
+    /// [`Code::InvalidRequest`] if the role that connects to PostgreSQL could get past the fence between tenants, or
+    /// the root keys are too many, or two of them the same;
     /// [`Code::InvalidState`] if the schema is ahead of this build, or behind and may not be migrated;
     /// [`Code::ServiceUnavailable`] if the database cannot be reached.
     pub async fn open(self) -> Result<Vault> {
+        let roots =
+            Roots::new(self.first_root_name.clone(), self.provider.clone(), self.further_roots.clone())?;
         let db = Db::open(&self.database).await?;
         if let Err(error) = self.prepare(&db).await {
             db.close().await;
@@ -421,18 +509,24 @@ impl VaultBuilder {
         }
         let partner = self.default_partner.map_or_else(|| PartnerId::parse("ptn_default"), Ok)?;
         let (clock, random) = (self.clock, self.random);
-        let keyring =
-            Keyring::new(db.clone(), self.provider, clock.clone(), random.clone(), self.key_cache_ttl);
+        let keyring = Keyring::new(db.clone(), roots, clock.clone(), random.clone(), self.key_cache_ttl);
         let sequencer = Sequencer::new(db.clone());
         let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
         // What a crash left without a place, or an older schema.
         sequencer.waiting().await?.iter().for_each(|tenant| recorder.wake(tenant));
+        let limiter = RateLimiter::new(self.rate_limits);
+        #[cfg(feature = "redis")]
+        let limiter = match self.redis {
+            Some(url) => limiter.shared(url),
+            None => limiter,
+        };
         let door = Door::new(
             db.clone(),
             keyring,
             PolicyCache::new(db.clone(), clock.clone()),
             Tenants::new(db.clone(), clock.clone(), partner),
             recorder,
+            limiter,
             clock.clone(),
             random.clone(),
             DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass, mfa_window: self.mfa_window },
@@ -444,6 +538,7 @@ impl VaultBuilder {
             settings: self.settings,
             issuers: Issuers::new(),
             rewrap_remaining: AtomicU64::new(0),
+            root_wraps_missing: AtomicU64::new(0),
             sequencer,
             anchored: std::sync::atomic::AtomicBool::new(false),
             closed: watch::Sender::new(false),
@@ -452,6 +547,9 @@ impl VaultBuilder {
         if let Some(reason) = crate::anchor::check(&inner).await? {
             tracing::error!(reason, "the database is older than its anchor: the vault is in quarantine");
             inner.door.quarantine(Some(reason));
+        }
+        if let Err(error) = inner.door.keyring().tell_inactive().await {
+            tracing::warn!(%error, causes = error.causes(), "it is not known which root keys wrap");
         }
         Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
     }

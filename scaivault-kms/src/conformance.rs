@@ -1,8 +1,9 @@
 //! The promises of [`KeyProvider`], one async function each, so that any implementation can prove that
 //! it keeps them. A promise that is broken is an `Err` with a sentence.
 //!
-//! [`all`] runs what any provider can be asked at any time. Two more change something at the provider and are
-//! run by name: [`survives_rotation`], and [`creates_a_signing_key_once`] for those that sign.
+//! [`all`] runs what any provider can be asked at any time. Three more change something at the provider and are
+//! run by name: [`creates_its_root_key_once`], [`survives_rotation`], and [`creates_a_signing_key_once`] for those
+//! that sign.
 
 use std::{collections::HashSet, pin::Pin, task::Poll};
 
@@ -27,6 +28,7 @@ pub async fn all(provider: &dyn KeyProvider, other: &dyn KeyProvider) -> Result<
     never_repeats_a_wrap(provider).await?;
     survives_encoding(provider).await?;
     rewraps_what_it_wrapped(provider).await?;
+    makes_no_second_root_key(provider).await?;
     serves_many_at_once(provider).await?;
     finds_no_signing_key_that_is_not_there(provider).await?;
     says_what_it_is(provider).await?;
@@ -149,6 +151,25 @@ pub async fn rewraps_what_it_wrapped(provider: &dyn KeyProvider) -> Result<(), B
     }
 }
 
+/// The bootstrap of a root key that exists is refused and changes nothing.
+///
+/// # Errors
+/// If it succeeds, if the refusal is neither `Invalid`, `Unsupported` nor `Denied`, or if an older wrap or the
+/// description is no longer what it was.
+pub async fn makes_no_second_root_key(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    let key = fresh()?;
+    let wrapped = provider.wrap(&key, &context()).await.map_err(broke("wrap"))?;
+    let before = provider.describe();
+    match provider.create_root().await {
+        Err(KmsError::Invalid { .. } | KmsError::Unsupported { .. } | KmsError::Denied { .. }) => {}
+        Err(error) => return Err(format!("a second bootstrap of the root key was refused as {error:?}")),
+        Ok(_) => return Err("a root key was made where there was one".into()),
+    }
+    check(provider.describe() == before, "a refused bootstrap changed the root key")?;
+    let opened = provider.unwrap(&wrapped, &context()).await.map_err(broke("unwrap"))?;
+    check(opened.ct_eq(&key), "another key came back after a refused bootstrap")
+}
+
 /// Thirty-two callers at the same time each get their own key back.
 ///
 /// # Errors
@@ -193,6 +214,30 @@ pub async fn finds_no_signing_key_that_is_not_there(provider: &dyn KeyProvider) 
         }
     }
     Ok(())
+}
+
+/// A root key that is missing is `NotFound` and stays missing until it is made by name, once. Not one of [`all`]:
+/// `provider` is one whose root key does not exist yet, and has it afterwards.
+///
+/// # Errors
+/// If it wraps before, does not afterwards, or makes a second root key.
+pub async fn creates_its_root_key_once(provider: &dyn KeyProvider) -> Result<(), Broken> {
+    for _ in 0..2 {
+        match provider.wrap(&fresh()?, &context()).await {
+            Err(KmsError::NotFound { .. }) => {}
+            Err(error) => return Err(format!("without a root key, wrap was refused as {error:?}")),
+            Ok(_) => return Err("it wrapped under a root key that nobody made".into()),
+        }
+    }
+    let told = provider.create_root().await.map_err(broke("create_root"))?;
+    check(told == provider.describe(), "create_root told of another key than describe")?;
+    opens_what_it_wrapped(provider).await?;
+    makes_no_second_root_key(provider).await?;
+    match provider.create_root().await {
+        Err(KmsError::Invalid { .. }) => Ok(()),
+        Err(error) => Err(format!("the second bootstrap was refused as {error:?}")),
+        Ok(_) => Err("a root key was made twice".into()),
+    }
 }
 
 /// A signing key is made once, is found again as `key_ref`, and signs. Not one of [`all`]: it makes a key.

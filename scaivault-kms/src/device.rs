@@ -175,7 +175,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_request_and_not_the_thread() {
-        let pool = pool(1, 4);
+        // Telling of a panic may take a while.
+        let pool: Pool<u32> = Pool::start("test", 1, 4, Duration::from_secs(20), || 0).unwrap();
         #[expect(clippy::panic, reason = "the panic is what is tested")]
         let panics = |_: &mut u32| -> Result<(), KmsError> { panic!("made on purpose") };
         assert!(matches!(pool.call(panics).await, Err(KmsError::Device { .. })));

@@ -99,6 +99,9 @@ pub enum Cause {
     /// No connection.
     #[error("no connection")]
     Unreachable,
+    /// Something was changed on its way: a checksum of the request or of the answer does not hold.
+    #[error("a checksum does not hold")]
+    Checksum,
     /// The service answered that it failed.
     #[error("the service failed")]
     Service,

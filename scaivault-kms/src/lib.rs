@@ -3,7 +3,7 @@
 //! A [`KeyProvider`] wraps and unwraps 32-byte keys under a root key that it never gives out, and
 //! refers to (or creates) [`SigningKey`]s whose private half stays inside. This crate holds the trait,
 //! its types, the software provider [`local::LocalProvider`], and one adapter for each service behind a
-//! feature of its name: `aws`, `transit`. The feature `guard` has what belongs around every one of them.
+//! feature of its name: `aws`, `azure`, `gcp`, `transit`, `pkcs11`, `tpm`. The feature `guard` has what belongs around every one of them.
 //!
 //! It does **not** know X.509, SQL, tenants, policy or HTTP, and it never creates a root key unless told
 //! to by an explicit call: a provider that is unavailable is not a provider without a key.
@@ -25,27 +25,36 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-#[cfg(any(feature = "pkcs11", feature = "tpm"))]
+#[cfg(any(feature = "azure", feature = "pkcs11", feature = "tpm"))]
 mod der;
 #[cfg(any(feature = "pkcs11", feature = "tpm"))]
 mod device;
 mod error;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "guard")]
 pub mod guard;
 pub mod local;
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "rest"))]
 mod net;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "rest"))]
 mod probe;
 mod provider;
+#[cfg(feature = "rest")]
+mod rest;
 mod secret;
 mod signing;
-#[cfg(any(feature = "aws", feature = "conformance", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "conformance", feature = "rest"))]
 mod spki;
+#[cfg(any(feature = "azure", feature = "gcp"))]
+#[cfg(test)]
+mod testing;
 #[cfg(feature = "tpm")]
 pub mod tpm;
 #[cfg(feature = "transit")]

@@ -42,6 +42,17 @@ pub trait KeyProvider: Debug + Send + Sync {
     /// Whatever the round trip ran into.
     async fn health(&self) -> Result<Health, KmsError>;
 
+    /// Makes the first version of the root key, inside the service or device. The explicit bootstrap: nothing else
+    /// makes a root key, and never is one made because a call failed. Not to be repeated after a failure without
+    /// looking, since the key may have been made.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] if the root key exists already; [`KmsError::Unsupported`] unless the provider overrides
+    /// this.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        Err(self.unsupported("making the root key"))
+    }
+
     /// Rotates the root key in place by the service's own primitive; what was wrapped before still opens.
     ///
     /// # Errors

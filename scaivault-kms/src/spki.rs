@@ -1,13 +1,13 @@
 //! Public keys as `SubjectPublicKeyInfo`, and what is signed under them, for keys that live elsewhere.
 
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "rest"))]
 use aws_lc_rs::digest::{Digest, SHA256, SHA384, digest};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
 };
 
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "transit"))]
 use crate::KeySpec;
 use crate::{KmsError, SignatureScheme};
 
@@ -22,7 +22,7 @@ pub(crate) const SPECS: [KeySpec; 6] = [
     KeySpec::Ed25519,
 ];
 
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "transit"))]
 /// Refuses a scheme that such a key cannot sign by.
 pub(crate) fn check_scheme(
     provider: &'static str,
@@ -47,7 +47,7 @@ pub(crate) fn check_scheme(
     })
 }
 
-#[cfg(any(feature = "aws", feature = "transit"))]
+#[cfg(any(feature = "aws", feature = "rest"))]
 /// The digest that is signed, so that a request is as small for a list of ten thousand certificates as for
 /// one; `None` where the scheme wants the message itself.
 pub(crate) fn prehash(scheme: SignatureScheme, message: &[u8]) -> Option<Digest> {
@@ -84,6 +84,15 @@ pub(crate) fn check_signature(
     }
     let message = "its signature does not hold under its public key".to_owned();
     Err(KmsError::Device { provider, message, source: None })
+}
+
+/// The DER inside the PEM of a `SubjectPublicKeyInfo`; `None` if it is another PEM, or none.
+#[cfg(any(feature = "gcp", feature = "transit"))]
+pub(crate) fn from_pem(pem: &str) -> Option<Vec<u8>> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let body = pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----")?;
+    let body: String = body.strip_suffix("-----END PUBLIC KEY-----")?.split_ascii_whitespace().collect();
+    STANDARD.decode(body).ok()
 }
 
 /// The `SubjectPublicKeyInfo` of a raw Ed25519 key (RFC 8410, 4); `None` unless it has 32 bytes.

@@ -93,6 +93,13 @@ impl WrappedKey {
     }
 }
 
+/// What a second key authenticates where the service binds no context: `domain` says for which way of wrapping.
+#[cfg(any(feature = "azure", feature = "pkcs11"))]
+pub(crate) fn authenticated(domain: &str, context: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let length = (context.len() as u64).to_be_bytes();
+    [&[domain.as_bytes(), &length, context], parts].concat().concat()
+}
+
 fn push(out: &mut Vec<u8>, part: &[u8]) {
     // A part is a name, a path or a wrapped key: far below 4 GiB.
     out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());

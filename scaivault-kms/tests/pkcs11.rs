@@ -108,7 +108,7 @@ impl Hsm {
     async fn provider(&self, key: &str, forbidden: &[&str]) -> Pkcs11Provider {
         let config = self.config_of(key, PIN).forbid(forbidden.iter().copied()).unwrap();
         let provider = Pkcs11Provider::new(config).unwrap();
-        provider.create_root_key().await.unwrap();
+        provider.create_root().await.unwrap();
         provider
     }
 }
@@ -145,6 +145,53 @@ async fn every_way_of_wrapping_keeps_every_promise() {
         assert!(!one.describe().extractable);
         conformance::all(&one, &two).await.unwrap_or_else(|broken| panic!("{wrapping:?}: {broken}"));
     }
+}
+
+/// `SCAIVAULT_TEST_PKCS11_OTHER` is another module, with a token labelled `..._LABEL` whose PIN is `..._PIN`: one that knows
+/// less, or answers otherwise, than the one that everything else runs against.
+#[tokio::test]
+async fn another_make_of_token_keeps_every_promise_or_is_refused_with_what_it_lacks() {
+    #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the module is")]
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let found = (variable("SCAIVAULT_TEST_PKCS11_OTHER"), variable("SCAIVAULT_TEST_PKCS11_OTHER_PIN"));
+    let (Some(module), Some(pin)) = found else {
+        #[expect(clippy::print_stderr, reason = "a skipped test must say so")]
+        {
+            eprintln!("skipped: SCAIVAULT_TEST_PKCS11_OTHER is not set");
+        }
+        return;
+    };
+    let _turn = TURN.lock().await;
+    let label = variable("SCAIVAULT_TEST_PKCS11_OTHER_LABEL").unwrap_or_else(|| "scai".into());
+    let run = hex::encode(&SecretKey::generate().unwrap().expose()[..4]);
+    let made = async |key: &str| {
+        let pin = Pin::new(Secret::new(pin.clone().into_bytes()));
+        let config = Pkcs11Config::new(&module, Token::Label(label.clone()), pin, format!("{key}-{run}"));
+        let provider = Pkcs11Provider::new(config)?;
+        provider.create_root().await?;
+        Ok(provider)
+    };
+    let one = match made("one").await {
+        Ok(one) => one,
+        Err(KmsError::Unsupported { message, .. }) => {
+            assert!(message.contains("lacks"), "{message}");
+            return print(&format!("{module}: refused: {message}"));
+        }
+        Err(error) => panic!("{error:?}"),
+    };
+    print(&format!("{module}: {}", one.describe().algorithm));
+    let other = made("other").await.unwrap();
+    conformance::all(&one, &other).await.unwrap();
+    conformance::survives_rotation(&one).await.unwrap();
+    for spec in [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048] {
+        let name = format!("{}-{run}", spec.as_str());
+        conformance::creates_a_signing_key_once(&one, &name, &KeyRef(name.clone()), spec).await.unwrap();
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "which way was chosen is for whoever runs the tests to see")]
+fn print(line: &str) {
+    println!("other token: {line}");
 }
 
 #[tokio::test]
@@ -184,7 +231,7 @@ async fn a_wrap_opens_after_the_choice_changed_and_the_root_was_rotated() {
 async fn a_token_that_can_none_of_the_four_is_refused_with_what_it_lacks() {
     let Some(hsm) = Hsm::new().await else { return };
     let config = hsm.config().forbid(["CKM_AES_KEY_GEN", "CKM_RSA_PKCS_OAEP"]).unwrap();
-    let error = Pkcs11Provider::new(config).unwrap().create_root_key().await.unwrap_err();
+    let error = Pkcs11Provider::new(config).unwrap().create_root().await.unwrap_err();
     assert!(matches!(error, KmsError::Unsupported { .. }), "{error:?}");
     let text = error.to_string();
     assert!(
@@ -209,9 +256,7 @@ async fn a_missing_key_is_said_and_never_made() {
         assert!(matches!(result, Err(KmsError::NotFound { .. })), "{result:?}");
     }
     assert!(hsm.session().find_objects(&[Attribute::Token(true)]).unwrap().is_empty(), "nothing was made");
-    provider.create_root_key().await.unwrap();
-    let again = provider.create_root_key().await.unwrap_err();
-    assert!(matches!(again, KmsError::Invalid { .. }), "{again:?}");
+    conformance::creates_its_root_key_once(&provider).await.unwrap();
     assert!(Pkcs11Provider::connect(hsm.config()).await.is_ok());
 }
 

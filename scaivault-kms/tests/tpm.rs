@@ -15,6 +15,22 @@ use scaivault_kms::{
     tpm::{RootKey, TpmConfig, TpmProvider},
 };
 
+use tss_esapi::{
+    attributes::ObjectAttributesBuilder,
+    handles::{AuthHandle, PcrHandle, PersistentTpmHandle},
+    interface_types::{
+        algorithm::{HashingAlgorithm, PublicAlgorithm},
+        dynamic_handles::Persistent,
+        ecc::EccCurve,
+        resource_handles::{Hierarchy, Provision},
+        session_handles::AuthSession,
+    },
+    structures::{
+        Auth, Digest, DigestValues, EccPoint, EccScheme, HashScheme, PublicBuilder,
+        PublicEccParametersBuilder,
+    },
+};
+
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 struct Tpm {
@@ -94,15 +110,111 @@ async fn a_root_key_at_a_handle_is_made_by_hand_alone() {
     let error = TpmProvider::connect(config(0x8100_0042)).await.unwrap_err();
     assert!(matches!(error, KmsError::NotFound { .. }), "{error:?}");
     let provider = TpmProvider::new(config(0x8100_0042)).unwrap();
-    provider.create_root_key().await.unwrap();
+    conformance::creates_its_root_key_once(&provider).await.unwrap();
     let wrapped = wrap(&provider).await;
-    opens(&provider, &wrapped).await;
-    let again = provider.create_root_key().await.unwrap_err();
-    assert!(matches!(again, KmsError::Invalid { .. }), "{again:?}");
     drop(provider);
     opens(&TpmProvider::connect(config(0x8100_0042)).await.unwrap(), &wrapped).await;
     let error = TpmProvider::connect(config(0x4000_0001)).await.unwrap_err();
     assert!(matches!(error, KmsError::Invalid { .. }), "{error:?}");
+}
+
+/// A connection beside the adapter's, which has to be closed.
+fn beside(tpm: &Tpm) -> tss_esapi::Context {
+    tss_esapi::Context::new(tpm.tcti.parse().unwrap()).unwrap()
+}
+
+/// Puts the debug PCR back to its beginning, or goes on from there.
+fn set_pcr_16(tpm: &Tpm, extended: bool) {
+    let mut context = beside(tpm);
+    context.execute_with_session(Some(AuthSession::Password), |context| {
+        context.pcr_reset(PcrHandle::Pcr16).unwrap();
+        if extended {
+            let mut digests = DigestValues::new();
+            digests.set(HashingAlgorithm::Sha256, Digest::try_from(vec![7; 32]).unwrap());
+            context.pcr_extend(PcrHandle::Pcr16, digests).unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_is_bound_to_pcrs_opens_while_they_hold_the_same() {
+    let Some(tpm) = Tpm::new().await else { return };
+    let bound = || TpmProvider::new(TpmConfig::new(&tpm.tcti, "root").pcrs([23, 16]).unwrap()).unwrap();
+    set_pcr_16(&tpm, false);
+    let (one, other) = (bound(), TpmProvider::new(TpmConfig::new(&tpm.other, "root")).unwrap());
+    conformance::all(&one, &other).await.unwrap();
+    let wrapped = wrap(&one).await;
+    assert_eq!(wrapped.1.algorithm, "TPM2-SEAL/PCR-SHA256:16,23");
+    // Whoever strikes out the PCRs has not got around them.
+    let plain = WrappedKey { algorithm: "TPM2-SEAL".into(), ..wrapped.1.clone() };
+    let error = one.unwrap(&plain, &partner()).await.unwrap_err();
+    assert!(matches!(error, KmsError::Invalid { .. }), "{error:?}");
+    drop(one);
+    set_pcr_16(&tpm, true);
+    let now = bound();
+    let error = now.unwrap(&wrapped.1, &partner()).await.unwrap_err();
+    assert!(matches!(error, KmsError::Denied { .. }), "{error:?}");
+    assert!(error.to_string().contains("PCRs"), "{error}");
+    opens(&now, &wrap(&now).await).await;
+    drop(now);
+    set_pcr_16(&tpm, false);
+    // Also by a provider that binds to nothing itself.
+    opens(&tpm.provider("root"), &wrapped).await;
+    for odd in [vec![], vec![24], vec![0, 255]] {
+        assert!(matches!(TpmConfig::new(&tpm.tcti, "root").pcrs(odd), Err(KmsError::Invalid { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_authorisation_is_denied_until_the_tpm_locks_itself_and_the_root_key_works_on() {
+    let Some(tpm) = Tpm::new().await else { return };
+    // A key of somebody else: it has an authorisation, and counts wrong ones.
+    let mut context = beside(&tpm);
+    let template = {
+        let attributes = ObjectAttributesBuilder::new()
+            .with_fixed_tpm(true)
+            .with_fixed_parent(true)
+            .with_sensitive_data_origin(true)
+            .with_user_with_auth(true)
+            .with_sign_encrypt(true);
+        let scheme = EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256));
+        let parameters = PublicEccParametersBuilder::new_unrestricted_signing_key(scheme, EccCurve::NistP256);
+        PublicBuilder::new()
+            .with_public_algorithm(PublicAlgorithm::Ecc)
+            .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+            .with_object_attributes(attributes.build().unwrap())
+            .with_ecc_parameters(parameters.build().unwrap())
+            .with_ecc_unique_identifier(EccPoint::default())
+            .build()
+            .unwrap()
+    };
+    let auth = Auth::try_from(b"canary-auth".to_vec()).unwrap();
+    context.execute_with_session(Some(AuthSession::Password), |context| {
+        let made = context.create_primary(Hierarchy::Owner, template, Some(auth), None, None, None).unwrap();
+        let at = Persistent::Persistent(PersistentTpmHandle::new(0x8101_0077).unwrap());
+        context.evict_control(Provision::Owner, made.key_handle.into(), at).unwrap();
+        context.flush_context(made.key_handle.into()).unwrap();
+    });
+    drop(context);
+    let provider = tpm.provider("root");
+    let theirs = provider.signing_key(&KeyRef("0x81010077".into())).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..40 {
+        let error = theirs.sign(SignatureScheme::EcdsaSha256, b"m").await.unwrap_err();
+        assert!(matches!(error, KmsError::Denied { .. }), "{error:?}");
+        told.push(error.to_string());
+        if told[told.len() - 1].contains("locked") {
+            break;
+        }
+    }
+    assert!(told[0].contains("AuthFail"), "{told:?}");
+    assert!(told[told.len() - 1].contains("locked after wrong authorisations"), "{told:?}");
+    // What we make is not guarded by anything that could be guessed, and so is not locked.
+    opens(&provider, &wrap(&provider).await).await;
+    drop((theirs, provider));
+    beside(&tpm).execute_with_session(Some(AuthSession::Password), |context| {
+        context.clear(AuthHandle::Lockout).unwrap();
+    });
 }
 
 #[tokio::test]

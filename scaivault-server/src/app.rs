@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use scaivault_core::{Action, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
 
 use crate::http::{
     Head,
+    origin::TrustedProxies,
     router::{App, Refusal},
     stop::Stop,
 };
@@ -23,19 +24,33 @@ pub struct Service {
     pub stop: Stop,
     /// What is counted while it runs.
     pub metrics: Metrics,
+    /// Whose word is taken for where a request comes from.
+    pub proxies: TrustedProxies,
 }
 
 impl App for Service {
     type Caller = Arc<Ctx>;
 
     async fn identify(&self, head: &Head) -> Result<Arc<Ctx>> {
-        let caller = self.verifier.verify(bearer(head)?).await?;
-        let mut ctx =
-            self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(head.peer().ip());
+        let origin = self.proxies.origin(head.peer().ip(), head.headers());
+        let from = *origin.as_ref().unwrap_or(&head.peer().ip());
+        let caller = match bearer(head) {
+            Ok(token) => self.verifier.verify(token).await,
+            Err(error) => Err(error),
+        };
+        let caller = match caller {
+            Ok(caller) => caller,
+            Err(error) if error.code() == Code::ServiceUnavailable => return Err(error),
+            Err(error) => {
+                self.vault.failed_login(from).await?;
+                return Err(error);
+            }
+        };
+        let mut ctx = self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(from);
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
             ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
         }
-        match tenant(head) {
+        match origin.and_then(|_| tenant(head)) {
             Ok(None) => Ok(Arc::new(ctx)),
             Ok(Some(tenant)) => Ok(Arc::new(ctx.for_tenant(tenant))),
             // Who calls is known by now, so that he was refused is recorded.
@@ -44,6 +59,16 @@ impl App for Service {
                 Err(self.refused(&Arc::new(ctx), refusal, error).await)
             }
         }
+    }
+
+    fn fields(&self, ctx: &Arc<Ctx>) -> Vec<(HeaderName, HeaderValue)> {
+        let Some(charged) = ctx.charged() else { return Vec::new() };
+        let reset = (ctx.now() + charged.reset).unix_timestamp_nanos().div_euclid(1_000_000_000) + 1;
+        vec![
+            (X_RATELIMIT_LIMIT.clone(), HeaderValue::from(charged.limit)),
+            (X_RATELIMIT_REMAINING.clone(), HeaderValue::from(charged.remaining)),
+            (X_RATELIMIT_RESET.clone(), HeaderValue::from(i64::try_from(reset).unwrap_or(i64::MAX))),
+        ]
     }
 
     fn metrics(&self) -> &Metrics {
@@ -79,4 +104,9 @@ fn tenant(head: &Head) -> Result<Option<TenantId>> {
     named.map(parse).transpose()
 }
 
+/// Requests of the category that was charged: a minute's, those that could be made at once, and from when on (Unix
+/// seconds) all of them could.
+static X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+static X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+static X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 static X_TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");

@@ -11,4 +11,5 @@ pub mod egress;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod roots;
 pub mod routes;

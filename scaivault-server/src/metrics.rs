@@ -3,17 +3,29 @@
 //! Labels take their values from small sets of ours: no path, identity or tenant becomes a label.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64},
+    },
     time::Duration,
 };
 
 use http::{Method, StatusCode};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, NoLabelSet, text},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::Registry,
 };
 use scaivault_core::{Error, Result, Statistics};
+use scaivault_kms::guard::{BUCKETS, Latencies, Latency, Operation};
 
 /// The media type of [`Metrics::encode`].
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +57,10 @@ struct Kind {
 struct Category {
     path_category: &'static str,
 }
+
+/// The root keys by name, and what was counted of each.
+#[derive(Debug)]
+struct RootKeys(Vec<(String, Arc<Latencies>)>);
 
 /// What the vault says of itself when it is asked.
 #[derive(Debug, Default)]
@@ -96,6 +112,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// With the latencies of these root keys.
+    #[must_use]
+    pub fn new(roots: impl IntoIterator<Item = (String, Arc<Latencies>)>) -> Self {
+        let mut metrics = Self::default();
+        metrics.registry.register_collector(Box::new(RootKeys(roots.into_iter().collect())));
+        metrics
+    }
+
     /// Counts a request as being worked on, until what is given back is told how it ended or dropped.
     #[must_use]
     pub fn begin(&self, method: &Method, template: &str) -> Running<'_> {
@@ -125,6 +149,62 @@ impl Metrics {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).map_err(Error::internal)?;
         Ok(out)
+    }
+}
+
+impl Collector for RootKeys {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let known: Vec<(&str, Latency)> = self
+            .0
+            .iter()
+            .flat_map(|(root, latencies)| {
+                latencies.snapshot().into_iter().map(move |latency| (root.as_str(), latency))
+            })
+            .collect();
+        let help = "Operations of the providers of root keys, with their retries";
+        let mut family =
+            encoder.encode_descriptor("kms_latency_seconds", help, None, MetricType::Histogram)?;
+        for (root, latency) in &known {
+            let labels = [("operation", operation(latency.operation)), ("root", root)];
+            let bounds = BUCKETS.into_iter().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(latency.buckets).collect();
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                latency.sum,
+                latency.count,
+                &buckets,
+                None,
+            )?;
+        }
+        let help = "Operations of the providers of root keys that failed";
+        let mut family = encoder.encode_descriptor("kms_errors", help, None, MetricType::Counter)?;
+        for (root, latency) in &known {
+            for (kind, count) in [("refused", latency.refused), ("unavailable", latency.unavailable)] {
+                let labels = [("kind", kind), ("operation", operation(latency.operation)), ("root", root)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Attempts that providers of root keys were asked for again";
+        let mut family = encoder.encode_descriptor("kms_retries", help, None, MetricType::Counter)?;
+        for (root, latencies) in &self.0 {
+            ConstCounter::new(latencies.retries())
+                .encode(family.encode_family(&[("root", root.as_str())])?)?;
+        }
+        let help = "How often a provider of a root key was no longer asked because it failed";
+        let mut family = encoder.encode_descriptor("kms_circuit_opened", help, None, MetricType::Counter)?;
+        for (root, latencies) in &self.0 {
+            ConstCounter::new(latencies.opened())
+                .encode(family.encode_family(&[("root", root.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// An operation in the words of the API contract.
+fn operation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Wrap => "encrypt",
+        Operation::Unwrap => "decrypt",
+        other => other.as_str(),
     }
 }
 
@@ -205,5 +285,36 @@ mod tests {
         assert!(text.contains(r#"scaivault_active_requests{path_category="secrets"} 0"#));
         assert!(text.contains("scaivault_kms_calls_total 7"));
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn operations_of_root_keys_are_counted_by_root_and_in_buckets() {
+        use scaivault_kms::guard::{Observer as _, Outcome};
+        let (first, second) = (Arc::new(Latencies::new()), Arc::new(Latencies::new()));
+        let metrics =
+            Metrics::new([("aws".to_owned(), first.clone()), ("backup".to_owned(), second.clone())]);
+        for (millis, outcome) in [(2, Outcome::Done), (3, Outcome::Refused), (9_000, Outcome::Unavailable)] {
+            first.finished("aws", Operation::Wrap, Duration::from_millis(millis), outcome);
+        }
+        second.finished("transit", Operation::Sign, Duration::from_millis(1), Outcome::Done);
+        second.retried("transit", Operation::Wrap);
+        second.circuit("transit", true);
+        let text = metrics.encode(&Statistics::default()).unwrap();
+        for line in [
+            "# TYPE scaivault_kms_latency_seconds histogram",
+            r#"scaivault_kms_latency_seconds_count{operation="encrypt",root="aws"} 3"#,
+            r#"scaivault_kms_latency_seconds_sum{operation="encrypt",root="aws"} 9.005"#,
+            r#"scaivault_kms_latency_seconds_bucket{le="0.0025",operation="encrypt",root="aws"} 1"#,
+            r#"scaivault_kms_latency_seconds_bucket{le="0.005",operation="encrypt",root="aws"} 2"#,
+            r#"scaivault_kms_latency_seconds_bucket{le="+Inf",operation="encrypt",root="aws"} 3"#,
+            r#"scaivault_kms_latency_seconds_count{operation="sign",root="backup"} 1"#,
+            r#"scaivault_kms_errors_total{kind="refused",operation="encrypt",root="aws"} 1"#,
+            r#"scaivault_kms_errors_total{kind="unavailable",operation="encrypt",root="aws"} 1"#,
+            r#"scaivault_kms_errors_total{kind="unavailable",operation="sign",root="backup"} 0"#,
+            r#"scaivault_kms_retries_total{root="backup"} 1"#,
+            r#"scaivault_kms_circuit_opened_total{root="backup"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
     }
 }

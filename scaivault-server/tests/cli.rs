@@ -205,11 +205,107 @@ fn a_dry_run_changes_nothing_and_a_migration_happens_once() {
         "listens on: 127.0.0.1:0 (plain HTTP)",
         "base url: https://vault.example",
         "issuer: https://scaikey.example",
-        "root key: local, readable",
         "database: reachable, schema up to date",
     ] {
         assert!(current.out.lines().any(|known| known == line), "{line:?} is not in {}", current.out);
     }
+    let root = current.out.lines().find_map(|line| line.strip_prefix("root key local: ")).unwrap();
+    let fingerprint = KeyFile::open(&place.dir.path().join("root.key")).unwrap().fingerprint().to_owned();
+    let known =
+        format!("local {fingerprint}, AES-256-GCM, context bound by the provider, extractable; health ");
+    assert!(root.starts_with(&known) && root.ends_with(" ms"), "{root}");
+}
+
+#[test]
+fn every_root_key_is_tried_and_what_fails_is_named_with_its_variable() {
+    let place = Place::new();
+    let second = place.dir.path().join("second.key");
+    KeyFile::create(&second).unwrap();
+    let mut vars = place.vars();
+    vars.extend([
+        ("KMS_NAME", "main"),
+        ("KMS_PROVIDER_2", "local"),
+        ("KMS_LOCAL_KEY_FILE_2", second.to_str().unwrap()),
+        // Nobody listens there.
+        ("KMS_PROVIDER_3", "vault"),
+        ("VAULT_ADDR_3", "http://127.0.0.1:9"),
+        ("VAULT_TRANSIT_KEY_3", "scai"),
+        ("VAULT_TOKEN_3", "canary"),
+        ("KMS_TIMEOUT_3", "2s"),
+    ]);
+    let tried = run(&["check-config"], &vars);
+    assert_eq!(tried.code, 2, "{}", tried.out);
+    for line in [
+        "root key main: local ",
+        "root key local: local ",
+        "root key transit: FAILED: transit: unavailable: ",
+    ] {
+        assert!(tried.out.lines().any(|l| l.starts_with(line)), "{line}: {}", tried.out);
+    }
+    let said =
+        "scaivault-server: the root key transit (KMS_PROVIDER_3) cannot be used: transit: unavailable: ";
+    assert!(tried.err.starts_with(said), "{}", tried.err);
+    assert!(!tried.err.contains("canary") && !tried.out.contains("canary"));
+
+    let same =
+        [&vars[..6], &[("KMS_PROVIDER_2", "local"), ("KMS_LOCAL_KEY_FILE_2", place.key.as_str())]].concat();
+    let same = run(&["check-config"], &same);
+    assert_eq!((same.code, same.out.as_str()), (2, ""));
+    assert!(
+        same.err.contains("KMS_PROVIDER and KMS_PROVIDER_2 describe the same root key, local "),
+        "{}",
+        same.err
+    );
+    for (name, value, said) in [
+        (
+            "KMS_LOCAL_KEY_FILE_2",
+            "/nonexistent",
+            "KMS_PROVIDER_2 is local, which cannot be used: local: key not found",
+        ),
+        ("VAULT_CACERT_3", "/nonexistent", "VAULT_CACERT_3 names a file that cannot be read: "),
+    ] {
+        let vars: Vec<_> =
+            vars.iter().copied().filter(|(known, _)| *known != name).chain([(name, value)]).collect();
+        for command in ["serve", "check-config"] {
+            let refused = run(&[command], &vars);
+            assert_eq!((refused.code, refused.out.as_str()), (2, ""), "{}", refused.err);
+            assert!(refused.err.contains(said), "{said}: {}", refused.err);
+        }
+    }
+}
+
+#[test]
+fn a_module_of_an_hsm_that_cannot_be_opened_is_a_problem_of_the_settings() {
+    let place = Place::new();
+    let mut vars = place.vars();
+    vars.retain(|(name, _)| !name.starts_with("KMS_"));
+    vars.extend([
+        ("KMS_PROVIDER", "pkcs11"),
+        ("PKCS11_LIBRARY", "/nonexistent/hsm.so"),
+        ("PKCS11_SLOT", "label:scai"),
+        ("PKCS11_PIN", "canary"),
+        ("PKCS11_KEY_LABEL", "root"),
+    ]);
+    let run = run(&["serve"], &vars);
+    assert_eq!((run.code, run.out.as_str()), (2, ""), "{}", run.err);
+    assert!(
+        run.err.contains("KMS_PROVIDER is pkcs11, which cannot be used: pkcs11: device failure: "),
+        "{}",
+        run.err
+    );
+    assert!(run.err.contains("/nonexistent/hsm.so") && !run.err.contains("canary"), "{}", run.err);
+    assert!(!place.file().exists(), "the database was touched before the settings were known to be good");
+}
+
+#[test]
+fn the_table_of_settings_is_printed_without_any() {
+    let table = run(&["check-config", "--settings-table"], &[]);
+    assert_eq!(
+        (table.code, table.out.as_str()),
+        (0, include_str!("../../docs/SETTINGS.md")),
+        "{}",
+        table.err
+    );
 }
 
 #[test]

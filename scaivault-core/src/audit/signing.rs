@@ -8,7 +8,13 @@ use super::{
     chain::ALGORITHM,
     store::{self, CheckpointRow, sql},
 };
-use crate::{Error, Result, envelope::InstanceKey, limits, storage::query, vault::Inner};
+use crate::{
+    Error, Result,
+    envelope::{INSTANCE_AUDIT, InstanceKey},
+    limits,
+    storage::query,
+    vault::Inner,
+};
 
 /// Makes checkpoints, under the key that was opened for a round of them.
 pub(crate) struct Checkpoints<'a> {
@@ -25,8 +31,6 @@ struct KeyRow {
     wrapped: Vec<u8>,
 }
 
-const PURPOSE: &str = "audit";
-
 impl<'a> Checkpoints<'a> {
     /// Opens the key, or makes it if the vault has none.
     pub(crate) async fn open(vault: &'a Inner) -> Result<Self> {
@@ -38,7 +42,7 @@ impl<'a> Checkpoints<'a> {
         }
         let row = row.ok_or_else(|| Error::internal("the key of the audit trail vanished"))?;
         let sealed = InstanceKey { ciphertext: row.ciphertext, wrapped: row.wrapped };
-        let pkcs8 = vault.door.keyring().open_instance(PURPOSE, &row.id, &sealed).await?;
+        let pkcs8 = vault.door.keyring().open_instance(INSTANCE_AUDIT, &row.id, &sealed).await?;
         let key = SoftwareKey::from_pkcs8(row.spec.parse()?, &pkcs8)?;
         // The public half comes from the private one, which opened under the root key: nobody who can only write
         // to the database can put another in its place.
@@ -154,7 +158,7 @@ pub(crate) async fn checkpoint_all(vault: &Inner) -> Result<bool> {
 async fn make_key(vault: &Inner) -> Result<()> {
     let (_, pkcs8) = SoftwareKey::generate(KeySpec::EcP256)?;
     let id = vault.door.new_id("ak_")?;
-    let sealed = vault.door.keyring().seal_instance(PURPOSE, &id, &pkcs8).await?;
+    let sealed = vault.door.keyring().seal_instance(INSTANCE_AUDIT, &id, &pkcs8).await?;
     let insert = query(sql::INSERT_KEY)
         .bind(&id)
         .bind(KeySpec::EcP256.as_str())

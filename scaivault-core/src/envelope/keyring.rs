@@ -1,25 +1,25 @@
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use moka::{Entry, Expiry, future::Cache, ops::compute::Op};
-use scaivault_kms::{Context, Description, KeyProvider, Secret, SecretKey, WrappedKey};
+use scaivault_kms::{Context, Secret, SecretKey};
 use time::OffsetDateTime;
 
 use super::{
     locked::{KeptKey, KeyMemory},
+    recovery::RecoveryPublic,
+    roots::Roots,
     seal::{self, Aead, Sealed, Slot},
     store::{self, PartnerKeyRow, TenantKeyRow},
     wear::{Stock, used_up},
+    wraps::Wraps,
 };
 use crate::{
     Clock, Error, PartnerId, Random, Result, TenantId, id, limits,
-    storage::{As, Db},
+    storage::{As, Db, On},
 };
 
 /// Finds, makes and keeps the keys between the root key and the rows.
@@ -30,10 +30,11 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Keyring {
     db: Db,
-    provider: Arc<dyn KeyProvider>,
+    roots: Roots,
+    /// The public key of the recovery root, since it was last opened.
+    recovery: Mutex<Option<RecoveryPublic>>,
     clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
-    provider_calls: AtomicU64,
     ttl: Duration,
     memory: KeyMemory,
     /// What this process may still seal, by tenant key; not secret, and outlives the keys.
@@ -154,7 +155,7 @@ impl TenantKeys {
 impl Keyring {
     pub(crate) fn new(
         db: Db,
-        provider: Arc<dyn KeyProvider>,
+        roots: Roots,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         ttl: Duration,
@@ -165,7 +166,7 @@ impl Keyring {
         });
         let stocks = Cache::new(2 * CACHED_TENANTS);
         let memory = KeyMemory::new();
-        Self { db, provider, provider_calls: AtomicU64::new(0), clock, random, ttl, memory, stocks, cache }
+        Self { db, roots, recovery: Mutex::default(), clock, random, ttl, memory, stocks, cache }
     }
 
     /// The open keys of a tenant, made on first use. The tenant's row must exist.
@@ -248,12 +249,6 @@ impl Keyring {
         }
     }
 
-    /// Asks the provider for a round trip.
-    pub(crate) async fn health(&self) -> Result<()> {
-        self.provider().health().await?;
-        Ok(())
-    }
-
     /// How long a key must have been out of use before it is destroyed. In that time every cache of a replica
     /// that is configured as this one has read the keys anew, rows that were read with their old wrap are
     /// open, and the requests that did so have ended.
@@ -268,20 +263,27 @@ impl Keyring {
         }
     }
 
-    /// The provider, for one call of it.
-    pub(super) fn provider(&self) -> &dyn KeyProvider {
-        self.provider_calls.fetch_add(1, Ordering::Relaxed);
-        self.provider.as_ref()
+    /// The root keys that the vault is configured with.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
-    /// How often the provider was called.
+    /// How often a provider was called.
     pub(crate) fn provider_calls(&self) -> u64 {
-        self.provider_calls.load(Ordering::Relaxed)
+        self.roots.calls()
     }
 
-    /// The root key that wraps now.
-    pub(crate) fn describe(&self) -> Description {
-        self.provider.describe()
+    pub(super) fn known_recovery(&self) -> Option<RecoveryPublic> {
+        self.recovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember_recovery(&self, public: RecoveryPublic) {
+        *self.recovery.lock().unwrap_or_else(PoisonError::into_inner) = Some(public);
+    }
+
+    /// What the keys of all partners need.
+    pub(super) fn key_db(&self) -> On<'_> {
+        self.db.on(As::Keys)
     }
 
     pub(super) fn random(&self) -> &dyn Random {
@@ -310,29 +312,44 @@ impl Keyring {
         &self,
         partner: &PartnerId,
     ) -> Result<(PartnerKeyRow, Arc<PartnerKey>)> {
-        let row = match self.db.on(As::Keys).fetch_optional(store::newest_partner_key(partner)).await? {
+        let row = match self.key_db().fetch_optional(store::newest_partner_key(partner)).await? {
             Some(row) => row,
-            None => {
-                let made = self.new_partner_key(partner, 1).await?;
-                // Of two replicas that do so at once, one wins and both read its key.
-                self.db
-                    .on(As::Keys)
-                    .execute(store::insert_partner_key(partner, &made, self.clock.now()))
-                    .await?;
-                let row = self.db.on(As::Keys).fetch_optional(store::newest_partner_key(partner)).await?;
-                row.ok_or_else(|| Error::internal("a partner key vanished"))?
-            }
+            None => self.first_partner_key(partner).await?,
         };
         let key = self.partner_key(partner, &row).await?;
         Ok((row, key))
     }
 
-    /// A fresh partner key under the root key, stored nowhere yet.
-    pub(super) async fn new_partner_key(&self, partner: &PartnerId, version: i64) -> Result<PartnerKeyRow> {
+    async fn first_partner_key(&self, partner: &PartnerId) -> Result<PartnerKeyRow> {
+        for _ in 0..3 {
+            let (made, by) = self.new_partner_key(partner, 1).await?;
+            let mut tx = self.key_db().begin().await?;
+            // A root key that was removed meanwhile may be the only one that has wrapped it.
+            let held: Option<(String,)> = tx.fetch_optional(store::hold_root(&by, tx.lock_rows())).await?;
+            if held.is_none() {
+                continue;
+            }
+            // Of two replicas that do so at once, one wins and both read its key.
+            tx.execute(store::insert_partner_key(partner, &made, self.clock.now())).await?;
+            tx.commit().await?;
+            let row = self.key_db().fetch_optional(store::newest_partner_key(partner)).await?;
+            return row.ok_or_else(|| Error::internal("a partner key vanished"));
+        }
+        let source = "the root key that wrapped a new partner key was removed, again and again";
+        Err(Error::unavailable("The key service is not available.", Duration::from_secs(1), source))
+    }
+
+    /// A fresh partner key under the root keys, stored nowhere yet; and the row of one of them, which has to be active
+    /// when it is stored.
+    pub(super) async fn new_partner_key(
+        &self,
+        partner: &PartnerId,
+        version: i64,
+    ) -> Result<(PartnerKeyRow, String)> {
         let id = id::new("pk_", self.clock.now(), self.random.as_ref())?;
         let context = partner_context(partner, &id, version);
-        let wrapped = self.provider().wrap(&SecretKey::generate()?, &context).await?.to_bytes();
-        Ok(PartnerKeyRow { id, version, wrapped })
+        let made = self.wrap_new(&SecretKey::generate()?, &context).await?;
+        Ok((PartnerKeyRow { id, version, wrapped: made.wraps.to_bytes() }, made.by))
     }
 
     /// A fresh tenant key under a partner key, stored nowhere yet.
@@ -408,34 +425,14 @@ impl Keyring {
 
     async fn unwrap(&self, partner: &PartnerId, row: &PartnerKeyRow) -> Result<PartnerKey> {
         let until = self.until();
-        let key = self.memory.keep(&self.provider_unwrap(partner, row).await?);
+        let key = self.memory.keep(&self.root_unwrap(partner, row).await?);
         Ok(PartnerKey { key, until })
     }
 
-    /// One call to the provider, past every cache.
-    pub(super) async fn provider_unwrap(
-        &self,
-        partner: &PartnerId,
-        row: &PartnerKeyRow,
-    ) -> Result<SecretKey, scaivault_kms::KmsError> {
+    /// One call to a root key, and more only if that one fails; past every cache.
+    async fn root_unwrap(&self, partner: &PartnerId, row: &PartnerKeyRow) -> Result<SecretKey> {
         let context = partner_context(partner, &row.id, row.version);
-        self.provider().unwrap(&WrappedKey::from_bytes(&row.wrapped)?, &context).await
-    }
-
-    /// The same partner key under the root key of today, proven to open.
-    pub(super) async fn rewrap_partner_key(
-        &self,
-        partner: &PartnerId,
-        row: &PartnerKeyRow,
-    ) -> Result<PartnerKeyRow> {
-        let key = self.provider_unwrap(partner, row).await?;
-        let context = partner_context(partner, &row.id, row.version);
-        let wrapped = self.provider().wrap(&key, &context).await?.to_bytes();
-        let anew = PartnerKeyRow { id: row.id.clone(), version: row.version, wrapped };
-        if !self.provider_unwrap(partner, &anew).await?.ct_eq(&key) {
-            return Err(Error::internal("the provider does not open what it wrapped"));
-        }
-        Ok(anew)
+        Ok(self.roots.open(&Wraps::from_bytes(&row.wrapped)?, &context).await?)
     }
 
     pub(super) fn now(&self) -> OffsetDateTime {
@@ -510,7 +507,7 @@ impl<K, V: Held> Expiry<K, Arc<V>> for Ends {
 }
 
 /// What the provider binds a partner key to.
-fn partner_context(partner: &PartnerId, key_id: &str, version: i64) -> Context {
+pub(super) fn partner_context(partner: &PartnerId, key_id: &str, version: i64) -> Context {
     Context::new()
         .with("scaivault", "partner-key")
         .with("partner", partner.as_str())

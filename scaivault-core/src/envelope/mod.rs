@@ -10,28 +10,41 @@
 //! [`Keyring::grace`], it is *destroyed*. References in the database keep a key that anything is under,
 //! whatever the clocks of the replicas say.
 
+mod active;
 mod instance;
 pub(crate) mod keyring;
 mod locked;
 mod ops;
+mod recovery;
+mod recovery_ops;
 pub(crate) mod rewrap;
+mod root_ops;
+pub(crate) mod rooted;
+mod roots;
 mod seal;
 pub(crate) mod store;
 mod types;
 mod verify;
 mod wear;
+mod wraps;
 
 pub(crate) use self::{
-    instance::InstanceKey,
+    instance::{AUDIT as INSTANCE_AUDIT, InstanceKey},
     keyring::{Keyring, TenantKeys, holds_keys},
+    root_ops::run_due as complete_roots,
+    roots::Roots,
     seal::{Sealed, Slot},
     store::is_reference as refers_to_nothing,
 };
 pub use self::{
     ops::Keys,
+    recovery::RecoveryShare,
+    recovery_ops::{RecoveryDrill, RecoveryMade},
+    roots::RootHealth,
     types::{
-        Broken, Checked, KeyReport, KeyStatus, OldKey, PartnerKeyStatus, Progress, RootKeyStatus,
-        RootRotation, Rotation, RowCounts, TenantKeyStatus, Verify,
+        Broken, Checked, KeyReport, KeyStatus, OldKey, PartnerKeyStatus, Progress, RootAdded, RootKeyStatus,
+        RootMade, RootRemoved, RootReport, RootRotation, RootStatus, Rotation, RowCounts, TenantKeyStatus,
+        Verify,
     },
 };
 

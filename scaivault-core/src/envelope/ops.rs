@@ -1,9 +1,12 @@
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-use scaivault_kms::{Description, WrappedKey};
+use scaivault_kms::{Description, KmsError, WrappedKey};
 
 use super::{
     rewrap::{self, Settled, Watch, act, keeper},
+    root_ops,
+    rooted::{Rooted, RootedTable},
+    roots::{Closed, Root, Roots},
     store::{
         self, EveryPartnerKey, EveryTenantKey, PartnerKeyRow, RetiredPartnerKey, RetiredTenantKey,
         TenantKeyAndPartner, sql,
@@ -13,6 +16,7 @@ use super::{
         TenantKeyStatus, Verify,
     },
     verify,
+    wraps::{RootId, Wraps},
 };
 use crate::{
     Code, Ctx, Error, PartnerId, Result, Role, Scope, TenantId,
@@ -32,9 +36,9 @@ use crate::{
 /// anywhere and called again: it goes on where it was, as does the background work of any replica.
 #[derive(Clone, Copy)]
 pub struct Keys<'a> {
-    vault: &'a Inner,
-    ctx: &'a Ctx,
-    watch: Watch<'a>,
+    pub(super) vault: &'a Inner,
+    pub(super) ctx: &'a Ctx,
+    pub(super) watch: Watch<'a>,
 }
 
 impl<'a> Keys<'a> {
@@ -73,60 +77,167 @@ impl<'a> Keys<'a> {
         self.vault.door.perform(self.ctx, act, work).await
     }
 
-    /// Wraps every partner key under the root key that the provider uses now. What the provider needs to open
-    /// the old wraps has to be there until this is done.
+    /// Wraps every key anew that is under an older version of a configured root key, or under one whose place a
+    /// configured one of its kind has taken. What a provider needs to open the old wraps has to be there until this is
+    /// done.
     ///
     /// # Errors
     /// As [`status`](Self::status); [`Code::ServiceUnavailable`] if a wrap cannot be opened now, the source
-    /// naming the root key that it takes. Unless the provider is out, the other partner keys are done all the
-    /// same.
+    /// naming the root key that it takes. The other keys are done all the same, and so are the other wraps of the same
+    /// key; a root key that is out is not asked again.
     pub async fn rotate_root(&self) -> Result<RootRotation> {
-        let mut done = RootRotation { root: self.current_root().await?, rewrapped: 0, current: 0 };
+        let root = self.current_root().await?;
+        let keyring = self.vault.door.keyring();
+        for root in keyring.roots().iter() {
+            // A version that was made meanwhile is known once it was asked.
+            keyring.roots().identify(root).await;
+        }
+        let mut rotation =
+            RootRotation { root: RootKeyStatus::from(root.describe()), rewrapped: 0, current: 0 };
         let mut failed = Ok(());
-        let mut after = String::new();
-        loop {
-            let page = self.partner_keys(&after, &done.root.key_id).await?;
-            let Some(last) = page.last() else { break };
-            after.clone_from(&last.key.id);
-            for row in &page {
-                match self.rewrap_partner_key(row).await {
-                    Ok(true) => done.rewrapped += 1,
-                    Ok(false) => done.current += 1,
-                    Err(error) if is_transient(&error) => return Err(error),
-                    Err(error) => failed = failed.and(Err(error)),
-                }
-                if let Some(watch) = self.watch {
-                    let seen = done.rewrapped + done.current;
-                    watch(Progress { table: "partner_key", done: seen, total: seen });
+        let mut out = BTreeSet::new();
+        for table in RootedTable::ALL {
+            let mut after = String::new();
+            loop {
+                let page = table.page(&self.vault.door.key_db(), &after).await?;
+                let Some(last) = page.last() else { break };
+                after.clone_from(&last.id);
+                for key in page {
+                    let changed = self.rotate_key(key, &mut out).await;
+                    match changed {
+                        Ok(changed) if table == RootedTable::Partner => {
+                            rotation.rewrapped += u64::from(changed);
+                            rotation.current += u64::from(!changed);
+                        }
+                        Ok(_) => {}
+                        Err(error) => failed = failed.and(Err(error)),
+                    }
+                    if keyring.roots().iter().all(|root| out.contains(root.name())) {
+                        return failed.map(|()| rotation);
+                    }
+                    if let Some(watch) = self.watch {
+                        let seen = rotation.rewrapped + rotation.current;
+                        watch(Progress { table: table.name(), done: seen, total: seen });
+                    }
                 }
             }
         }
-        self.rewrap_instance_keys(&done.root.key_id).await?;
-        failed.map(|()| done)
+        failed?;
+        self.end_succeeded().await?;
+        Ok(rotation)
     }
 
-    /// The vault's own keys, such as the one that signs the audit trail.
-    async fn rewrap_instance_keys(&self, root: &str) -> Result<()> {
-        let current = self.vault.door.root_key();
-        let work = |permit: Permit<'a>| async move {
-            let permit = permit.over_keys()?;
-            let rows: Vec<(String, Vec<u8>)> = permit.fetch_all(query(sql::INSTANCE_KEYS)).await?;
-            let mut anew = Vec::new();
-            for (id, wrapped) in rows {
-                if !root_of(&wrapped).is_some_and(|wrap| is_current(&current, &wrap)) {
-                    let rewrapped = permit.keyring().rewrap_instance("audit", &id, &wrapped).await?;
-                    anew.push((id, wrapped, rewrapped));
+    /// Wraps a key anew where a wrap of it is not of today; whether there was any.
+    async fn rotate_key(&self, key: Rooted, out: &mut BTreeSet<String>) -> Result<bool> {
+        let again = |key: &Rooted| {
+            let (table, id) = (key.table, key.id.clone());
+            async move { table.one(&self.vault.door.key_db(), &id).await }
+        };
+        let mut key = key;
+        for _ in 0..3 {
+            let (anew, failed) = self.rotated(&key, out).await?;
+            let changed = match &anew {
+                None => false,
+                Some(anew) if root_ops::replace(self.vault, self.ctx, &key, anew, "rewrap").await? => true,
+                Some(_) => match again(&key).await? {
+                    Some(now) => {
+                        key = now;
+                        continue;
+                    }
+                    None => return Ok(false),
+                },
+            };
+            return failed.map(|()| changed);
+        }
+        Err(lost_race())
+    }
+
+    /// The wraps that a key is to have, if they are others than it has; and what could not be done.
+    async fn rotated(&self, key: &Rooted, out: &mut BTreeSet<String>) -> Result<(Option<Wraps>, Result<()>)> {
+        let roots = self.vault.door.keyring().roots();
+        let wraps = key.wraps()?;
+        let mut anew = wraps.clone();
+        let mut failed: Vec<(String, KmsError)> = Vec::new();
+        let mut held = false;
+        for wrap in wraps.iter() {
+            let id = RootId::of(wrap);
+            let holders = roots.holders(&id);
+            held |= !holders.is_empty();
+            if holders.iter().any(|root| is_current(&root.describe(), wrap)) {
+                continue;
+            }
+            let mut refused = Vec::new();
+            let mut made = None;
+            for root in holders {
+                if out.contains(root.name()) {
+                    continue;
+                }
+                match rotate_wrap(roots, root, wrap, key).await {
+                    Ok(wrap) => {
+                        made = Some((root, wrap));
+                        break;
+                    }
+                    Err(error) => {
+                        if error.is_transient() {
+                            out.insert(root.name().to_owned());
+                        }
+                        refused.push((root.name().to_owned(), error));
+                    }
                 }
             }
-            let mut tx = permit.begin().await?;
-            for (id, wrapped, rewrapped) in &anew {
-                tx.execute(query(sql::REWRAP_INSTANCE_KEY).bind(id).bind(wrapped).bind(rewrapped)).await?;
+            match made {
+                Some((root, wrap)) => {
+                    if RootId::of(&wrap) != id {
+                        self.activate(root).await?;
+                    }
+                    anew = anew.without(&id).with(wrap);
+                }
+                None => failed.extend(refused),
             }
-            tx.note("step", "rewrap");
-            tx.note("audit_keys", anew.len());
-            tx.commit(()).await
-        };
-        self.vault.door.perform(self.ctx, act("root_key", root), work).await
+        }
+        if !held {
+            let names = wraps.iter().map(|wrap| RootId::of(wrap).to_string());
+            failed.extend(names.map(|name| {
+                let message = "it is not configured".to_owned();
+                (name, KmsError::NotFound { provider: "vault", message })
+            }));
+        }
+        let failed = if failed.is_empty() { Ok(()) } else { Err(Closed(failed).into()) };
+        Ok(((anew != wraps).then_some(anew), failed))
+    }
+
+    /// Root keys that others of their kind have taken the place of, and that nothing is under any more.
+    async fn end_succeeded(&self) -> Result<()> {
+        let keyring = self.vault.door.keyring();
+        let rows = keyring.known_roots().await?;
+        for row in rows.iter().filter(|row| row.is_active() && !row.is_recovery()) {
+            let id = row.root();
+            let holders = keyring.roots().holders(&id);
+            if holders.is_empty() || holders.iter().any(|root| root.id() == id) {
+                continue;
+            }
+            if !self.is_in_use(&id).await? {
+                self.begin_removal(&row.id, &id).await?;
+                self.end_removal(&row.id, &id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_in_use(&self, root: &RootId) -> Result<bool> {
+        for table in RootedTable::ALL {
+            let mut after = String::new();
+            loop {
+                let page = table.page(&self.vault.door.key_db(), &after).await?;
+                let Some(last) = page.last() else { break };
+                after.clone_from(&last.id);
+                // One that cannot be read may be under anything.
+                if page.iter().any(|key| key.wraps().map_or(true, |wraps| wraps.under(root).is_some())) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Makes a new key for a partner, wraps his tenants' keys under it, and destroys the old one. Goes on with a
@@ -212,46 +323,16 @@ impl<'a> Keys<'a> {
         self.vault.door.perform(self.ctx, act("tenant", tenant.as_str()), work).await
     }
 
-    async fn current_root(&self) -> Result<RootKeyStatus> {
+    /// The root key that is preferred; only for operators.
+    async fn current_root(&self) -> Result<&'a Root> {
         let work = |permit: Permit<'a>| async move {
             operator(&permit)?;
-            let root = RootKeyStatus::from(permit.keyring().describe());
-            permit.answer(root)
+            permit.answer(())
         };
         let act = Act::object(Action::KeyRotate, &[Scope::Admin], "root_key", None);
-        self.vault.door.perform(self.ctx, act, work).await
-    }
-
-    async fn partner_keys(&self, after: &str, root: &str) -> Result<Vec<EveryPartnerKey>> {
-        let work = |permit: Permit<'a>| async move {
-            let permit = permit.over_keys()?;
-            let page = permit.fetch_all(query(sql::EVERY_PARTNER_KEY).bind(after).bind(PAGE)).await?;
-            permit.answer(page)
-        };
-        self.vault.door.perform(self.ctx, act("root_key", root), work).await
-    }
-
-    /// Whether it was under another root key.
-    async fn rewrap_partner_key(&self, row: &EveryPartnerKey) -> Result<bool> {
-        let root = self.vault.door.root_key();
-        if wrapped_root(&row.key).is_some_and(|wrap| is_current(&root, &wrap)) {
-            return Ok(false);
-        }
-        let work = |permit: Permit<'a>| async move {
-            let permit = permit.over_keys()?;
-            let partner = PartnerId::parse(&*row.partner_id)?;
-            let anew = permit.keyring().rewrap_partner_key(&partner, &row.key).await?;
-            let mut tx = permit.begin().await?;
-            let replace =
-                query(sql::REWRAP_PARTNER_KEY).bind(&row.key.id).bind(&row.key.wrapped).bind(&anew.wrapped);
-            let changed = tx.execute(replace).await? == 1;
-            tx.note("step", "rewrap");
-            tx.note("partner_id", row.partner_id.clone());
-            tx.note("root_key", root.key_id);
-            tx.note("changed", changed);
-            tx.commit(changed).await
-        };
-        self.vault.door.perform(self.ctx, act("partner_key", &row.key.id), work).await
+        self.vault.door.perform(self.ctx, act, work).await?;
+        self.vault.door.keyring().known_roots().await?;
+        Ok(self.vault.door.roots().first())
     }
 
     async fn retired_partner_keys(&self, partner: &PartnerId) -> Result<Vec<RetiredPartnerKey>> {
@@ -284,9 +365,11 @@ impl<'a> Keys<'a> {
             if !how.applies(&permit, &newest.id, unfinished).await? {
                 return permit.answer((newest.id, false));
             }
-            let made = permit.keyring().new_partner_key(partner, newest.version + 1).await?;
+            let (made, by) = permit.keyring().new_partner_key(partner, newest.version + 1).await?;
             let now = permit.keyring().now();
             let mut tx = permit.begin().await?;
+            let held: Option<(String,)> = tx.fetch_optional(store::hold_root(&by, tx.lock_rows())).await?;
+            held.ok_or_else(lost_race)?;
             if tx.execute(store::insert_partner_key(partner, &made, now)).await? == 0 {
                 return Err(lost_race());
             }
@@ -424,16 +507,8 @@ fn lost_race() -> Error {
     Error::new(Code::VersionConflict, "Another key was made in between.")
 }
 
-/// Whether the provider is out, rather than without the key that it takes.
-fn is_transient(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    source
-        .and_then(|s| s.downcast_ref::<scaivault_kms::KmsError>())
-        .is_none_or(scaivault_kms::KmsError::is_transient)
-}
-
 /// Operators only: keys belong to the vault, not to a tenant of it.
-fn operator(permit: &Permit<'_>) -> Result<()> {
+pub(super) fn operator(permit: &Permit<'_>) -> Result<()> {
     let caller = permit.ctx().caller();
     let allowed = match caller.identity_type() {
         IdentityType::System => caller.identity_id().strip_prefix("system:") == Some(rewrap::JOB),
@@ -448,9 +523,13 @@ fn operator(permit: &Permit<'_>) -> Result<()> {
 async fn status(permit: Permit<'_>) -> Result<Outcome<KeyStatus>> {
     operator(&permit)?;
     let permit = permit.over_keys()?;
-    let root = permit.keyring().describe();
-    let mut status =
-        KeyStatus { root: root.clone().into(), partner_keys: Vec::new(), tenant_keys: Vec::new() };
+    let keyring = permit.keyring();
+    let mut status = KeyStatus {
+        root: keyring.roots().first().describe().into(),
+        roots: root_ops::root_status(keyring).await?,
+        partner_keys: Vec::new(),
+        tenant_keys: Vec::new(),
+    };
     loop {
         let after = status.partner_keys.last().map_or("", |key| key.id.as_str());
         let page = query(sql::EVERY_PARTNER_KEY).bind(after).bind(PAGE);
@@ -458,7 +537,7 @@ async fn status(permit: Permit<'_>) -> Result<Outcome<KeyStatus>> {
         if rows.is_empty() {
             break;
         }
-        status.partner_keys.extend(rows.into_iter().map(|row| partner_key_status(&root, row)));
+        status.partner_keys.extend(rows.into_iter().map(|row| partner_key_status(keyring.roots(), row)));
     }
     let grace = permit.keyring().grace();
     loop {
@@ -497,11 +576,20 @@ async fn status(permit: Permit<'_>) -> Result<Outcome<KeyStatus>> {
     }
 }
 
-fn partner_key_status(root: &Description, row: EveryPartnerKey) -> PartnerKeyStatus {
-    let wrap = wrapped_root(&row.key);
+fn partner_key_status(roots: &Roots, row: EveryPartnerKey) -> PartnerKeyStatus {
+    let wraps = Wraps::from_bytes(&row.key.wrapped).ok();
+    let (mut current, mut stale) = (false, false);
+    for wrap in wraps.iter().flat_map(Wraps::iter) {
+        let holders = roots.holders(&RootId::of(wrap));
+        let is_current = holders.iter().any(|root| is_current(&root.describe(), wrap));
+        current |= is_current;
+        stale |= !is_current && !holders.is_empty();
+    }
+    let roots: Vec<RootKeyStatus> = wraps.iter().flat_map(Wraps::iter).map(RootKeyStatus::from).collect();
     PartnerKeyStatus {
-        root_is_current: wrap.as_ref().is_some_and(|wrap| is_current(root, wrap)),
-        root: wrap,
+        root_is_current: current && !stale,
+        root: roots.first().cloned(),
+        roots,
         id: row.key.id,
         partner_id: row.partner_id,
         version: row.key.version,
@@ -511,17 +599,30 @@ fn partner_key_status(root: &Description, row: EveryPartnerKey) -> PartnerKeySta
     }
 }
 
-fn wrapped_root(row: &PartnerKeyRow) -> Option<RootKeyStatus> {
-    root_of(&row.wrapped)
-}
-
-fn root_of(wrapped: &[u8]) -> Option<RootKeyStatus> {
-    let wrap = WrappedKey::from_bytes(wrapped).ok()?;
-    Some(RootKeyStatus { provider: wrap.provider, key_id: wrap.key_id, key_version: wrap.key_version })
+/// The same key under the root key of today, proven to open.
+async fn rotate_wrap(
+    roots: &Roots,
+    root: &Root,
+    wrap: &WrappedKey,
+    key: &Rooted,
+) -> Result<WrappedKey, KmsError> {
+    let open = roots.unwrap(root, wrap, &key.context).await?;
+    let anew = match RootId::of(wrap) == root.id() {
+        true => roots.rewrap(root, wrap, &key.context).await?,
+        false => roots.wrap(root, &open, &key.context).await?,
+    };
+    match roots.unwrap(root, &anew, &key.context).await?.ct_eq(&open) {
+        true => Ok(anew),
+        false => Err(KmsError::Device {
+            provider: root.describe().provider,
+            message: "it does not open what it wrapped".to_owned(),
+            source: None,
+        }),
+    }
 }
 
 /// A provider that does not tell versions apart rotates in place and opens what it wrapped before.
-fn is_current(root: &Description, wrap: &RootKeyStatus) -> bool {
+fn is_current(root: &Description, wrap: &WrappedKey) -> bool {
     root.provider == wrap.provider
         && root.key_id == wrap.key_id
         && (root.key_version.is_none() || root.key_version == wrap.key_version)
@@ -530,5 +631,15 @@ fn is_current(root: &Description, wrap: &RootKeyStatus) -> bool {
 impl From<Description> for RootKeyStatus {
     fn from(root: Description) -> Self {
         Self { provider: root.provider.to_owned(), key_id: root.key_id, key_version: root.key_version }
+    }
+}
+
+impl From<&WrappedKey> for RootKeyStatus {
+    fn from(wrap: &WrappedKey) -> Self {
+        Self {
+            provider: wrap.provider.clone(),
+            key_id: wrap.key_id.clone(),
+            key_version: wrap.key_version.clone(),
+        }
     }
 }

@@ -25,8 +25,6 @@ pub(crate) mod sql {
         SELECT p.id, p.partner_id, p.version, p.wrapped, p.created_at, p.retired_at, \
         (SELECT count(*) FROM tenant_key t WHERE t.partner_key_id = p.id) AS tenant_keys \
         FROM partner_key p WHERE p.id > $1 ORDER BY p.id LIMIT $2";
-    pub(crate) const REWRAP_PARTNER_KEY: &str =
-        "UPDATE partner_key SET wrapped = $3 WHERE id = $1 AND wrapped = $2";
     pub(crate) const RETIRE_PARTNER_KEYS: &str = "\
         UPDATE partner_key SET retired_at = $3, retired_under = $4 \
         WHERE partner_id = $1 AND version < $2 AND retired_at IS NULL";
@@ -85,11 +83,7 @@ pub(crate) mod sql {
     pub(crate) const TENANTS_WITH_KEYS: &str = "\
         SELECT t.tenant_id, t.partner_id FROM tenant t WHERE t.tenant_id > $1 \
         AND EXISTS (SELECT 1 FROM tenant_key k WHERE k.tenant_id = t.tenant_id) ORDER BY t.tenant_id LIMIT 100";
-
-    /// Keys of the vault itself, which lie under the root key as well.
-    pub(crate) const INSTANCE_KEYS: &str = "SELECT id, wrapped FROM audit_key ORDER BY version";
-    pub(crate) const REWRAP_INSTANCE_KEY: &str =
-        "UPDATE audit_key SET wrapped = $3 WHERE id = $1 AND wrapped = $2";
+    pub(crate) const HOLD_ROOT: &str = "SELECT id FROM root_key WHERE id = $1 AND state = 'active'";
 
     pub(crate) const COUNT_PARTNER_KEYS: &str = "SELECT count(*) FROM partner_key";
     #[cfg(test)]
@@ -100,7 +94,6 @@ pub(crate) mod sql {
         NEWEST_PARTNER_KEY,
         INSERT_PARTNER_KEY,
         EVERY_PARTNER_KEY,
-        REWRAP_PARTNER_KEY,
         RETIRE_PARTNER_KEYS,
         RETIRED_PARTNER_KEYS,
         RETIRED_OF_PARTNER,
@@ -120,8 +113,7 @@ pub(crate) mod sql {
         DESTROY_TENANT_KEY,
         UNDER_TENANT_KEY,
         TENANTS_WITH_KEYS,
-        INSTANCE_KEYS,
-        REWRAP_INSTANCE_KEY,
+        HOLD_ROOT,
     ];
 }
 
@@ -297,7 +289,7 @@ impl SealedTable {
             }
             Self::Ca => {
                 "SELECT v.id AS row_id, CAST(1 AS BIGINT) AS version, '' AS path, v.key_wrapped_key AS wrapped_key, \
-                 v.key_id FROM pki_ca v WHERE v.tenant_id = "
+                 v.key_id FROM pki_ca v WHERE v.key_id IS NOT NULL AND v.tenant_id = "
             }
             Self::Certificate => {
                 "SELECT v.id AS row_id, CAST(1 AS BIGINT) AS version, '' AS path, v.key_wrapped_key AS wrapped_key, \
@@ -402,6 +394,13 @@ pub(super) fn insert_partner_key<'q>(
     now: OffsetDateTime,
 ) -> Query<'q> {
     query(sql::INSERT_PARTNER_KEY).bind(&row.id).bind(partner).bind(row.version).bind(&row.wrapped).bind(now)
+}
+
+/// The row of an active root key, held until the transaction ends.
+pub(super) fn hold_root<'q>(id: &'q str, lock: &'static str) -> Query<'q> {
+    let mut q = QueryBuilder::with(sql::HOLD_ROOT, [id.into()]);
+    q.text(lock);
+    q.build()
 }
 
 pub(super) fn insert_tenant_key<'q>(

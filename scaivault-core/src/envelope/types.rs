@@ -6,6 +6,8 @@ use time::OffsetDateTime;
 pub struct KeyStatus {
     /// The root key that wraps now.
     pub root: RootKeyStatus,
+    /// Every root key that is configured or that the database knows.
+    pub roots: Vec<RootStatus>,
     /// Every partner key.
     pub partner_keys: Vec<PartnerKeyStatus>,
     /// Every tenant key, by tenant and version.
@@ -23,6 +25,36 @@ pub struct RootKeyStatus {
     pub key_version: Option<String>,
 }
 
+/// A root key, as the database knows it and as it is configured.
+#[derive(Clone, Debug, Serialize)]
+pub struct RootStatus {
+    /// What the operator calls it; `None` if it is not configured.
+    pub name: Option<String>,
+    /// The kind of provider; `recovery` if its private key is in shares.
+    pub provider: String,
+    /// The name at the provider.
+    pub key_id: String,
+    /// The version, where the provider has versions and the root key is configured.
+    pub key_version: Option<String>,
+    /// `active`: it wraps; `removing`, `removed`; `pending`: a recovery root whose making was not finished; `inactive`:
+    /// it is configured and was never added.
+    pub state: String,
+    /// Why it cannot be used now, in one word; `None` if it can, or is not configured.
+    pub failure: Option<&'static str>,
+    /// Keys that are wrapped under it: partner keys, and those of the vault itself.
+    pub wraps: u64,
+    /// Keys that are not wrapped under it, and are to be.
+    pub missing: u64,
+    /// Of a recovery root: how many shares make its key, and how many there are.
+    pub shares: Option<(i64, i64)>,
+    /// Since when it wraps.
+    #[serde(serialize_with = "crate::wire::seconds_opt")]
+    pub added_at: Option<OffsetDateTime>,
+    /// Since when it does no more.
+    #[serde(serialize_with = "crate::wire::seconds_opt")]
+    pub removed_at: Option<OffsetDateTime>,
+}
+
 /// A partner key.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartnerKeyStatus {
@@ -32,9 +64,11 @@ pub struct PartnerKeyStatus {
     pub partner_id: String,
     /// Counted from 1; the newest seals.
     pub version: i64,
-    /// The root key that it is under; `None` if the stored wrap cannot be read.
+    /// The first of the root keys that it is under; `None` if the stored wraps cannot be read.
     pub root: Option<RootKeyStatus>,
-    /// Whether that is the root key that wraps now.
+    /// Every root key that it is under.
+    pub roots: Vec<RootKeyStatus>,
+    /// Whether it is under a configured root key, and under the current version of each that it is under.
     pub root_is_current: bool,
     /// Since when it is there.
     #[serde(serialize_with = "crate::wire::seconds")]
@@ -100,6 +134,39 @@ pub struct RootRotation {
     pub current: u64,
 }
 
+/// What adding a root key came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RootAdded {
+    /// The root key.
+    pub root: RootKeyStatus,
+    /// Keys that this call wrapped under it: partner keys, and those of the vault itself.
+    pub wrapped: u64,
+    /// Keys that were under it already.
+    pub current: u64,
+}
+
+/// What the bootstrap found at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RootMade {
+    /// What the operator calls it.
+    pub name: String,
+    /// The root key.
+    pub root: RootKeyStatus,
+    /// Whether this call made it; otherwise it was there.
+    pub made: bool,
+}
+
+/// What removing a root key came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RootRemoved {
+    /// The kind of its provider.
+    pub provider: String,
+    /// Its name there.
+    pub key_id: String,
+    /// Wraps that this call took away.
+    pub dropped: u64,
+}
+
 /// What rotating a partner or tenant key came to, as far as it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rotation {
@@ -143,10 +210,25 @@ pub enum Verify {
 pub struct KeyReport {
     /// What was opened.
     pub checked: Checked,
+    /// What each configured root key has opened.
+    pub roots: Vec<RootReport>,
     /// How many did not open.
     pub broken_total: u64,
     /// The first of them, by name.
     pub broken: Vec<Broken>,
+}
+
+/// What a check of the keys found about one root key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RootReport {
+    /// What the operator calls it.
+    pub name: String,
+    /// Wraps that it opened.
+    pub opened: u64,
+    /// Wraps that it refused; they are among those that are named as broken.
+    pub broken: u64,
+    /// Wraps about which nothing is known, since it was out; the keys opened by another root key.
+    pub unchecked: u64,
 }
 
 /// How many of each were tried.
@@ -154,6 +236,8 @@ pub struct KeyReport {
 pub struct Checked {
     /// Partner keys.
     pub partner_keys: u64,
+    /// Keys of the vault itself that lie under the root keys.
+    pub instance_keys: u64,
     /// Tenant keys.
     pub tenant_keys: u64,
     /// Data keys of rows.

@@ -1,16 +1,19 @@
 use std::collections::HashMap;
 
-use scaivault_kms::KmsError;
+use scaivault_kms::{KmsError, SecretKey};
 
 use super::{
     keyring::open_tenant_key,
     rewrap::Watch,
+    rooted::{Rooted, RootedTable},
+    roots::{Closed, Roots},
     seal::{self, Aead},
-    store::{self, EveryPartnerKey, SealedTable, TenantKeyAndPartner, WrapRow, sql},
-    types::{Broken, KeyReport, Progress, Verify},
+    store::{self, SealedTable, TenantKeyAndPartner, WrapRow, sql},
+    types::{Broken, KeyReport, Progress, RootReport, Verify},
+    wraps::RootId,
 };
 use crate::{
-    PartnerId, Result, TenantId, limits,
+    Result, TenantId, limits,
     pipeline::{Outcome, Permit},
     storage::query,
 };
@@ -19,7 +22,7 @@ use crate::{
 pub(super) async fn verify(permit: Permit<'_>, how: Verify, watch: Watch<'_>) -> Result<Outcome<KeyReport>> {
     let mut permit = permit.over_keys()?;
     let mut report = KeyReport::default();
-    let partner_keys = partner_keys(&permit, &mut report).await?;
+    let partner_keys = rooted_keys(&permit, &mut report).await?;
     let mut after = String::new();
     loop {
         let page: Vec<(String, String)> =
@@ -48,27 +51,87 @@ pub(super) async fn verify(permit: Permit<'_>, how: Verify, watch: Watch<'_>) ->
 /// Open keys by their names.
 type Opened = HashMap<String, Aead>;
 
-async fn partner_keys(permit: &Permit<'_>, report: &mut KeyReport) -> Result<Opened> {
+async fn rooted_keys(permit: &Permit<'_>, report: &mut KeyReport) -> Result<Opened> {
+    let keyring = permit.keyring();
+    report.roots = keyring
+        .roots()
+        .iter()
+        .map(|root| RootReport { name: root.name().to_owned(), opened: 0, broken: 0, unchecked: 0 })
+        .collect();
     let mut opened = Opened::new();
-    let mut after = String::new();
-    loop {
-        let page = query(sql::EVERY_PARTNER_KEY).bind(&after).bind(100);
-        let rows: Vec<EveryPartnerKey> = permit.fetch_all(page).await?;
-        let Some(last) = rows.last() else { return Ok(opened) };
-        after.clone_from(&last.key.id);
-        for row in rows {
-            report.checked.partner_keys += 1;
-            let partner = PartnerId::parse(&*row.partner_id)?;
-            match permit.keyring().provider_unwrap(&partner, &row.key).await {
-                Ok(key) => drop(opened.insert(row.key.id, Aead::new(key)?)),
-                // Nothing is known about the key then.
-                Err(error @ (KmsError::Unavailable { .. } | KmsError::Device { .. })) => {
-                    return Err(error.into());
+    for table in RootedTable::ALL {
+        let mut after = String::new();
+        loop {
+            let page = table.page(&keyring.key_db(), &after).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.id);
+            for key in page {
+                match table {
+                    RootedTable::Partner => report.checked.partner_keys += 1,
+                    RootedTable::Audit | RootedTable::Recovery => report.checked.instance_keys += 1,
                 }
-                Err(error) => report.broken("partner_key", row.key.id, row.partner_id, error.to_string()),
+                if let Some(open) = rooted_key(keyring.roots(), &key, report).await? {
+                    opened.insert(key.id, Aead::new(open)?);
+                }
             }
         }
     }
+    Ok(opened)
+}
+
+/// Opens a key by every root key that it is under and that is configured.
+async fn rooted_key(roots: &Roots, key: &Rooted, report: &mut KeyReport) -> Result<Option<SecretKey>> {
+    let owner = if key.owner.is_empty() { "the vault" } else { &key.owner };
+    let (table, id) = (key.table.name(), key.id.as_str());
+    let wraps = match key.wraps() {
+        Ok(wraps) => wraps,
+        Err(error) => {
+            report.broken(table, id, owner, error.to_string());
+            return Ok(None);
+        }
+    };
+    let (mut open, mut outages, mut held) = (None::<SecretKey>, Vec::new(), false);
+    // Wraps of a root key that is no longer configured, and those of its kind that do not know it.
+    let mut strangers = Vec::new();
+    for wrap in wraps.iter() {
+        for root in roots.holders(&RootId::of(wrap)) {
+            held = true;
+            let result = roots.unwrap(root, wrap, &key.context).await;
+            let Some(seen) = report.roots.iter_mut().find(|seen| seen.name == root.name()) else { continue };
+            let reason = match result {
+                Ok(key) if open.as_ref().is_none_or(|known| known.ct_eq(&key)) => {
+                    seen.opened += 1;
+                    open = Some(key);
+                    continue;
+                }
+                Ok(_) => "it opens to another key than the others".to_owned(),
+                // Nothing is known about the wrap then.
+                Err(error @ (KmsError::Unavailable { .. } | KmsError::Device { .. })) => {
+                    seen.unchecked += 1;
+                    outages.push((root.name().to_owned(), error));
+                    continue;
+                }
+                Err(error @ KmsError::NotFound { .. }) if root.id() != RootId::of(wrap) => {
+                    strangers.push((root.name(), error));
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            seen.broken += 1;
+            report.broken(table, id, owner, format!("under root key {}: {reason}", root.name()));
+        }
+    }
+    if open.is_none() && !outages.is_empty() {
+        return Err(Closed(outages).into());
+    }
+    for (name, error) in strangers.into_iter().filter(|_| open.is_none()) {
+        report.broken(table, id, owner, format!("under root key {name}: {error}"));
+    }
+    if !held {
+        let names: Vec<String> = wraps.iter().map(|wrap| RootId::of(wrap).to_string()).collect();
+        report.broken(table, id, owner, format!("it is under {}, not configured", names.join(", ")));
+    }
+    Ok(open)
 }
 
 async fn tenant_keys(

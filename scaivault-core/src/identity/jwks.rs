@@ -172,8 +172,9 @@ pub(super) struct KeyCache {
     attempts: Mutex<Attempts>,
 }
 
+/// A key set as it was fetched.
 #[derive(Debug)]
-struct Loaded {
+pub(super) struct Loaded {
     keys: KeySet,
     at: OffsetDateTime,
 }
@@ -189,8 +190,14 @@ impl KeyCache {
         Self { source, clock, deadline, current: ArcSwapOption::empty(), attempts: Mutex::default() }
     }
 
+    /// Whether `set` is still what signatures are judged by: the issuer was not asked again since.
+    pub(super) fn is_current(&self, set: &Arc<Loaded>) -> bool {
+        self.within(set.at, limits::JWKS_TTL)
+            && self.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, set))
+    }
+
     /// Checks `signature` over `message` with the key that the issuer publishes under `kid` for
-    /// `algorithm`. `false` if there is no such key or it did not sign this.
+    /// `algorithm`, and gives the set that it is in. `None` if there is no such key or it did not sign this.
     ///
     /// # Errors
     /// [`crate::Code::ServiceUnavailable`] if there is no key set to look in.
@@ -200,19 +207,21 @@ impl KeyCache {
         algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> Result<bool> {
+    ) -> Result<Option<Arc<Loaded>>> {
         let good = |key: &ParsedPublicKey| key.verify_sig(message, signature).is_ok();
         let before = self.usable();
         let set = self.fresh().await?;
         if let Some(key) = set.keys.find(kid, algorithm) {
-            return Ok(good(key));
+            let good = good(key);
+            return Ok(good.then_some(set));
         }
         if before.is_none_or(|before| !Arc::ptr_eq(&before, &set)) {
             // Fetched within this very call: fetching again would bring nothing.
-            return Ok(false);
+            return Ok(None);
         }
         let set = self.forced(set).await;
-        Ok(set.keys.find(kid, algorithm).is_some_and(good))
+        let good = set.keys.find(kid, algorithm).is_some_and(good);
+        Ok(good.then_some(set))
     }
 
     /// A set that is not older than its time, or else the best there is.

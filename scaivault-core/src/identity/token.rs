@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use moka::sync::Cache;
 use serde_json::{Map, Value};
+use time::OffsetDateTime;
 
 use super::{
     claims::Claims,
     json,
-    jwks::{Algorithm, JwksSource, KeyCache},
+    jwks::{Algorithm, JwksSource, KeyCache, Loaded},
 };
 use crate::{Caller, Clock, Code, Error, FieldErrors, PartnerId, Result, limits};
 
@@ -28,11 +31,24 @@ pub struct TokenSettings {
 /// A token is a JWT (RFC 7519) signed with RS256 or ES256, as it is or after the prefix `skt_`. The key
 /// decides the algorithm: the header has to name both and they have to fit. What a header says about
 /// where keys are (`jku`, `x5u`, `jwk`, `x5c`) is never read.
+///
+/// A token that was good is known by its hash for up to [`limits::TOKEN_KNOWN`], while it lasts and while the keys
+/// are those that it was judged by: a caller who comes again costs no signature check, and a key that the issuer takes
+/// back is looked for in the very next set.
 #[derive(Debug)]
 pub struct TokenVerifier {
     keys: KeyCache,
     settings: TokenSettings,
     clock: Arc<dyn Clock>,
+    known: Cache<[u8; 32], Arc<Known>>,
+}
+
+/// A token that was good.
+#[derive(Debug)]
+struct Known {
+    caller: Caller,
+    keys: Arc<Loaded>,
+    at: OffsetDateTime,
 }
 
 impl TokenVerifier {
@@ -50,7 +66,8 @@ impl TokenVerifier {
         }
         fields.finish()?;
         let keys = KeyCache::new(source, Arc::clone(&clock), limits::JWKS_FETCH);
-        Ok(Self { keys, settings, clock })
+        let known = Cache::builder().max_capacity(KNOWN).time_to_live(limits::TOKEN_KNOWN).build();
+        Ok(Self { keys, settings, clock, known })
     }
 
     /// The caller that `token` speaks for.
@@ -60,16 +77,53 @@ impl TokenVerifier {
     /// - [`Code::TokenInvalid`] if it cannot be believed, naming the part or claim at fault.
     /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by.
     pub async fn verify(&self, token: &str) -> Result<Caller> {
-        let parts = Parts::split(token.strip_prefix("skt_").unwrap_or(token))?;
-        let header = Header::read(&parts.header)?;
-        if !self.keys.verify(&header.kid, header.algorithm, parts.signed, &parts.signature).await? {
-            return Err(refuse("the signature is not one of the issuer's keys"));
+        let token = token.strip_prefix("skt_").unwrap_or(token);
+        if token.len() > limits::TOKEN_BYTES {
+            return Err(refuse("it is too long"));
         }
+        let hash = hash(token);
+        if let Some(known) = self.known.get(&hash).filter(|known| self.holds(known)) {
+            return Ok(known.caller.clone());
+        }
+        let parts = Parts::split(token)?;
+        let header = Header::read(&parts.header)?;
+        let keys = self.keys.verify(&header.kid, header.algorithm, parts.signed, &parts.signature).await?;
+        let keys = keys.ok_or_else(|| refuse("the signature is not one of the issuer's keys"))?;
         let members = json::object(&parts.payload)
             .ok_or_else(|| refuse("the payload is not a JSON object without duplicate members"))?;
-        Claims::new(members, self.clock.now()).into_caller(&self.settings)
+        let at = self.clock.now();
+        let caller = Claims::new(members, at).into_caller(&self.settings)?;
+        self.known.insert(hash, Arc::new(Known { caller: caller.clone(), keys, at }));
+        Ok(caller)
+    }
+
+    /// Whether a token that was good is so still. It began before it was seen, so only its end has to be looked at;
+    /// after the clock was set back everything has.
+    fn holds(&self, known: &Known) -> bool {
+        let now = self.clock.now();
+        let expired = known.caller.token_expires_at().is_none_or(|end| now - end >= limits::TOKEN_LEEWAY);
+        (known.at..known.at + limits::TOKEN_KNOWN).contains(&now)
+            && !expired
+            && self.keys.is_current(&known.keys)
     }
 }
+
+#[cfg(test)]
+impl TokenVerifier {
+    /// Whether the token would be believed without a look at its signature.
+    pub(super) fn knows(&self, token: &str) -> bool {
+        self.known.get(&hash(token)).is_some_and(|known| self.holds(&known))
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+/// Tokens that are known at once.
+const KNOWN: u64 = 10_000;
 
 /// The refusal of a token. `reason` comes from us alone.
 pub(super) fn refuse(reason: &str) -> Error {
@@ -86,9 +140,6 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn split(token: &'a str) -> Result<Self> {
-        if token.len() > limits::TOKEN_BYTES {
-            return Err(refuse("it is too long"));
-        }
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())

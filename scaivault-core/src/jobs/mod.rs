@@ -27,13 +27,30 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
     let lists = pki::build_due(vault).await;
     let purge = purge::run_due(vault).await;
     let expiry = expiry::run_due(vault).await;
+    let roots = envelope::complete_roots(vault).await;
     let keys = envelope::rewrap::run_due(vault).await;
     let partitions = partitions::run_due(vault).await;
-    lists.and(purge).and(expiry).and(keys).and(audit).and(partitions)
+    lists.and(purge).and(expiry).and(roots).and(keys).and(audit).and(partitions)
 }
+
+/// How often it is looked at whether a root key that failed is to be asked again.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// Does what is due, again and again, until the vault is closed.
 pub(crate) async fn run_forever(vault: Vault) {
+    // Beside the rounds, which may be long: a root key that is back is to be preferred within seconds.
+    tokio::join!(rounds(&vault), probes(&vault));
+}
+
+async fn probes(vault: &Vault) {
+    let mut closed = vault.inner().closed.subscribe();
+    while !*closed.borrow_and_update() {
+        vault.inner().door.roots().probe().await;
+        let _ = tokio::time::timeout(PROBE_EVERY, closed.changed()).await;
+    }
+}
+
+async fn rounds(vault: &Vault) {
     let mut closed = vault.inner().closed.subscribe();
     while !*closed.borrow_and_update() {
         let round = tokio::spawn({

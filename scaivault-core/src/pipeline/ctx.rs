@@ -1,8 +1,11 @@
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use time::OffsetDateTime;
 
-use crate::{TenantId, identity::Caller, limits};
+use crate::{TenantId, identity::Caller, limits, ratelimit::Charged};
 
 /// Who asks, for which tenant, in which request, and when. Made by [`Vault::ctx`](crate::Vault::ctx);
 /// every verb takes one.
@@ -14,12 +17,13 @@ pub struct Ctx {
     source_ip: Option<IpAddr>,
     user_agent: Option<String>,
     now: OffsetDateTime,
+    charged: Arc<Mutex<Option<Charged>>>,
 }
 
 impl Ctx {
     pub(crate) fn new(caller: Caller, request_id: String, now: OffsetDateTime) -> Self {
         let tenant = caller.tenant_id().clone();
-        Self { caller, tenant, request_id, source_ip: None, user_agent: None, now }
+        Self { caller, tenant, request_id, source_ip: None, user_agent: None, now, charged: Arc::default() }
     }
 
     /// Uses the request id of the protocol that the request came by; it is in the audit record and events.
@@ -80,6 +84,16 @@ impl Ctx {
     #[must_use]
     pub fn user_agent(&self) -> Option<&str> {
         self.user_agent.as_deref()
+    }
+
+    /// What the last verb was charged, if its category has a limit.
+    #[must_use]
+    pub fn charged(&self) -> Option<Charged> {
+        *self.charged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_charged(&self, charged: Charged) {
+        *self.charged.lock().unwrap_or_else(PoisonError::into_inner) = Some(charged);
     }
 
     /// When the request began.

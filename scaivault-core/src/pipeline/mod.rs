@@ -27,12 +27,13 @@ pub(crate) use self::{
 use crate::{
     Clock, Code, Error, PartnerId, Random, Result, Statistics, TenantId,
     audit::{Action, Note, Record, Recorder, shown},
-    envelope::Keyring,
+    envelope::{Keyring, Roots},
     events::{Event, EventType},
     id,
     identity::{Caller, IdentityType, Role, Scope},
     limits,
     policy::{Circumstances, Condition, Decision, InForce, PolicyCache},
+    ratelimit::{Category, RateLimiter},
     storage::{
         self, As, Db,
         partitions::{Month, Months},
@@ -48,6 +49,7 @@ pub(crate) struct Door {
     policies: PolicyCache,
     tenants: Tenants,
     recorder: Recorder,
+    limiter: RateLimiter,
     certificate_months: Months,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -114,6 +116,7 @@ impl Door {
         policies: PolicyCache,
         tenants: Tenants,
         recorder: Recorder,
+        limiter: RateLimiter,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         settings: DoorSettings,
@@ -124,6 +127,7 @@ impl Door {
             policies,
             tenants,
             recorder,
+            limiter,
             certificate_months: Months::of("pki_certificate"),
             clock,
             random,
@@ -141,10 +145,13 @@ impl Door {
     {
         let started = Instant::now();
         let act = Arc::new(act);
-        let result = match self.authorize(ctx, &act, started).await {
+        let authorized = self.authorize(ctx, &act, started).await;
+        let result = match (authorized, self.charge(ctx, act.action).await) {
             // Boxed: what a verb keeps on its way would otherwise lie on the stack of everybody who awaits it.
-            Ok(permit) => Box::pin(work(permit)).await,
-            Err(refusal) => Err(refusal),
+            (Ok(permit), Ok(())) => Box::pin(work(permit)).await,
+            // Also for who may not do it: asking in vain is not free.
+            (_, Err(limited)) => Err(limited),
+            (Err(refusal), Ok(())) => Err(refusal),
         };
         match result {
             Ok(Outcome::Committed(value) | Outcome::Unrecorded(value)) => Ok(value),
@@ -177,6 +184,7 @@ impl Door {
             database_handovers,
             audit_waiting: self.recorder.waiting(),
             rewrap_remaining: 0,
+            root_wraps_missing: 0,
             provider_calls: self.keyring.provider_calls(),
         }
     }
@@ -214,7 +222,57 @@ impl Door {
         let act = Arc::new(act);
         let unchecked = act.scopes.is_empty();
         let denied = if unchecked { None } else { self.authorize(ctx, &act, Instant::now()).await.err() };
-        self.refuse(ctx, &act, denied.unwrap_or(error), took).await
+        let limited = self.charge(ctx, act.action).await.err();
+        self.refuse(ctx, &act, limited.or(denied).unwrap_or(error), took).await
+    }
+
+    /// Charges a request to its caller. Of those that are one too many the trail gets one a minute: it is to show
+    /// that somebody asks too often, and not to be filled by him.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    async fn charge(&self, ctx: &Ctx, action: Action) -> Result<()> {
+        let caller = ctx.caller();
+        let Some(category) = Category::of(action).filter(|_| caller.identity_type() != IdentityType::System)
+        else {
+            return Ok(());
+        };
+        let (tenant, kind, id) = (caller.tenant_id(), caller.identity_type().as_str(), caller.identity_id());
+        let who = format!("{tenant}:{kind}:{id}");
+        let Some(charged) = self.limiter.charge(category, &who).await else { return Ok(()) };
+        ctx.set_charged(charged);
+        charged.passed().map_err(|error| {
+            if self.limiter.is_to_be_told(category, &who) { error } else { error.recorded() }
+        })
+    }
+
+    /// See [`Vault::whoami`](crate::Vault::whoami).
+    pub(crate) async fn whoami(&self, ctx: &Ctx) -> Result<()> {
+        if ctx.tenant() != ctx.caller().tenant_id() {
+            return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
+        }
+        self.charge(ctx, Action::Whoami).await
+    }
+
+    /// See [`Vault::failed_login`](crate::Vault::failed_login).
+    pub(crate) async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
+        let from = match from.to_canonical() {
+            std::net::IpAddr::V4(ip) => ip.to_string(),
+            // A subscriber has a whole network of them.
+            std::net::IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+        };
+        match self.limiter.charge(Category::AuthFailed, &from).await {
+            Some(charged) => charged.passed(),
+            None => Ok(()),
+        }
+    }
+
+    /// See [`RateLimiter::is_shared`].
+    pub(crate) async fn limits_are_shared(&self) -> Option<bool> {
+        self.limiter.is_shared().await
     }
 
     async fn authorize<'a>(&'a self, ctx: &'a Ctx, act: &Arc<Act>, started: Instant) -> Result<Permit<'a>> {
@@ -370,7 +428,7 @@ impl Door {
         self.keyring.forget_expired().await;
     }
 
-    /// Readiness: the database answers and the root key works.
+    /// Readiness: the database answers.
     pub(crate) async fn check_database(&self) -> Result<()> {
         self.db
             .on(As::Nobody)
@@ -379,13 +437,9 @@ impl Door {
         Ok(())
     }
 
-    pub(crate) async fn check_encryption(&self) -> Result<()> {
-        self.keyring.health().await
-    }
-
-    /// The root key as its provider describes it.
-    pub(crate) fn root_key(&self) -> scaivault_kms::Description {
-        self.keyring.describe()
+    /// The root keys that the vault is configured with.
+    pub(crate) fn roots(&self) -> &Roots {
+        self.keyring.roots()
     }
 
     /// See [`Keyring::grace`].

@@ -124,6 +124,11 @@ impl<'a> Permit<'a> {
         self.door.new_id(prefix)
     }
 
+    /// The source of randomness.
+    pub(crate) fn source(&self) -> &'a dyn crate::Random {
+        self.door.random.as_ref()
+    }
+
     /// Fills bytes with randomness, for a serial number.
     pub(crate) fn random(&self, bytes: &mut [u8]) -> Result<()> {
         self.door.random.fill(bytes)
@@ -246,6 +251,10 @@ impl<'a> Write<'a> {
         self.permit.tenant()
     }
 
+    pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
+        self.permit.new_id(prefix)
+    }
+
     pub(crate) async fn fetch_optional<R: Row>(&mut self, query: Query<'_>) -> Result<Option<R>> {
         self.tx.fetch_optional(query).await
     }
@@ -329,10 +338,15 @@ impl<'a> PublicPermit<'a> {
         self.door.db.on(As::Tenant(tenant)).fetch_all(query).await
     }
 
+    /// Whether anything may be signed: in quarantine, what is signed for the public would call good what was revoked
+    /// since.
+    pub(crate) fn check_signing(&self) -> Result<()> {
+        self.door.check_quarantine()
+    }
+
     /// The keys of the tenant that owns what was asked for, among them `key_id`.
     pub(crate) async fn keys_for(&self, tenant: &TenantId, key_id: &str) -> Result<Arc<TenantKeys>> {
-        // What is signed for the public would call good what was revoked since.
-        self.door.check_quarantine()?;
+        self.check_signing()?;
         let partner = self.door.partner_of(tenant).await?;
         self.door.keyring.tenant_with(tenant, &partner, key_id).await
     }

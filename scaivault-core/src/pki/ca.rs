@@ -1,3 +1,4 @@
+use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_kms::{KeySpec, Secret, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{CaPlan, Issued, Issuer, Serial, build_crl, issue_intermediate, issue_root, pem};
 use time::OffsetDateTime;
@@ -6,25 +7,29 @@ use super::{
     Pki,
     certificate::{Inventory, insert_certificate},
     issuer::{self, CaIssuer, key_slot, not_found, urls},
+    key::{CaKey, Place, Wanted, unsigned},
     store::{self, CaRow, ChainRow, sql},
     types::{Ca, CaCertificate, CaCreate, CaType, KeyType},
 };
 use crate::{
     Code, Error, FieldErrors, Name, Result, Scope,
     audit::Action,
+    identity::Role,
     limits,
     pipeline::{Act, Outcome, Permit},
-    storage::query,
+    storage::{Arg, query},
     vault::Inner,
     wire::{self, Page},
 };
 
 impl<'a> Pki<'a> {
-    /// Makes a CA: a key, sealed like a secret, a certificate, and an empty revocation list. Needs `pki:admin`.
+    /// Makes a CA: a key, sealed like a secret or inside of a key provider, a certificate, and an empty revocation list.
+    /// Needs `pki:admin`; a key that exists already in a provider needs the role `super_admin` as well.
     ///
     /// # Errors
     /// [`Code::ValidationError`] naming every field; [`Code::NameConflict`]; [`Code::CaNotFound`] for the
-    /// parent; [`Code::InvalidState`] if the parent no longer issues.
+    /// parent; [`Code::InvalidState`] if the parent no longer issues; [`Code::AccessDenied`] for a `key_ref` of others;
+    /// [`Code::ServiceUnavailable`] if the key provider does not answer: then no CA was made.
     pub async fn create_ca(&self, write: CaCreate) -> Result<Ca> {
         let act = Act::object(Action::PkiCaCreate, &[Scope::PkiAdmin], "pki_ca", None);
         let vault = self.vault;
@@ -76,61 +81,124 @@ impl<'a> Pki<'a> {
 }
 
 async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<Outcome<Ca>> {
-    let now = permit.ctx().now();
     let (name, spec) = check(write)?;
+    if write.key_ref.is_some() && !permit.ctx().caller().has_role(Role::SuperAdmin) {
+        return Err(Error::new(Code::AccessDenied, "key_ref: keys that exist are for super administrators."));
+    }
+    let wanted = Wanted::find(vault.door.roots(), write, spec).await?;
     let parent = match &write.parent_ca_id {
         Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
         None => None,
     };
-    let keys = permit.keys_to_seal(parent.as_ref().map(|parent| parent.key_id())).await?;
+    let plan = plan(write, wanted.spec(), parent.as_ref().map(|p| &p.issuer), permit.ctx().now())?;
+    // Seen again in the transaction; here, before a provider is asked for a key that nobody can take away from it.
+    let named = query(sql::CA_NAMED).bind(permit.tenant()).bind(name.key());
+    if permit.fetch_optional::<(String,)>(named).await?.is_some() {
+        return Err(name_taken());
+    }
+    check_count(permit.fetch_optional(query(sql::COUNT_CAS).bind(permit.tenant())).await?)?;
     let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
-    let certificate_id = permit.new_id("cert_")?;
-    let plan = plan(write, spec, parent.as_ref().map(|p| &p.issuer), now)?;
-    let (key, pkcs8) = generate_key(spec).await?;
+    let made = matches!(wanted, Wanted::Made { .. });
+    let key = wanted.make(permit.tenant(), &id, permit.source()).await?;
+    let (new, at) = (New { id: &id, name: &name, write, plan, key: &key.key }, &key.at);
+    let done = certify(vault, permit, new, at, parent.as_deref()).await;
+    if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, at, made) {
+        let error = error.message();
+        tracing::warn!(
+            provider = name,
+            key_ref,
+            error,
+            "a key was made for a CA that was not made: nothing uses it"
+        );
+    }
+    done
+}
+
+/// A CA that is about to be made.
+struct New<'n> {
+    id: &'n str,
+    name: &'n Name,
+    write: &'n CaCreate,
+    plan: CaPlan,
+    key: &'n CaKey,
+}
+
+/// Its certificate, its first revocation list, and its row.
+async fn certify(
+    vault: &Inner,
+    permit: Permit<'_>,
+    New { id, name, write, plan, key }: New<'_>,
+    at: &Place,
+    parent: Option<&CaIssuer>,
+) -> Result<Outcome<Ca>> {
+    let now = permit.ctx().now();
+    let keys = match at {
+        Place::Here(_) => Some(permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await?),
+        Place::Provider { .. } => None,
+    };
     let serial = new_serial(&permit)?;
-    let issued = match &parent {
-        None => issue_root(plan, serial, &key).await?,
+    let issued = match parent {
+        None => issue_root(plan, serial, key).await,
         Some(parent) => {
-            let parent_key = parent.open_key(permit.tenant(), &keys)?;
-            issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await?
+            let open = async |key_id: &str| match &keys {
+                Some(keys) => Ok(keys.clone()),
+                None => permit.keys_for(key_id).await,
+            };
+            let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
+            issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await
         }
     };
+    let issued = issued.map_err(unsigned)?;
     let base_url = vault.settings.base_url.as_deref();
-    let issuer = Issuer::from_certificate(&issued.der, urls(base_url, &id))?;
-    let crl = build_crl(&issuer, &key, 1, now, now + limits::CRL_VALIDITY, std::iter::empty()).await?;
-    let sealed = keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?;
+    let issuer = Issuer::from_certificate(&issued.der, urls(base_url, id))?;
+    let crl = build_crl(&issuer, key, 1, now, now + limits::CRL_VALIDITY, std::iter::empty()).await;
+    let crl = crl.map_err(unsigned)?;
+    let sealed = match (at, &keys) {
+        (Place::Here(pkcs8), Some(keys)) => {
+            Some(keys.seal(&key_slot(permit.tenant(), &[id]), pkcs8.expose())?)
+        }
+        _ => None,
+    };
+    let provided = match at {
+        Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
+        Place::Here(_) => None,
+    };
+    let fingerprint = provided.map(|_| digest(&SHA256, key.public_key_der()));
 
     permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
-    let count = query(sql::COUNT_CAS).bind(tx.tenant());
-    if tx.fetch_optional::<(i64,)>(count).await?.is_some_and(|(n,)| n >= limits::CAS) {
-        let message = format!("The tenant has {} CAs, which is as many as there may be.", limits::CAS);
-        return Err(Error::new(Code::InvalidState, message));
-    }
+    check_count(tx.fetch_optional(query(sql::COUNT_CAS).bind(tx.tenant())).await?)?;
     let insert = query(sql::INSERT_CA)
         .bind(tx.tenant())
-        .bind(&id)
+        .bind(id)
         .bind(name.as_str())
         .bind(name.key())
         .bind(&write.common_name)
         .bind(write.ca_type.as_str())
         .bind(write.parent_ca_id.as_deref())
-        .bind(spec.as_str())
+        .bind(key.spec().as_str())
         .bind(&issued.der)
         .bind(issued.serial.as_bytes())
-        .bind(&sealed.ciphertext)
-        .bind(&sealed.wrapped_key)
-        .bind(&sealed.key_id)
+        .bind(Arg::Bytes(sealed.as_ref().map(|sealed| sealed.ciphertext.as_slice())))
+        .bind(Arg::Bytes(sealed.as_ref().map(|sealed| sealed.wrapped_key.as_slice())))
+        .bind(sealed.as_ref().map(|sealed| sealed.key_id.as_str()))
+        .bind(provided.map(|(provider, _)| provider))
+        .bind(provided.map(|(_, key_ref)| key_ref))
+        .bind(Arg::Bytes(fingerprint.as_ref().map(|hash| hash.as_ref())))
         .bind(issued.not_before)
         .bind(issued.not_after)
         .bind(now);
     if tx.execute(insert).await? == 0 {
-        return Err(Error::new(Code::NameConflict, "name: another CA of the tenant has this name"));
+        let named = query(sql::CA_NAMED).bind(tx.tenant()).bind(name.key());
+        return Err(match tx.fetch_optional::<(String,)>(named).await? {
+            Some(_) => name_taken(),
+            None => Error::field("key_ref", "another CA has this key"),
+        });
     }
     let inventory = Inventory {
-        id: &certificate_id,
+        id: &tx.new_id("cert_")?,
         // A root is listed under itself, everything else under who signed it.
-        ca_id: write.parent_ca_id.as_deref().unwrap_or(&id),
+        ca_id: write.parent_ca_id.as_deref().unwrap_or(id),
         role: None,
         common_name: Some(&write.common_name),
         alt_names: &[],
@@ -139,17 +207,36 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
         key: None,
     };
     insert_certificate(&mut tx, &inventory, &issued).await?;
-    insert_first_crl(&mut tx, &id, &crl, now).await?;
-    let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), &id)).await?;
+    insert_first_crl(&mut tx, id, &crl, now).await?;
+    let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), id)).await?;
     let ca = row.ok_or_else(|| Error::internal("a CA vanished"))?.into_ca(base_url)?;
-    tx.resource(&id);
+    tx.resource(id);
     tx.note("name", name.as_str());
     tx.note("ca_type", write.ca_type.as_str());
+    if let Some((provider, key_ref)) = provided {
+        tx.note("key_provider", provider);
+        tx.note("key_ref", key_ref);
+    }
     tx.commit(ca).await
 }
 
-/// Checks what the engine does not know of; gives the name in its one spelling, and the kind of key.
-fn check(write: &CaCreate) -> Result<(Name, KeySpec)> {
+fn name_taken() -> Error {
+    Error::new(Code::NameConflict, "name: another CA of the tenant has this name")
+}
+
+fn check_count(row: Option<(i64,)>) -> Result<()> {
+    match row {
+        Some((count,)) if count >= limits::CAS => {
+            let message = format!("The tenant has {} CAs, which is as many as there may be.", limits::CAS);
+            Err(Error::new(Code::InvalidState, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks what the engine does not know of; gives the name in its one spelling, and the kind of key, unless that is for
+/// a key to say which exists.
+fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
     let mut wrong = FieldErrors::default();
     let name = Name::parse_label(&write.name);
     if let Err(error) = &name {
@@ -162,13 +249,29 @@ fn check(write: &CaCreate) -> Result<(Name, KeySpec)> {
         (CaType::Intermediate, None) => wrong.push("parent_ca_id", "an intermediate needs a parent"),
         _ => {}
     }
-    let spec = write.key_type.unwrap_or(KeyType::Rsa).spec(write.key_size).unwrap_or_else(|message| {
-        wrong.push("key_size", message);
-        KeySpec::EcP256
-    });
+    let spec = match (&write.key_ref, write.key_type, write.key_size) {
+        (Some(_), None, None) => None,
+        (_, key_type, size) => {
+            let spec = key_type.unwrap_or(KeyType::Rsa).spec(size);
+            spec.map_err(|message| wrong.push("key_size", message)).ok()
+        }
+    };
+    if write.key_ref.is_some() && write.key_provider.is_none() {
+        wrong.push("key_ref", "needs key_provider");
+    }
+    if write
+        .key_ref
+        .as_ref()
+        .is_some_and(|key| !(1..=KEY_REF).contains(&key.len()) || key.contains(char::is_control))
+    {
+        wrong.push("key_ref", format!("must be 1 to {KEY_REF} bytes without control characters"));
+    }
     wrong.finish()?;
     Ok((name?, spec))
 }
+
+/// Bytes of a reference to a key in a provider.
+const KEY_REF: usize = 2048;
 
 fn plan(write: &CaCreate, spec: KeySpec, parent: Option<&Issuer>, now: OffsetDateTime) -> Result<CaPlan> {
     let subject = write.subject();

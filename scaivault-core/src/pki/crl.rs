@@ -4,6 +4,7 @@ use super::{
     Pki,
     ca::issuer,
     issuer::not_found,
+    key::unsigned,
     store::sql,
     types::{Crl, PublicCrl},
 };
@@ -99,7 +100,8 @@ impl RevokedRow {
 
 async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome<Crl>> {
     let ca = issuer(vault, &permit, ca_id).await?;
-    let keys = permit.keys_for(ca.key_id()).await?;
+    let keys = async |key_id: &str| permit.keys_for(key_id).await;
+    let key = ca.open_key((permit.tenant(), vault.door.roots()), keys).await?;
     let number = query(sql::CRL_NUMBER).bind(permit.tenant()).bind(ca_id);
     let (before,) = permit.fetch_optional::<(i64,)>(number).await?.ok_or_else(not_found)?;
     let now = permit.ctx().now();
@@ -109,9 +111,8 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome
     let rows: Vec<RevokedRow> = permit.fetch_all(revoked).await?;
     let entries: Vec<CrlEntry> = rows.into_iter().map(RevokedRow::into_entry).collect::<Result<_>>()?;
     let (count, number, next_update) = (entries.len(), before + 1, now + limits::CRL_VALIDITY);
-    let key = ca.open_key(permit.tenant(), &keys)?;
-    let der =
-        build_crl(&ca.issuer, &key, number.unsigned_abs(), now, next_update, entries.into_iter()).await?;
+    let der = build_crl(&ca.issuer, &key, number.unsigned_abs(), now, next_update, entries.into_iter()).await;
+    let der = der.map_err(unsigned)?;
 
     let mut tx = permit.begin().await?;
     let publish = query(sql::UPDATE_CRL)

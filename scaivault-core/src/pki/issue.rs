@@ -6,6 +6,7 @@ use super::{
     Pki,
     ca::{generate_key, inactive, issuer, new_serial, told},
     certificate::{Inventory, check_issuing, insert_certificate, key_slot},
+    key::unsigned,
     store::{RoleRow, sql},
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
@@ -63,16 +64,21 @@ async fn issue(
     let ip_sans: Vec<String> = plan.ip_addresses().iter().map(ToString::to_string).collect();
 
     let keys = match row.config.0.store_private_keys {
-        true => permit.keys_to_seal(Some(ca.key_id())).await?,
-        false => permit.keys_for(ca.key_id()).await?,
+        true => Some(permit.keys_to_seal(ca.key_id()).await?),
+        false => None,
     };
     let (id, serial) = (permit.new_id("cert_")?, new_serial(&permit)?);
     let (key, pkcs8) = generate_key(plan.key()).await?;
-    let ca_key = ca.open_key(permit.tenant(), &keys)?;
-    let issued = issue_leaf(plan, serial, key.public_key_der(), &ca.issuer, &ca_key).await?;
-    let kept = match row.config.0.store_private_keys {
-        true => Some(keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?),
-        false => None,
+    let open = async |key_id: &str| match &keys {
+        Some(keys) => Ok(keys.clone()),
+        None => permit.keys_for(key_id).await,
+    };
+    let ca_key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
+    let issued = issue_leaf(plan, serial, key.public_key_der(), &ca.issuer, &ca_key).await;
+    let issued = issued.map_err(unsigned)?;
+    let kept = match &keys {
+        Some(keys) => Some(keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?),
+        None => None,
     };
     let inventory = Inventory {
         id: &id,

@@ -6,20 +6,22 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use moka::future::Cache;
-use scaivault_kms::{KeySpec, KmsError, SignatureScheme, SigningKey, local::SoftwareKey};
+use scaivault_kms::{KeySpec, local::SoftwareKey};
 use scaivault_pki::{Issuer, IssuerUrls, pem};
 
-use super::store::{ChainRow, sql};
+use super::{
+    key::{CaKey, Provided},
+    store::{ChainRow, sql},
+};
 use crate::{
     Code, Error, Result, TenantId,
-    envelope::{Sealed, Slot, TenantKeys},
+    envelope::{Roots, Sealed, Slot, TenantKeys},
     limits,
     storage::query,
 };
 
-/// A CA as an issuer: its certificate as the engine reads it, its chain as callers get it, and its key, sealed.
+/// A CA as an issuer: its certificate as the engine reads it, its chain as callers get it, and where its key is.
 #[derive(Debug)]
 pub(crate) struct CaIssuer {
     pub(super) id: String,
@@ -27,9 +29,18 @@ pub(crate) struct CaIssuer {
     pub(super) spec: KeySpec,
     /// PEM: the CA itself first, the root last.
     pub(super) chain: Vec<String>,
-    sealed_key: Sealed,
+    held: Held,
     /// Whether the key it was sealed under was found to be gone: it was wrapped anew since it was read.
     stale: AtomicBool,
+}
+
+/// Where the key of a CA is.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// In its row.
+    Sealed(Sealed),
+    /// Inside of a provider.
+    Provided(Provided),
 }
 
 /// Issuers that were read lately. A CA's certificate never changes; its sealed key may be wrapped anew,
@@ -74,57 +85,37 @@ impl CaIssuer {
             issuer: Issuer::from_certificate(&own.certificate, urls(base_url, id))?,
             spec: own.key_spec.parse()?,
             chain: rows.iter().map(|row| pem::encode("CERTIFICATE", &row.certificate)).collect(),
-            sealed_key: own.sealed_key(),
+            held: own.held()?,
             stale: AtomicBool::new(false),
         })
     }
 
-    /// Which tenant key the private key is under.
-    pub(super) fn key_id(&self) -> &str {
-        &self.sealed_key.key_id
+    /// Which tenant key the private key is sealed under; none if a provider has it.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        match &self.held {
+            Held::Sealed(sealed) => Some(&sealed.key_id),
+            Held::Provided(_) => None,
+        }
     }
 
-    /// The private key, open for as long as the value lives.
-    pub(super) fn open_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<CaKey> {
-        if !keys.has(self.key_id()) {
+    /// The private key, open for as long as the value lives. `keys` are needed if it is sealed, and asked for then.
+    pub(super) async fn open_key<K: AsRef<TenantKeys>>(
+        &self,
+        (tenant, roots): (&TenantId, &Roots),
+        keys: impl AsyncFnOnce(&str) -> Result<K>,
+    ) -> Result<CaKey> {
+        let sealed = match &self.held {
+            Held::Provided(provided) => return provided.open(roots).await,
+            Held::Sealed(sealed) => sealed,
+        };
+        let keys = keys(&sealed.key_id).await?;
+        if !keys.as_ref().has(&sealed.key_id) {
             self.stale.store(true, Ordering::Relaxed);
             let message = "The key of the CA has just been wrapped anew; try again.";
             return Err(Error::unavailable(message, Duration::from_secs(1), "its former tenant key is gone"));
         }
-        let pkcs8 = keys.open(&key_slot(tenant, &[&self.id]), &self.sealed_key)?;
-        Ok(CaKey(Arc::new(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)))
-    }
-}
-
-/// A CA's key in this process. RSA takes milliseconds to sign, which is too long for a thread that serves
-/// others: it is done where it holds nobody up.
-#[derive(Debug)]
-pub(super) struct CaKey(Arc<SoftwareKey>);
-
-#[async_trait]
-impl SigningKey for CaKey {
-    fn spec(&self) -> KeySpec {
-        self.0.spec()
-    }
-
-    fn public_key_der(&self) -> &[u8] {
-        self.0.public_key_der()
-    }
-
-    async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError> {
-        if matches!(self.spec(), KeySpec::EcP256 | KeySpec::EcP384) {
-            return self.0.sign(scheme, message).await;
-        }
-        let (key, message) = (Arc::clone(&self.0), message.to_vec());
-        let runtime = tokio::runtime::Handle::current();
-        let signing = tokio::task::spawn_blocking(move || runtime.block_on(key.sign(scheme, &message)));
-        signing.await.unwrap_or_else(|_| {
-            Err(KmsError::Device {
-                provider: "local",
-                message: "signing was interrupted".into(),
-                source: None,
-            })
-        })
+        let pkcs8 = keys.as_ref().open(&key_slot(tenant, &[&self.id]), sealed)?;
+        Ok(CaKey::Software(Arc::new(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The records around the X.509 engine: CAs with their sealed keys, roles, certificates, revocation lists.
+//! The records around the X.509 engine: CAs with their keys, roles, certificates, revocation lists.
 //!
 //! The engine (`scaivault-pki`) decides what a certificate contains and what a role admits; here it is
 //! decided who may ask, what is kept, and what relying parties are told.
@@ -8,6 +8,7 @@ mod certificate;
 mod crl;
 mod issue;
 mod issuer;
+mod key;
 mod ocsp;
 mod retention;
 mod revoke;

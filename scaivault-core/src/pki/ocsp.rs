@@ -4,6 +4,7 @@ use scaivault_pki::ocsp::{self, CertStatus, OcspError, OcspRequest};
 
 use super::{
     issuer::{self, CaIssuer},
+    key::unsigned,
     store::{self, ChainRow, StatusRow, sql},
     types::PublicCrl,
 };
@@ -62,10 +63,12 @@ impl<'a> PublicPki<'a> {
             return Ok(ocsp::error_response(OcspError::MalformedRequest));
         }
         let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
-        let key = ca.open_key(&tenant, &*permit.keys_for(&tenant, ca.key_id()).await?)?;
+        permit.check_signing()?;
+        let keys = async |key_id: &str| permit.keys_for(&tenant, key_id).await;
+        let key = ca.open_key((&tenant, self.vault.door.roots()), keys).await?;
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
-        Ok(ocsp::respond(&request, &statuses, &ca.issuer, &key, now, next, now).await?)
+        ocsp::respond(&request, &statuses, &ca.issuer, &key, now, next, now).await.map_err(unsigned)
     }
 }
 

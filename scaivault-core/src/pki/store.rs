@@ -2,7 +2,11 @@ use scaivault_pki::{RevocationReason, Serial, ocsp::CertStatus, pem};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::types::{Ca, CaType, Certificate, CertificateFilter, Revocation, Role, RoleWrite, family};
+use super::{
+    issuer::Held,
+    key::Provided,
+    types::{Ca, CaType, Certificate, CertificateFilter, Revocation, Role, RoleWrite, family},
+};
 use crate::{
     Error, Result, TenantId,
     envelope::Sealed,
@@ -12,21 +16,25 @@ use crate::{
 pub(crate) mod sql {
     /// What it takes to sign with a CA, and the certificates above it, the nearest first.
     pub(crate) const CHAIN: &str = "\
-        WITH RECURSIVE chain (id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, depth) AS ( \
-        SELECT id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, 0 FROM pki_ca \
+        WITH RECURSIVE chain (id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, \
+        key_provider, key_ref, depth) AS ( \
+        SELECT id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, \
+        0 FROM pki_ca \
         WHERE tenant_id = $1 AND id = $2 \
         UNION ALL SELECT p.id, p.parent_ca_id, p.certificate, p.key_spec, p.key_ciphertext, p.key_wrapped_key, p.key_id, \
-        chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
-        SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id FROM chain ORDER BY depth";
+        p.key_provider, p.key_ref, chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
+        SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref FROM chain \
+        ORDER BY depth";
     pub(crate) const COUNT_CAS: &str = "SELECT count(*) FROM pki_ca WHERE tenant_id = $1";
     pub(crate) const COUNT_ROLES: &str = "SELECT count(*) FROM pki_role WHERE tenant_id = $1";
     pub(crate) const CA_STATE: &str = "SELECT is_active FROM pki_ca WHERE tenant_id = $1 AND id = $2";
     pub(crate) const CA_OWNER: &str = "SELECT tenant_id FROM pki_ca WHERE id = $1";
     pub(crate) const INSERT_CA: &str = "\
         INSERT INTO pki_ca (tenant_id, id, name, name_key, common_name, ca_type, parent_ca_id, key_spec, certificate, serial, \
-        key_ciphertext, key_wrapped_key, key_id, not_before, not_after, is_active, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, TRUE, $16) \
-        ON CONFLICT (tenant_id, name_key) DO NOTHING";
+        key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, key_fingerprint, not_before, not_after, is_active, \
+        created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, TRUE, $19) \
+        ON CONFLICT DO NOTHING";
+    pub(crate) const CA_NAMED: &str = "SELECT id FROM pki_ca WHERE tenant_id = $1 AND name_key = $2";
     /// Ends the issuing of a CA that is known by its parent and serial, and of every CA below it.
     pub(crate) const DEACTIVATE_CA: &str = "\
         UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND id IN ( \
@@ -107,6 +115,7 @@ pub(crate) mod sql {
         CA_STATE,
         CA_OWNER,
         INSERT_CA,
+        CA_NAMED,
         DEACTIVATE_CA,
         INSERT_CRL,
         UPDATE_CRL,
@@ -141,6 +150,8 @@ pub(super) struct CaRow {
     ca_type: String,
     parent_ca_id: Option<String>,
     key_spec: String,
+    key_provider: Option<String>,
+    key_ref: Option<String>,
     serial: Vec<u8>,
     not_before: Ts,
     not_after: Ts,
@@ -165,6 +176,8 @@ impl CaRow {
             parent_ca_id: self.parent_ca_id,
             key_type,
             key_size,
+            key_provider: self.key_provider,
+            key_ref: self.key_ref,
             serial_number: Serial::from_bytes(&self.serial)?.to_string(),
             valid_from: self.not_before.get(),
             valid_until: self.not_after.get(),
@@ -181,17 +194,28 @@ impl CaRow {
 pub(super) struct ChainRow {
     pub(super) certificate: Vec<u8>,
     pub(super) key_spec: String,
-    key_ciphertext: Vec<u8>,
-    key_wrapped_key: Vec<u8>,
-    key_id: String,
+    key_ciphertext: Option<Vec<u8>>,
+    key_wrapped_key: Option<Vec<u8>>,
+    key_id: Option<String>,
+    key_provider: Option<String>,
+    key_ref: Option<String>,
 }
 
 impl ChainRow {
-    pub(super) fn sealed_key(&self) -> Sealed {
-        Sealed {
-            ciphertext: self.key_ciphertext.clone(),
-            wrapped_key: self.key_wrapped_key.clone(),
-            key_id: self.key_id.clone(),
+    /// Where the key is.
+    pub(super) fn held(&self) -> Result<Held> {
+        let row =
+            (&self.key_ciphertext, &self.key_wrapped_key, &self.key_id, &self.key_provider, &self.key_ref);
+        match row {
+            (Some(ciphertext), Some(wrapped_key), Some(key_id), None, None) => Ok(Held::Sealed(Sealed {
+                ciphertext: ciphertext.clone(),
+                wrapped_key: wrapped_key.clone(),
+                key_id: key_id.clone(),
+            })),
+            (None, None, None, Some(provider), Some(key_ref)) => {
+                Ok(Held::Provided(Provided::new(provider.clone(), key_ref.clone())))
+            }
+            _ => Err(Error::internal("a CA has not exactly one key")),
         }
     }
 }
@@ -323,8 +347,8 @@ pub(super) fn cas<'a>(tenant: &'a TenantId, after: &'a str, limit: i64) -> Query
 /// upper bound: for a range with two ends PostgreSQL expects few rows and reads the index, for one with one end a third
 /// of the table, all of which it then reads.
 const CA: &str = "\
-    SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.serial, c.not_before, c.not_after, \
-    c.is_active, c.created_at, own.revoked_at, own.revocation_reason, \
+    SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.key_provider, c.key_ref, c.serial, \
+    c.not_before, c.not_after, c.is_active, c.created_at, own.revoked_at, own.revocation_reason, \
     c.counted + (SELECT count(*) FROM pki_serial i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id \
     AND i.certificate_id > c.counted_until AND i.certificate_id < 'cert_~' AND i.serial <> c.serial) \
     AS certificates_issued FROM pki_ca c LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id \

@@ -111,6 +111,14 @@ pub struct CaCreate {
     /// 4096 for rsa, 256 for ec unless given.
     #[serde(default)]
     pub key_size: Option<u32>,
+    /// Which of the configured key providers holds the key, inside of which it is made and stays; without one it is made
+    /// here and sealed.
+    #[serde(default)]
+    pub key_provider: Option<String>,
+    /// An existing key of the provider, in its own words (a label, an ARN, a handle), instead of a new one. For operators
+    /// alone, since tenants share the provider; no other CA may have that key.
+    #[serde(default)]
+    pub key_ref: Option<String>,
     /// 3650 days for a root, 1825 for an intermediate unless given; cut to the parent's end.
     #[serde(default)]
     pub validity_days: Option<u32>,
@@ -148,6 +156,8 @@ pub struct Ca {
     pub parent_ca_id: Option<String>,
     pub key_type: KeyType,
     pub key_size: u32,
+    pub key_provider: Option<String>,
+    pub key_ref: Option<String>,
     pub serial_number: String,
     #[serde(serialize_with = "wire::seconds")]
     pub valid_from: OffsetDateTime,

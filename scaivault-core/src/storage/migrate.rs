@@ -82,6 +82,20 @@ pub(super) const MIGRATIONS: &[Step] = &[
         sqlite: "",
     },
     Step {
+        version: 8,
+        description: "root keys",
+        shared: text!("0008_root_keys.sql"),
+        postgres: text!("0008_root_keys.postgres.sql"),
+        sqlite: "",
+    },
+    Step {
+        version: 9,
+        description: "CA keys in providers",
+        shared: text!("0009_ca_key_provider.sql"),
+        postgres: text!("0009_ca_key_provider.postgres.sql"),
+        sqlite: text!("0009_ca_key_provider.sqlite.sql"),
+    },
+    Step {
         version: 10,
         description: "role names",
         shared: text!("0010_role_names.sql"),

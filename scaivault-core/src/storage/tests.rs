@@ -115,6 +115,7 @@ fn statements() -> Vec<Arc<str>> {
         crate::anchor::sql::ALL,
         crate::audit::recorder::sql::ALL,
         crate::envelope::store::sql::ALL,
+        crate::envelope::rooted::sql::ALL,
         crate::audit::store::sql::ALL,
         crate::audit::summary::sql::ALL,
         crate::events::store::sql::ALL,

@@ -221,6 +221,9 @@ contract! {
         let vault = watched(&t, &provider).await;
         vault.check_database().await.unwrap();
         assert_eq!(code(vault.check_encryption().await), Code::ServiceUnavailable);
+        // Whoever asks soon after is told the same.
+        assert_eq!(code(vault.check_encryption().await), Code::ServiceUnavailable);
+        tokio::time::sleep(scaivault_core::limits::ROOT_CHECK_SHARED).await;
         vault.check_encryption().await.unwrap();
         vault.close().await;
         assert_eq!(code(vault.check_database().await), Code::ServiceUnavailable);

@@ -195,6 +195,8 @@ async fn sec_c2_what_looks_across_tenants_sees_little_and_the_trail_is_append_on
             "DELETE FROM audit_intake",
             "INSERT INTO audit_checkpoint SELECT * FROM audit_checkpoint",
             "SELECT wrapped FROM audit_key",
+            "SELECT wrapped FROM root_key",
+            "UPDATE root_key SET state = 'removed'",
             "SELECT scaivault_make_partition('audit_log', '2014-02-01')",
             "DELETE FROM tenant",
             "UPDATE partner_key SET version = 9",
@@ -204,6 +206,7 @@ async fn sec_c2_what_looks_across_tenants_sees_little_and_the_trail_is_append_on
             "CREATE TABLE mine ()",
             "SET ROLE scaivault_owner",
             "SELECT scaivault_fence()",
+            "SELECT scaivault_fence_of_tenants()",
         ] {
             let refused = ask(&mut connection, sql).await;
             assert_eq!(refused, Err(DENIED.into()), "{sql}");
@@ -227,6 +230,9 @@ async fn sec_c2_what_looks_across_tenants_sees_little_and_the_trail_is_append_on
             ("scaivault_public", "SELECT key_ciphertext FROM pki_ca"),
             ("scaivault_public", "SELECT serial FROM pki_certificate"),
             ("scaivault_public", "SELECT tenant_id FROM tenant"),
+            ("scaivault_jobs", "SELECT state FROM root_key"),
+            ("scaivault_recorder", "SELECT wrapped FROM root_key"),
+            ("scaivault_keys", "DELETE FROM root_key"),
         ];
         for (role, sql) in hidden {
             look_as(&mut connection, "", role).await;

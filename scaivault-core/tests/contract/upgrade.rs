@@ -23,7 +23,9 @@ const TWINS: &str = "\
     SELECT tenant_id, 'Svc', ca_id, config, created_at, updated_at FROM pki_role WHERE name = 'svc'";
 
 fn builder(database: Database) -> VaultBuilder {
-    Vault::builder(database, root_key(7)).clock(TestClock::at(datetime!(2026-11-23 12:00 UTC)))
+    Vault::builder(database, root_key(7))
+        .add_root("second", root_key(8))
+        .clock(TestClock::at(datetime!(2026-11-23 12:00 UTC)))
 }
 
 async fn is_whole(vault: Vault) {
@@ -69,6 +71,17 @@ async fn is_whole(vault: Vault) {
         assert_eq!(crate::bench::code(role), Code::NameConflict, "{name}");
     }
     vault.run_due_jobs().await.unwrap();
+
+    // The root key that everything is under is known as such, and another may be added.
+    let operator = Caller::system("key-rotation", tenant("tnt_operator")).unwrap();
+    let operator = || vault.ctx(operator.clone()).unwrap();
+    let roots = vault.keys(&operator()).status().await.unwrap().roots;
+    let states: Vec<_> = roots.iter().map(|root| (root.state.as_str(), root.missing)).collect();
+    assert_eq!(states, [("active", 0), ("inactive", 0)]);
+    assert!(vault.keys(&operator()).add_root("second").await.unwrap().wrapped >= 1);
+    vault.keys(&operator()).remove_root("local").await.unwrap();
+    let fourth = ctx();
+    vault.secrets(&fourth).get(&path("app/db"), Some(1)).await.unwrap();
     vault.close().await;
 }
 

@@ -173,6 +173,59 @@ async fn a_key_that_is_missing_unfit_disabled_or_going_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_region_is_not_found_and_none_is_made() {
+    let Some(server) = find() else { return };
+    let arn = new_key(&server).await;
+    let mut elsewhere = config(&server, bare(&arn));
+    elsewhere.region = Some("us-east-1".into());
+    let elsewhere = AwsProvider::with_credentials(elsewhere, Some(someone())).await.unwrap();
+    let wrapped = provider(&server, &arn).await.wrap(&key(), &context()).await.unwrap();
+    for result in [
+        elsewhere.look().await.map(drop),
+        elsewhere.wrap(&key(), &context()).await.map(drop),
+        elsewhere.unwrap(&wrapped, &context()).await.map(drop),
+        elsewhere.health().await.map(drop),
+    ] {
+        assert!(matches!(result, Err(KmsError::NotFound { .. })), "{result:?}");
+    }
+    let result = elsewhere.create_root().await;
+    assert!(matches!(result, Err(KmsError::Unsupported { .. })), "{result:?}");
+}
+
+#[cfg(feature = "guard")]
+#[derive(Debug, Default)]
+struct Retries(std::sync::atomic::AtomicUsize);
+
+#[cfg(feature = "guard")]
+impl crate::guard::Observer for Retries {
+    fn finished(&self, _: &'static str, _: crate::guard::Operation, _: Duration, _: crate::guard::Outcome) {}
+    fn retried(&self, _: &'static str, _: crate::guard::Operation) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(feature = "guard")]
+#[tokio::test]
+async fn the_guard_repeats_what_is_throttled_and_not_what_is_refused() {
+    use crate::guard::{Guarded, Limits};
+    for (code, expected) in [
+        ("ThrottlingException", 2),
+        ("DisabledException", 0),
+        ("KMSInvalidStateException", 0),
+        ("ExpiredTokenException", 0),
+        ("AccessDeniedException", 0),
+    ] {
+        let body = format!("{{\"__type\":\"{code}\"}}");
+        let inner = Arc::new(provider(&fake(http(400, &body)).await, ARN).await);
+        let retries = Arc::new(Retries::default());
+        let limits = Limits { attempts: 3, backoff: Duration::from_millis(1), ..Limits::default() };
+        let root = Guarded::new(inner, limits).observed_by(retries.clone());
+        root.wrap(&key(), &context()).await.unwrap_err();
+        assert_eq!(retries.0.load(std::sync::atomic::Ordering::SeqCst), expected, "{code}");
+    }
+}
+
+#[tokio::test]
 async fn signing_keys_of_each_kind_are_made_once_and_sign() {
     let Some(server) = find() else { return };
     let root = provider(&server, &new_key(&server).await).await;

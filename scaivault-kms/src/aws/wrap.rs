@@ -190,6 +190,13 @@ impl KeyProvider for AwsProvider {
         self.probe.run(self).await
     }
 
+    /// Refused: KMS names a key when it makes it, so that the name cannot be configured before.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        Err(unsupported(
+            "KMS gives a key its ARN when it makes it: make a key SYMMETRIC_DEFAULT there and configure its ARN",
+        ))
+    }
+
     /// `RotateKeyOnDemand`, of which KMS allows a limited number for the life of a key.
     async fn rotate(&self) -> Result<Description, KmsError> {
         let arn = self.arn().await?;

@@ -17,6 +17,8 @@ pub enum Operation {
     Rewrap,
     /// [`KeyProvider::health`](crate::KeyProvider::health).
     Health,
+    /// [`KeyProvider::create_root`](crate::KeyProvider::create_root).
+    CreateRoot,
     /// [`KeyProvider::rotate`](crate::KeyProvider::rotate).
     Rotate,
     /// [`KeyProvider::create_signing_key`](crate::KeyProvider::create_signing_key).
@@ -34,6 +36,7 @@ impl Operation {
         Self::Unwrap,
         Self::Rewrap,
         Self::Health,
+        Self::CreateRoot,
         Self::Rotate,
         Self::CreateSigningKey,
         Self::PublicKey,
@@ -48,6 +51,7 @@ impl Operation {
             Self::Unwrap => "unwrap",
             Self::Rewrap => "rewrap",
             Self::Health => "health",
+            Self::CreateRoot => "create_root",
             Self::Rotate => "rotate",
             Self::CreateSigningKey => "create_signing_key",
             Self::PublicKey => "public_key",
@@ -59,7 +63,7 @@ impl Operation {
     pub(super) fn repeatable(self) -> bool {
         match self {
             Self::Wrap | Self::Unwrap | Self::Rewrap | Self::Health | Self::PublicKey => true,
-            Self::Rotate | Self::CreateSigningKey | Self::Sign => false,
+            Self::CreateRoot | Self::Rotate | Self::CreateSigningKey | Self::Sign => false,
         }
     }
 }

@@ -102,6 +102,11 @@ impl KeyProvider for Scripted {
         Ok(self.describe())
     }
 
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        self.turn().await?;
+        Ok(self.describe())
+    }
+
     async fn create_signing_key(&self, name: &str, _: KeySpec) -> Result<Arc<dyn SigningKey>, KmsError> {
         self.turn().await?;
         Err(self.unsupported(name))
@@ -152,6 +157,9 @@ async fn what_is_safe_is_tried_again_and_nothing_else() {
         assert_eq!((inner.calls(), error.cause()), (1, cause));
     }
 
+    let inner = Scripted::new(fail);
+    assert!(guarded(&inner, Limits::default()).0.create_root().await.is_err());
+    assert_eq!(inner.calls(), 1, "the root key made once");
     let inner = Scripted::new(fail);
     assert!(guarded(&inner, Limits::default()).0.rotate().await.is_err());
     assert_eq!(inner.calls(), 1, "rotated once");

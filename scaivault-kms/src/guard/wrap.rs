@@ -82,6 +82,10 @@ impl KeyProvider for Guarded {
         self.guard.run(Operation::Health, || self.inner.health()).await
     }
 
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        self.guard.run(Operation::CreateRoot, || self.inner.create_root()).await
+    }
+
     async fn rotate(&self) -> Result<Description, KmsError> {
         self.guard.run(Operation::Rotate, || self.inner.rotate()).await
     }

@@ -124,6 +124,11 @@ impl KeyProvider for LocalProvider {
         SecretKey::from_slice(opened).ok_or_else(|| Self::invalid("the blob does not hold a 32-byte key"))
     }
 
+    /// Always refused: a provider is made of key files that exist, and [`KeyFile::create`] makes them.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        Err(Self::invalid(format!("root key {} exists already", self.active.fingerprint)))
+    }
+
     async fn health(&self) -> Result<Health, KmsError> {
         let start = Instant::now();
         let context = Context::new().with("purpose", "health");
@@ -152,6 +157,40 @@ mod tests {
     #[tokio::test]
     async fn keeps_every_promise() {
         conformance::all(&provider(), &provider()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn several_key_files_keep_every_promise_and_the_first_wraps() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["new", "old", "older"].map(|name| dir.path().join(name));
+        for path in &paths {
+            KeyFile::create(path).unwrap();
+        }
+        let open = |order: [usize; 3]| {
+            let [active, older @ ..] = order.map(|at| KeyFile::open(&paths[at]).unwrap());
+            LocalProvider::with_older(active, older.into())
+        };
+        let (context, key) = (Context::new().with("partner", "p"), SecretKey::generate().unwrap());
+        let mut wraps = Vec::new();
+        // Each file was the first one once, and each provider opens what any of them wrapped.
+        for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1]] {
+            let provider = open(order);
+            conformance::all(&provider, &self::provider()).await.unwrap();
+            let wrapped = provider.wrap(&key, &context).await.unwrap();
+            assert_eq!(wrapped.key_id, KeyFile::open(&paths[order[0]]).unwrap().fingerprint());
+            wraps.push(wrapped);
+            for wrapped in &wraps {
+                assert!(provider.unwrap(wrapped, &context).await.unwrap().ct_eq(&key));
+                let anew = provider.rewrap(wrapped, &context).await.unwrap();
+                assert_eq!(anew.key_id, provider.describe().key_id);
+            }
+        }
+        // A file that is taken out is missed by its name.
+        let [new, old, _] = [0, 1, 2].map(|at| KeyFile::open(&paths[at]).unwrap());
+        let fewer = LocalProvider::with_older(new, vec![old]);
+        let error = fewer.unwrap(&wraps[2], &context).await.unwrap_err();
+        assert!(matches!(error, KmsError::NotFound { .. }), "{error:?}");
+        assert!(error.to_string().contains(&wraps[2].key_id), "{error}");
     }
 
     #[tokio::test]

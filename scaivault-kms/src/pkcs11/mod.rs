@@ -1,7 +1,7 @@
 //! Root and signing keys in an HSM, through its PKCS #11 module (feature `pkcs11`).
 //!
 //! The module is opened at run time, so nothing is needed to build this. Keys are made inside the token, are
-//! sensitive and not extractable, and are made by [`Pkcs11Provider::create_root_key`],
+//! sensitive and not extractable, and are made by [`create_root`](crate::KeyProvider::create_root),
 //! [`rotate`](crate::KeyProvider::rotate) and [`create_signing_key`](crate::KeyProvider::create_signing_key) alone.
 //!
 //! How a key is wrapped is chosen when the root key is made, by asking the token what it can, and is recorded in

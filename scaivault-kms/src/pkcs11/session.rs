@@ -17,7 +17,7 @@ use cryptoki::{
 use super::{
     Pkcs11Config, Token,
     config::MECHANISMS,
-    error::{Failure, denied, device, unavailable},
+    error::{Failure, denied, device, unavailable, unsupported},
     wrap::Root,
 };
 use crate::{KmsError, Secret};
@@ -68,8 +68,13 @@ pub(super) fn open_module(path: &Path) -> Result<Pkcs11, KmsError> {
     let module = Pkcs11::new(&real).map_err(|e| {
         Failure::from(e).into_kms(&format!("the PKCS #11 module {} cannot be opened", path.display()))
     })?;
-    initialize(&module).map_err(|e| {
-        Failure::from(e).into_kms(&format!("the PKCS #11 module {} does not start", path.display()))
+    initialize(&module).map_err(|e| match e {
+        Error::Pkcs11(RvError::ArgumentsBad, _) => unsupported(format!(
+            "the PKCS #11 module {} lacks a start without parameters of its own (NSS softokn is like that): give \
+             them to p11-kit as x-init-reserved, and open p11-kit-proxy.so",
+            path.display()
+        )),
+        e => Failure::from(e).into_kms(&format!("the PKCS #11 module {} does not start", path.display())),
     })?;
     process.modules.insert(real, module.clone());
     Ok(module)
@@ -291,9 +296,20 @@ impl Open {
 
 fn find_slot(shared: &Shared) -> Result<Slot, Failure> {
     let wanted = &shared.config.token;
-    let (mut found, mut seen) = (Vec::new(), Vec::new());
-    for slot in shared.module.get_slots_with_initialized_token()? {
-        let info = shared.module.get_token_info(slot)?;
+    let (mut found, mut seen, mut odd) = (Vec::new(), Vec::new(), Vec::new());
+    for slot in shared.module.get_slots_with_token()? {
+        let info = match shared.module.get_token_info(slot) {
+            Ok(info) => info,
+            Err(error @ Error::Pkcs11(..)) => return Err(error.into()),
+            // It may be of somebody else's token, which is no reason to refuse ours.
+            Err(_) => {
+                odd.push(format!("the one in slot {}", slot.id()));
+                continue;
+            }
+        };
+        if !info.token_initialized() {
+            continue;
+        }
         let fits = match wanted {
             Token::Label(label) => info.label() == label,
             Token::Serial(serial) => info.serial_number() == serial,
@@ -306,6 +322,13 @@ fn find_slot(shared: &Shared) -> Result<Slot, Failure> {
     }
     match found[..] {
         [slot] => Ok(slot),
+        [] if !odd.is_empty() => Err(unsupported(format!(
+            "no token with {wanted}; there is {}; and {} lacks a description that can be read: its time is none of \
+             PKCS #11 (opencryptoki 3.8 is like that)",
+            list(&seen),
+            odd.join(", ")
+        ))
+        .into()),
         // A token that is unplugged comes back: this is not "no such key".
         [] => Err(unavailable(format!("no token with {wanted}; there is {}", list(&seen))).into()),
         _ => Err(denied(format!("more than one token with {wanted}; there is {}", list(&seen))).into()),

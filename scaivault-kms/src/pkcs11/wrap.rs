@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SigningKey, WrappedKey,
-    device::Pool,
+    device::Pool, wrapped,
 };
 
 /// How a 32-byte key is wrapped in a token. The first that the token can is chosen for a new root key, in this
@@ -140,28 +140,6 @@ impl Pkcs11Provider {
         Ok(provider)
     }
 
-    /// Makes the first root key inside the token, for the best [`Wrapping`] that the token can. Together with
-    /// [`rotate`](KeyProvider::rotate) the only place where this provider makes a root key.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] if there is a key with that label already; [`KmsError::Unsupported`], with what the
-    /// token lacks, if it can none of the four.
-    pub async fn create_root_key(&self) -> Result<Description, KmsError> {
-        self.pool
-            .call(|worker| {
-                worker.run_once("making the root key", |open| {
-                    if root_keys(open)?.is_empty() {
-                        return make_root(open, 1);
-                    }
-                    let label = &open.shared.config.key_label;
-                    Err(invalid(format!("there is a root key {label:?} already; it is not overwritten"))
-                        .into())
-                })
-            })
-            .await?;
-        Ok(self.describe())
-    }
-
     fn wrapped(&self, root: &Root, blob: Vec<u8>) -> WrappedKey {
         WrappedKey {
             provider: PROVIDER.to_owned(),
@@ -265,6 +243,24 @@ impl KeyProvider for Pkcs11Provider {
             })
             .await?;
         Ok(Health { latency: start.elapsed() })
+    }
+
+    /// Makes the first root key inside the token, for the best [`Wrapping`] that the token can;
+    /// [`KmsError::Unsupported`], with what the token lacks, if it can none of the four.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        self.pool
+            .call(|worker| {
+                worker.run_once("making the root key", |open| {
+                    if root_keys(open)?.is_empty() {
+                        return make_root(open, 1);
+                    }
+                    let label = &open.shared.config.key_label;
+                    let told = format!("root key {label:?} exists already; it is not overwritten");
+                    Err(invalid(told).into())
+                })
+            })
+            .await?;
+        Ok(self.describe())
     }
 
     /// Makes the next version of the root key in the token, for the best [`Wrapping`] that it can now. Older
@@ -436,34 +432,60 @@ fn partner_label(open: &Open) -> String {
 
 fn make_root(open: &mut Open, version: u32) -> Result<(), Failure> {
     let needs = |w: Wrapping| [w.makes(), w.uses()].concat();
-    let Some(wrapping) = Wrapping::ALL.iter().copied().find(|w| open.abilities.lacks(&needs(*w)).is_empty())
-    else {
-        let lacks: Vec<_> = Wrapping::ALL
-            .iter()
-            .map(|w| format!("{} for {}", open.abilities.lacks(&needs(*w)).join(" and "), w.as_str()))
-            .collect();
-        return Err(unsupported(format!("this token lacks {}", lacks.join("; "))).into());
-    };
-    let mut id = [&ID_PREFIX[..], &version.to_be_bytes(), &[0; 8]].concat();
-    fill(&mut id[8..])?;
+    let lacks: Vec<_> = Wrapping::ALL.iter().map(|w| (*w, open.abilities.lacks(&needs(*w)))).collect();
+    let mut failed = Vec::new();
+    for (wrapping, _) in lacks.iter().filter(|(_, lacks)| lacks.is_empty()) {
+        let mut id = [&ID_PREFIX[..], &version.to_be_bytes(), &[0; 8]].concat();
+        fill(&mut id[8..])?;
+        match make_root_for(open, *wrapping, &id) {
+            Ok(()) => {
+                let schemes = sign::schemes(&open.abilities);
+                open.shared.set_root(&Root { id, wrapping: *wrapping, extractable: false, schemes });
+                return Ok(());
+            }
+            Err(failure) => {
+                // Nothing was ever wrapped under what has this id, and nobody knows of it.
+                if let Ok(session) = open.read_write() {
+                    for made in session.find_objects(&[Attribute::Id(id)]).unwrap_or_default() {
+                        drop(session.destroy_object(made));
+                    }
+                }
+                if failure.asks_for_a_new_session() {
+                    return Err(failure);
+                }
+                match failure.into_kms(wrapping.as_str()) {
+                    error @ (KmsError::Unavailable { .. } | KmsError::Denied { .. }) => {
+                        return Err(error.into());
+                    }
+                    error => failed.push(error.to_string()),
+                }
+            }
+        }
+    }
+    // A token may tell of a mechanism that it then does not keep to; then the next way was tried.
+    let lacks = lacks.iter().filter(|(_, lacks)| !lacks.is_empty());
+    let lacks = lacks.map(|(w, lacks)| format!("{} for {}", lacks.join(" and "), w.as_str()));
+    let lacks = lacks.chain(failed.into_iter().map(|failed| format!("what it tells of ({failed})")));
+    Err(unsupported(format!("this token lacks {}", lacks.collect::<Vec<_>>().join("; "))).into())
+}
+
+/// Makes the keys of one way of wrapping, and looks that it works.
+fn make_root_for(open: &mut Open, wrapping: Wrapping, id: &[u8]) -> Result<(), Failure> {
     let label = open.shared.config.key_label.clone();
     // The partner first: a root key that is there is complete.
     match wrapping {
-        Wrapping::AesGcm => secret_key(open, &label, &id, AES, Use::Crypt)?,
-        Wrapping::AesKeyWrapPad => secret_key(open, &label, &id, AES, Use::Wrap)?,
+        Wrapping::AesGcm => secret_key(open, &label, id, AES, Use::Crypt)?,
+        Wrapping::AesKeyWrapPad => secret_key(open, &label, id, AES, Use::Wrap)?,
         Wrapping::AesCbcHmac => {
-            secret_key(open, &partner_label(open), &id, GENERIC, Use::Sign)?;
-            secret_key(open, &label, &id, AES, Use::Crypt)?;
+            secret_key(open, &partner_label(open), id, GENERIC, Use::Sign)?;
+            secret_key(open, &label, id, AES, Use::Crypt)?;
         }
         Wrapping::RsaOaep => {
-            rsa_pair(open, &partner_label(open), &id, Use::Sign)?;
-            rsa_pair(open, &label, &id, Use::Crypt)?;
+            rsa_pair(open, &partner_label(open), id, Use::Sign)?;
+            rsa_pair(open, &label, id, Use::Crypt)?;
         }
     }
-    self_test(open, wrapping, &id)?;
-    let schemes = sign::schemes(&open.abilities);
-    open.shared.set_root(&Root { id, wrapping, extractable: false, schemes });
-    Ok(())
+    self_test(open, wrapping, id)
 }
 
 const AES: (Mechanism<'static>, KeyType) = (Mechanism::AesKeyGen, KeyType::AES);
@@ -714,8 +736,7 @@ fn commitment(nonce: &[u8; BLOCK], context: &[u8]) -> [u8; HASH] {
 /// What the second key authenticates.
 fn authenticated(wrapping: Wrapping, context: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let domain = format!("scaivault/pkcs11/{}/1", wrapping.as_str());
-    let length = (context.len() as u64).to_be_bytes();
-    [&[domain.as_bytes(), &length, context], parts].concat().concat()
+    wrapped::authenticated(&domain, context, parts)
 }
 
 fn session_key_template(value: Option<&[u8]>) -> Vec<Attribute> {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use crate::Secret;
+use super::error::invalid;
+use crate::{KmsError, Secret};
 
 /// What a [`TpmProvider`](super::TpmProvider) needs to know.
 #[derive(Debug)]
@@ -9,6 +10,7 @@ pub struct TpmConfig {
     pub(super) label: String,
     pub(super) root: RootKey,
     pub(super) owner_auth: Option<Secret>,
+    pub(super) pcrs: Vec<u8>,
     pub(super) queue: usize,
     pub(super) deadline: Duration,
 }
@@ -20,7 +22,7 @@ pub enum RootKey {
     /// but the seed, which clearing the TPM changes.
     Derived,
     /// At this persistent handle (0x81000000–0x817FFFFF), where
-    /// [`create_root_key`](super::TpmProvider::create_root_key) puts it.
+    /// [`create_root`](crate::KeyProvider::create_root) puts it.
     Persistent(u32),
 }
 
@@ -35,6 +37,7 @@ impl TpmConfig {
             label: label.into(),
             root: RootKey::Derived,
             owner_auth: None,
+            pcrs: Vec::new(),
             queue: 64,
             deadline: Duration::from_secs(30),
         }
@@ -52,6 +55,22 @@ impl TpmConfig {
     pub fn owner_auth(mut self, auth: Secret) -> Self {
         self.owner_auth = Some(auth);
         self
+    }
+
+    /// Binds what is wrapped from now on to what these PCRs (0–23, of the SHA-256 bank) hold at that time: it opens as
+    /// long as they hold the same. After a change of what they measure, such as firmware, it opens no more: have
+    /// another root before.
+    ///
+    /// # Errors
+    /// [`KmsError::Invalid`] for another number, or for none.
+    pub fn pcrs(mut self, pcrs: impl IntoIterator<Item = u8>) -> Result<Self, KmsError> {
+        self.pcrs = pcrs.into_iter().collect();
+        self.pcrs.sort_unstable();
+        self.pcrs.dedup();
+        if self.pcrs.is_empty() || self.pcrs.iter().any(|pcr| *pcr > 23) {
+            return Err(invalid("PCRs are named by numbers from 0 to 23"));
+        }
+        Ok(self)
     }
 
     /// How many requests may wait for the TPM; one more is refused as unavailable.

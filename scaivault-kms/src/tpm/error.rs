@@ -72,9 +72,16 @@ fn refine(what: &str, error: Error) -> KmsError {
         Some(Kind::AuthFail | Kind::BadAuth) if first_format => {
             KmsError::Denied { provider: PROVIDER, message }
         }
-        Some(Kind::Lockout) => device(format!(
-            "{what}: the TPM is locked after wrong authorisations, until its owner or time resets it"
-        )),
+        Some(Kind::Lockout) => KmsError::Denied {
+            provider: PROVIDER,
+            message: format!(
+                "{what}: the TPM is locked after wrong authorisations, until its owner or time resets it"
+            ),
+        },
+        Some(Kind::PolicyFail) if first_format => KmsError::Denied {
+            provider: PROVIDER,
+            message: format!("{what}: the PCRs do not hold what they held when the key was wrapped"),
+        },
         Some(Kind::Curve | Kind::KeySize | Kind::Scheme | Kind::Hash | Kind::Value) if first_format => {
             KmsError::Unsupported {
                 provider: PROVIDER,
@@ -92,7 +99,13 @@ fn refine(what: &str, error: Error) -> KmsError {
             error,
         ),
         Some(
-            Kind::Retry | Kind::Yielded | Kind::Testing | Kind::Canceled | Kind::NvRate | Kind::NvUnavailable,
+            Kind::Retry
+            | Kind::PcrChanged
+            | Kind::Yielded
+            | Kind::Testing
+            | Kind::Canceled
+            | Kind::NvRate
+            | Kind::NvUnavailable,
         ) => unavailable(message, error),
         _ => KmsError::Device { provider: PROVIDER, message, source: Some(Box::new(error)) },
     }

@@ -5,17 +5,17 @@ use tss_esapi::{
     Context, TctiNameConf,
     attributes::{ObjectAttributesBuilder, SessionAttributesBuilder},
     constants::SessionType,
-    handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle},
+    handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle},
     interface_types::{
         algorithm::{HashingAlgorithm, PublicAlgorithm},
         dynamic_handles::Persistent,
         ecc::EccCurve,
         resource_handles::{Hierarchy, Provision},
-        session_handles::AuthSession,
+        session_handles::{AuthSession, PolicySession},
     },
     structures::{
-        Auth, EccParameter, EccPoint, Public, PublicBuilder, PublicEccParametersBuilder, SymmetricDefinition,
-        SymmetricDefinitionObject,
+        Auth, Digest, EccParameter, EccPoint, PcrSelectionListBuilder, PcrSlot, Public, PublicBuilder,
+        PublicEccParametersBuilder, SymmetricDefinition, SymmetricDefinitionObject,
     },
 };
 
@@ -141,6 +141,60 @@ impl Open {
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
     ) -> tss_esapi::Result<T> {
         self.context.execute_with_session(Some(self.session), command)
+    }
+
+    /// The policy that is met while these PCRs hold what they hold now.
+    pub(super) fn pcr_policy(&mut self, pcrs: &[u8]) -> Result<Digest, Failure> {
+        let session = self.policy_session(SessionType::Trial, pcrs)?;
+        let policy = self.context.policy_get_digest(session);
+        self.end(session)?;
+        Ok(policy?)
+    }
+
+    /// Runs a command that these PCRs authorise, its parameters encrypted.
+    pub(super) fn within_policy<T>(
+        &mut self,
+        pcrs: &[u8],
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, Failure> {
+        let policy = self.policy_session(SessionType::Policy, pcrs)?;
+        let sessions = (Some(AuthSession::PolicySession(policy)), Some(self.session), None);
+        let outcome = self.context.execute_with_sessions(sessions, command);
+        self.end(policy)?;
+        Ok(outcome?)
+    }
+
+    fn policy_session(&mut self, kind: SessionType, pcrs: &[u8]) -> Result<PolicySession, Failure> {
+        let started = self.context.start_auth_session(
+            None,
+            None,
+            None,
+            kind,
+            SymmetricDefinition::AES_128_CFB,
+            HashingAlgorithm::Sha256,
+        )?;
+        let started = started.ok_or(Failure::Ours(super::error::device("the TPM started no session")))?;
+        let (attributes, mask) = SessionAttributesBuilder::new().with_continue_session(true).build();
+        self.context.tr_sess_set_attributes(started, attributes, mask)?;
+        let session = PolicySession::try_from(started)?;
+        let slots: Result<Vec<PcrSlot>, _> = pcrs
+            .iter()
+            .map(|pcr| PcrSlot::try_from(1_u32.checked_shl((*pcr).into()).unwrap_or_default()))
+            .collect();
+        let slots = slots.map_err(|_| invalid("PCRs are named by numbers from 0 to 23"))?;
+        let selection = PcrSelectionListBuilder::new().with_selection(HashingAlgorithm::Sha256, &slots);
+        let bound = selection
+            .build()
+            .and_then(|selection| self.context.policy_pcr(session, Digest::default(), selection));
+        if let Err(error) = bound {
+            self.end(session)?;
+            return Err(error.into());
+        }
+        Ok(session)
+    }
+
+    fn end(&mut self, session: PolicySession) -> Result<(), Failure> {
+        Ok(self.context.flush_context(SessionHandle::from(session).into())?)
     }
 
     /// Flushes what was loaded, whatever came of it.

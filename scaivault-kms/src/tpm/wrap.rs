@@ -28,6 +28,7 @@ use crate::{
 };
 
 const ALGORITHM: &str = "TPM2-SEAL";
+const PCR_BANK: &str = "/PCR-SHA256:";
 
 /// Wraps under a storage key of a TPM, and refers to signing keys at its persistent handles.
 pub struct TpmProvider {
@@ -58,31 +59,6 @@ impl TpmProvider {
         provider.pool.call(|worker| worker.run("loading the root key", |_| Ok(()))).await?;
         Ok(provider)
     }
-
-    /// Puts the root key at its persistent handle. The only place where this provider keeps a root key.
-    ///
-    /// # Errors
-    /// [`KmsError::Invalid`] if something is there already; [`KmsError::Unsupported`] for a derived root key, which
-    /// is there as long as the TPM's seed is.
-    pub async fn create_root_key(&self) -> Result<Description, KmsError> {
-        let RootKey::Persistent(handle) = self.shared.config.root else {
-            return Err(unsupported("making a root key that is derived: there is nothing to make"));
-        };
-        self.pool
-            .call(move |worker| {
-                worker.bare("making the root key", |context, config| {
-                    if persistent(context, handle)?.is_some() {
-                        let told = format!("there is a key at {handle:#010x} already; it is not overwritten");
-                        return Err(invalid(told).into());
-                    }
-                    let made = create_primary(context, &config.label)?;
-                    keep(context, made, handle)
-                })?;
-                worker.run("loading the root key", |_| Ok(()))
-            })
-            .await?;
-        Ok(self.describe())
-    }
 }
 
 impl std::fmt::Debug for TpmProvider {
@@ -102,7 +78,7 @@ impl KeyProvider for TpmProvider {
             provider: PROVIDER,
             key_id: self.shared.config.label.clone(),
             key_version: self.shared.version.get().cloned(),
-            algorithm: ALGORITHM.to_owned(),
+            algorithm: algorithm(&self.shared.config.pcrs),
             native_context: false,
             extractable: false,
             signature_schemes: vec![
@@ -117,17 +93,18 @@ impl KeyProvider for TpmProvider {
 
     async fn wrap(&self, key: &SecretKey, context: &Context) -> Result<WrappedKey, KmsError> {
         let payload = Zeroizing::new([&key.expose()[..], &commitment(context)].concat());
+        let pcrs = self.shared.config.pcrs.clone();
         let (version, blob) = self
             .pool
             .call(move |worker| {
-                worker.run("wrapping a key", |open| Ok((open.version.clone(), seal(open, &payload)?)))
+                worker.run("wrapping a key", |open| Ok((open.version.clone(), seal(open, &payload, &pcrs)?)))
             })
             .await?;
         Ok(WrappedKey {
             provider: PROVIDER.to_owned(),
             key_id: self.shared.config.label.clone(),
             key_version: Some(version),
-            algorithm: ALGORITHM.to_owned(),
+            algorithm: algorithm(&self.shared.config.pcrs),
             blob,
         })
     }
@@ -142,9 +119,8 @@ impl KeyProvider for TpmProvider {
                 wrapped.key_id, self.shared.config.label
             )));
         }
-        if wrapped.algorithm != ALGORITHM {
-            return Err(invalid(format!("unknown algorithm {:?}", wrapped.algorithm)));
-        }
+        let pcrs = pcrs_of(&wrapped.algorithm)
+            .ok_or_else(|| invalid(format!("unknown algorithm {:?}", wrapped.algorithm)))?;
         let (version, blob) = (wrapped.key_version.clone().unwrap_or_default(), wrapped.blob.clone());
         let payload = self
             .pool
@@ -158,7 +134,7 @@ impl KeyProvider for TpmProvider {
                         ))
                         .into());
                     }
-                    unseal(open, &blob)
+                    unseal(open, &blob, &pcrs)
                 })
             })
             .await?;
@@ -167,6 +143,28 @@ impl KeyProvider for TpmProvider {
             return Err(invalid("it was wrapped under another context"));
         }
         SecretKey::from_slice(key).ok_or_else(no_key)
+    }
+
+    /// Puts the root key at its persistent handle. [`KmsError::Unsupported`] for a derived root key, which is there as
+    /// long as the TPM's seed is.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        let RootKey::Persistent(handle) = self.shared.config.root else {
+            return Err(unsupported("making a root key that is derived: there is nothing to make"));
+        };
+        self.pool
+            .call(move |worker| {
+                worker.bare("making the root key", |context, config| {
+                    if persistent(context, handle)?.is_some() {
+                        let told = format!("a key exists at {handle:#010x} already; it is not overwritten");
+                        return Err(invalid(told).into());
+                    }
+                    let made = create_primary(context, &config.label)?;
+                    keep(context, made, handle)
+                })?;
+                worker.run("loading the root key", |_| Ok(()))
+            })
+            .await?;
+        Ok(self.describe())
     }
 
     async fn health(&self) -> Result<Health, KmsError> {
@@ -190,6 +188,25 @@ impl KeyProvider for TpmProvider {
     }
 }
 
+/// `TPM2-SEAL`, and the PCRs that it takes to open: `TPM2-SEAL/PCR-SHA256:0,7`.
+fn algorithm(pcrs: &[u8]) -> String {
+    if pcrs.is_empty() {
+        return ALGORITHM.to_owned();
+    }
+    let list: Vec<String> = pcrs.iter().map(u8::to_string).collect();
+    format!("{ALGORITHM}{PCR_BANK}{}", list.join(","))
+}
+
+/// What [`algorithm`] was made of.
+fn pcrs_of(text: &str) -> Option<Vec<u8>> {
+    let rest = text.strip_prefix(ALGORITHM)?;
+    if rest.is_empty() {
+        return Some(Vec::new());
+    }
+    let pcrs = rest.strip_prefix(PCR_BANK)?.split(',').map(|pcr| pcr.parse().ok().filter(|pcr| *pcr < 24));
+    pcrs.collect::<Option<Vec<u8>>>().filter(|pcrs| algorithm(pcrs) == text)
+}
+
 /// SHA-256(domain ‖ context), sealed with the key. Nothing random is needed: sealing is.
 fn commitment(context: &Context) -> [u8; 32] {
     let mut digest = Digester::new(&SHA256);
@@ -209,8 +226,9 @@ fn changed() -> KmsError {
 }
 
 /// Blob: length of the public part as two big-endian bytes, the public part, the private part.
-fn seal(open: &mut Open, payload: &[u8]) -> Result<Vec<u8>, Failure> {
-    let template = sealed_template()?;
+fn seal(open: &mut Open, payload: &[u8], pcrs: &[u8]) -> Result<Vec<u8>, Failure> {
+    let policy = if pcrs.is_empty() { Digest::default() } else { open.pcr_policy(pcrs)? };
+    let template = sealed_template(policy, pcrs)?;
     let data = SensitiveData::try_from(payload)?;
     let root = open.root;
     let made = open.within(|context| context.create(root, template, None, Some(data), None, None))?;
@@ -219,12 +237,12 @@ fn seal(open: &mut Open, payload: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok([&length.to_be_bytes()[..], &public, made.out_private.value()].concat())
 }
 
-fn unseal(open: &mut Open, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn unseal(open: &mut Open, blob: &[u8], pcrs: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (length, rest) = blob.split_first_chunk::<2>().ok_or_else(changed)?;
     let (public, private) = rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or_else(changed)?;
     let read = Public::unmarshall(public).map_err(|_| changed())?;
     // One encoding for one object, so that no byte can be changed without being noticed.
-    if read.marshall().map_err(|_| changed())? != public || read.object_attributes() != attributes()? {
+    if read.marshall().map_err(|_| changed())? != public || read.object_attributes() != attributes(pcrs)? {
         return Err(changed().into());
     }
     let private = Private::try_from(private).map_err(|_| changed())?;
@@ -233,25 +251,33 @@ fn unseal(open: &mut Open, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let failure = Failure::from(error);
         if failure.blames_the_data() { changed().into() } else { failure }
     })?;
-    let opened = open.within(|context| context.unseal(loaded.into()));
-    let opened = open.flush(loaded, opened)?;
+    let opened = if pcrs.is_empty() {
+        let opened = open.within(|context| context.unseal(loaded.into()));
+        open.flush(loaded, opened)?
+    } else {
+        let opened = open.within_policy(pcrs, |context| context.unseal(loaded.into()));
+        open.context.flush_context(loaded.into())?;
+        opened?
+    };
     Ok(Zeroizing::new(opened.value().to_vec()))
 }
 
-fn attributes() -> tss_esapi::Result<tss_esapi::attributes::ObjectAttributes> {
+/// Under a policy there is no other way in: an empty authorisation would do otherwise.
+fn attributes(pcrs: &[u8]) -> tss_esapi::Result<tss_esapi::attributes::ObjectAttributes> {
     ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)
         .with_fixed_parent(true)
-        .with_user_with_auth(true)
+        .with_user_with_auth(pcrs.is_empty())
         .with_no_da(true)
         .build()
 }
 
-fn sealed_template() -> tss_esapi::Result<Public> {
+fn sealed_template(policy: Digest, pcrs: &[u8]) -> tss_esapi::Result<Public> {
     PublicBuilder::new()
         .with_public_algorithm(PublicAlgorithm::KeyedHash)
         .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
-        .with_object_attributes(attributes()?)
+        .with_object_attributes(attributes(pcrs)?)
+        .with_auth_policy(policy)
         .with_keyed_hash_parameters(PublicKeyedHashParameters::new(KeyedHashScheme::Null))
         .with_keyed_hash_unique_identifier(Digest::default())
         .build()

@@ -5,8 +5,8 @@ use reqwest::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::error::invalid;
-use crate::{KmsError, Secret};
+use super::{PROVIDER, error::invalid};
+use crate::{KmsError, Secret, rest};
 
 /// Where the root key is and who we are there.
 #[derive(Debug)]
@@ -77,22 +77,7 @@ impl TransitConfig {
 
     /// The server's address with the version of the API, or why it is none.
     pub(super) fn base(&self) -> Result<Url, KmsError> {
-        let mut url = Url::parse(&self.address).map_err(|_| invalid("the address is not a URL"))?;
-        let bare = url.username().is_empty() && url.password().is_none();
-        if !bare || url.query().is_some() || url.fragment().is_some() {
-            return Err(invalid("the address has more than a scheme, a host, a port and a path"));
-        }
-        let loopback = match url.host_str() {
-            Some("localhost" | "[::1]") => true,
-            Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()),
-            None => return Err(invalid("the address names no host")),
-        };
-        match url.scheme() {
-            "https" => {}
-            "http" if loopback => {}
-            "http" => return Err(invalid("the address must begin with https: tokens are sent to it")),
-            _ => return Err(invalid("the address must begin with https")),
-        }
+        let mut url = rest::address(PROVIDER, "the address", &self.address)?;
         let path = format!("{}/v1/", url.path().trim_end_matches('/'));
         url.set_path(&path);
         Ok(url)

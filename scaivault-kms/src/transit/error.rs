@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::PROVIDER;
-use crate::{Cause, KmsError, net::of_tls};
+use crate::{Cause, KmsError, rest::redact};
 
 pub(super) fn invalid(message: &str) -> KmsError {
     KmsError::Invalid { provider: PROVIDER, message: message.to_owned() }
@@ -15,19 +15,6 @@ pub(super) fn invalid(message: &str) -> KmsError {
 /// An answer that is not what the API promises.
 pub(super) fn unexpected(what: &str) -> KmsError {
     KmsError::Device { provider: PROVIDER, message: format!("an answer without {what}"), source: None }
-}
-
-/// No answer at all.
-pub(super) fn transport(error: reqwest::Error) -> KmsError {
-    let error = error.without_url();
-    let (cause, message) = if of_tls(&error) {
-        (Cause::Tls, "TLS failed")
-    } else if error.is_timeout() {
-        (Cause::Deadline, "no answer in time")
-    } else {
-        (Cause::Unreachable, "no connection")
-    };
-    KmsError::unavailable(PROVIDER, cause, message, None, Some(error.into()))
 }
 
 /// What the service answers with a failure.
@@ -104,15 +91,6 @@ fn refused(status: StatusCode, told: &str, what: &str) -> KmsError {
         let message = format!("{what}: status {}: {}", status.as_u16(), redact(told));
         KmsError::Device { provider: PROVIDER, message, source: None }
     }
-}
-
-/// What the service said, cut short, and without anything that could be a key or a token.
-fn redact(told: &str) -> String {
-    let part = |c: char| c.is_ascii_alphanumeric() || "+/=-_.".contains(c);
-    let words = told.split_inclusive(|c| !part(c));
-    let shown: String =
-        words.map(|word| if word.trim_end_matches(|c| !part(c)).len() >= 20 { "… " } else { word }).collect();
-    shown.chars().take(200).collect()
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use super::{
     Auth, PROVIDER,
-    client::{Answer, Client, body},
+    client::{Client, body, success},
     error::{denied, invalid, unexpected},
 };
-use crate::KmsError;
+use crate::{KmsError, rest::Answer};
 
 /// Requests in our name: logs in when it is first needed, renews the token before it is over, and logs in
 /// again when it was taken away. However many requests wait for a login, there is one.
@@ -67,7 +67,7 @@ impl Session {
             let token = self.token().await?;
             let answer = self.client.send(method.clone(), path, Some(&token.header), body.clone()).await?;
             if answer.status != StatusCode::FORBIDDEN {
-                return answer.success(what);
+                return success(answer, what);
             }
             // The service says the same of a token that is over and of one that may not.
             if !std::mem::take(&mut again) || !self.lost(&token).await? {
@@ -115,7 +115,7 @@ impl Session {
         }
         let path = "auth/token/renew-self";
         let answer = self.client.send(Method::POST, path, Some(&token.header), None).await?;
-        let body = answer.success(path)?;
+        let body = success(answer, path)?;
         let granted = parse::<Login<'_>>(&body)?.auth;
         let term = Duration::from_secs(granted.lease_duration);
         let short = token.full.is_some_and(|full| term < full / 2);
@@ -151,7 +151,7 @@ impl Session {
             let message = format!("{path}: the login was refused, or there is no such login");
             return Err(KmsError::Unauthenticated { provider: PROVIDER, message });
         }
-        let body = answer.success(&path)?;
+        let body = success(answer, &path)?;
         let granted = parse::<Login<'_>>(&body)?.auth;
         let term = Duration::from_secs(granted.lease_duration);
         let token = header(granted.client_token.as_bytes())?;
@@ -165,7 +165,7 @@ impl Session {
         if answer.status == StatusCode::FORBIDDEN {
             return Ok(Token::new(token, number, false, Duration::ZERO, None));
         }
-        let body = answer.success(LOOKUP)?;
+        let body = success(answer, LOOKUP)?;
         let told = parse::<Looked>(&body)?.data;
         Ok(Token::new(token, number, told.renewable, Duration::from_secs(told.ttl), None))
     }

@@ -143,16 +143,14 @@ fn public(spec: KeySpec, told: &str) -> Option<Vec<u8>> {
     if spec == KeySpec::Ed25519 {
         return spki::ed25519(&BASE64.decode(told).ok()?);
     }
-    let body = told.trim().strip_prefix("-----BEGIN PUBLIC KEY-----")?;
-    let body: String = body.strip_suffix("-----END PUBLIC KEY-----")?.split_ascii_whitespace().collect();
-    BASE64.decode(body).ok()
+    spki::from_pem(told)
 }
 
 #[derive(Serialize)]
-struct Create<'a> {
-    r#type: &'a str,
-    exportable: bool,
-    allow_plaintext_backup: bool,
+pub(super) struct Create<'a> {
+    pub(super) r#type: &'a str,
+    pub(super) exportable: bool,
+    pub(super) allow_plaintext_backup: bool,
 }
 
 #[derive(Serialize)]

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    client::{Client, body},
+    client::{Client, body, success},
     session::Session,
     *,
 };
@@ -185,6 +185,19 @@ fn root_path(root: &TransitProvider) -> String {
     let id = root.describe().key_id;
     let (mount, name) = id.rsplit_once('/').unwrap();
     format!("{mount}/keys/{name}")
+}
+
+#[tokio::test]
+async fn a_root_key_is_made_by_name_alone_and_once() {
+    let Some(ground) = Ground::find(SERVER) else { return };
+    let name = fresh("made");
+    let provider = TransitProvider::new(ground.config(&name)).unwrap();
+    conformance::creates_its_root_key_once(&provider).await.unwrap();
+    assert!(!provider.describe().extractable);
+    let policy = format!("path \"transit/keys/{name}-2\" {{ capabilities = [\"read\"] }}");
+    let weak = ground.as_token(&format!("{name}-2"), &ground.token(&policy, "1h").await);
+    let error = weak.create_root().await.unwrap_err();
+    assert!(matches!(error, KmsError::Denied { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -492,7 +505,8 @@ async fn tls_trusts_what_it_is_told_and_a_sealed_server_is_sealed() {
     let unseal = variable("SCAIVAULT_TEST_TRANSIT_TLS_UNSEAL").unwrap();
     let client = Client::new(&ground.config("k")).unwrap();
     let request = body(&json!({ "key": unseal })).unwrap();
-    client.send(Method::POST, "sys/unseal", None, Some(request)).await.unwrap().success("unseal").unwrap();
+    let answer = client.send(Method::POST, "sys/unseal", None, Some(request)).await.unwrap();
+    success(answer, "unseal").unwrap();
     assert_eq!(sealed.cause(), Some(Cause::Sealed), "{sealed:?}");
 }
 

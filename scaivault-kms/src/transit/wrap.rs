@@ -15,7 +15,7 @@ use super::{
     config::check_name,
     error::{invalid, unexpected, unsupported},
     session::Session,
-    sign::{TransitKey, create},
+    sign::{Create, TransitKey, create},
 };
 use crate::{
     Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
@@ -221,6 +221,24 @@ impl KeyProvider for TransitProvider {
 
     async fn health(&self) -> Result<Health, KmsError> {
         self.probe.run(self).await
+    }
+
+    /// Makes a key `aes256-gcm96` that cannot be exported. The token needs `create` and `read` on `keys/NAME`.
+    async fn create_root(&self) -> Result<Description, KmsError> {
+        // The service answers a second creation as it answers the first.
+        match self.call(Method::GET, "keys", &self.name, "", None).await {
+            Err(KmsError::NotFound { .. }) => {}
+            Ok(_) => return Err(invalid(&format!("{}: the root key exists already", self.key_id))),
+            Err(error) => return Err(error),
+        }
+        let request = body(&Create {
+            r#type: Algorithm::CIPHERS[0],
+            exportable: false,
+            allow_plaintext_backup: false,
+        })?;
+        self.call(Method::POST, "keys", &self.name, "", Some(request)).await?;
+        self.look().await?;
+        Ok(self.describe())
     }
 
     async fn rotate(&self) -> Result<Description, KmsError> {

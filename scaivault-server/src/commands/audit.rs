@@ -2,7 +2,6 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::{Args, Subcommand};
@@ -10,11 +9,10 @@ use scaivault_core::{
     AuditKey, Caller, Database, Error, Line, ProofRange, SchemaState, TenantId, Vault, Verdict, rfc3339,
     verify_export,
 };
-use scaivault_kms::local::{KeyFile, LocalProvider};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{Failure, SCHEMA, dev, say, serve};
-use crate::{config::KeyedConfig, dev::DataDir, logging};
+use crate::{config::KeyedConfig, dev::DataDir, logging, roots};
 
 /// What to do with the audit trail.
 #[derive(Debug, Subcommand)]
@@ -108,9 +106,8 @@ impl Place {
             None => {
                 let config = KeyedConfig::from_env()?;
                 logging::start(config.log);
-                let key = KeyFile::open(&config.kms.key_file).map_err(Failure::settings)?;
-                Vault::builder(serve::database(&config.database)?, Arc::new(LocalProvider::new(key)))
-                    .anchor(&config.kms.anchor_file)
+                let roots = roots::ready(&config.kms.roots).await.map_err(Failure::settings)?;
+                serve::keyed(&config.database, &config.kms, &roots)?
             }
         };
         let builder = builder.migrate(false);

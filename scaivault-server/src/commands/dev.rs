@@ -7,8 +7,9 @@ use super::{Failure, say, start};
 use crate::{
     config::Log,
     dev::{Claims, DataDir, DevIssuer, PARTNER, TENANT},
-    http::stop,
+    http::{origin::TrustedProxies, stop},
     logging,
+    metrics::Metrics,
 };
 
 /// `dev`: everything with nothing installed, on this machine only.
@@ -48,7 +49,13 @@ pub(super) async fn dev(
     // Before anybody is told that it runs, and may tell it to stop.
     let stop = stop::on_signals()?;
     greet(&url, &issuer, &dir, data_dir.is_some())?;
-    start::serve(listener, vault, verifier(&issuer)?, None, Duration::from_secs(30), stop).await
+    let app = start::App {
+        vault,
+        verifier: verifier(&issuer)?,
+        metrics: Metrics::default(),
+        proxies: TrustedProxies::default(),
+    };
+    start::serve(listener, app, None, Duration::from_secs(30), stop).await
 }
 
 /// Connections to PostgreSQL.

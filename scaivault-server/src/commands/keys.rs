@@ -1,15 +1,19 @@
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{Args, Subcommand};
 use scaivault_core::{
-    Caller, Ctx, Database, PartnerId, TenantId, Vault,
-    keys::{KeyReport, KeyStatus, OldKey, Progress, RootKeyStatus, Rotation, Verify},
+    Caller, Code, Ctx, Database, Error, PartnerId, TenantId, Vault,
+    keys::{
+        KeyReport, KeyStatus, OldKey, Progress, RecoveryDrill, RecoveryMade, RecoveryShare, RootKeyStatus,
+        RootStatus, Rotation, Verify,
+    },
     rfc3339,
 };
+use zeroize::Zeroizing;
 
 use super::{Failure, dev::POOL, say, serve};
 use crate::{
@@ -39,8 +43,37 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Wraps every partner key under the root key that the settings name.
+    /// Wraps every partner key under the current version of the root keys that the settings name.
     RotateRoot,
+    /// Wraps every key under one more root key of the settings.
+    AddRoot {
+        /// Its name in the settings.
+        name: String,
+        /// Opens the keys by shares of the recovery root, read from standard input, one a line: for when no root key
+        /// that they are under is there any more.
+        #[arg(long)]
+        recovery: bool,
+    },
+    /// Takes the wraps of a root key away, after every key was opened by another: then it is no longer needed.
+    RemoveRoot {
+        /// Its name in the settings, or the kind of its provider, a colon and its name there, as `status` shows it.
+        root: String,
+    },
+    /// Makes the root key in every provider of the settings that has none.
+    Bootstrap,
+    /// Makes a recovery root, prints the shares of its key, and wraps every key to it. They are nowhere else.
+    RecoveryCreate {
+        /// How many shares, at most 16.
+        #[arg(long)]
+        shares: u8,
+        /// How many of them make the key, at least 2.
+        #[arg(long)]
+        threshold: u8,
+    },
+    /// Opens every key by shares of the recovery root, read from standard input, one a line. Changes nothing.
+    RecoveryDrill,
+    /// Takes the recovery root away; its shares are of no use then.
+    RecoveryRemove,
     /// Makes a new key for a partner and wraps his tenants' keys under it.
     RotatePartner {
         /// The partner.
@@ -75,7 +108,7 @@ async fn open(data_dir: Option<&Path>, database_url: Option<&str>) -> Result<Vau
     let Some(data_dir) = data_dir else {
         let config = Config::from_env()?;
         logging::start(config.log);
-        return Ok(serve::builder(&config)?.migrate(false).open().await?);
+        return Ok(serve::builder(&config).await?.migrate(false).open().await?);
     };
     logging::start(Log::from_env()?);
     if !data_dir.join("root.key").exists() {
@@ -130,6 +163,51 @@ async fn run(
                 done.current
             ))
         }
+        Command::AddRoot { name, recovery } => {
+            let added = match recovery {
+                false => keys.add_root(&name).await?,
+                true => keys.add_root_by_recovery(&name, &read_shares()?).await?,
+            };
+            told.end();
+            say(&format!(
+                "root key {}: {} keys wrapped under it, {} were already",
+                root(&added.root),
+                added.wrapped,
+                added.current
+            ))
+        }
+        Command::RemoveRoot { root } => {
+            let removed = keys.remove_root(&root).await.map_err(refused)?;
+            told.end();
+            say(&format!(
+                "root key {} {}: {} wraps taken away; nothing needs it any more",
+                removed.provider, removed.key_id, removed.dropped
+            ))
+        }
+        Command::Bootstrap => {
+            for made in keys.bootstrap().await.map_err(refused)? {
+                let what = if made.made { "made" } else { "was there" };
+                say(&format!("root key {} ({}): {what}", made.name, root(&made.root)))?;
+            }
+            Ok(())
+        }
+        Command::RecoveryCreate { shares, threshold } => {
+            let made = keys.recovery_create(shares, threshold).await?;
+            told.end();
+            hand_out(&made)
+        }
+        Command::RecoveryDrill => {
+            let drill = keys.recovery_drill(&read_shares()?).await?;
+            told.end();
+            drilled(&drill)
+        }
+        Command::RecoveryRemove => {
+            let dropped = keys.recovery_remove().await?;
+            told.end();
+            say(&format!(
+                "the recovery root is removed: {dropped} wraps taken away; its shares are of no use"
+            ))
+        }
         Command::RotatePartner { id } => {
             let rotation = keys.rotate_partner(&PartnerId::parse(id)?).await?;
             told.end();
@@ -149,6 +227,64 @@ async fn run(
             told.end();
             verdict(&report)
         }
+    }
+}
+
+/// A root key in a state that forbids it is no matter of the schema.
+fn refused(error: Error) -> Failure {
+    match error.code() {
+        Code::InvalidState => Failure::general(error),
+        _ => error.into(),
+    }
+}
+
+/// Shares from standard input, one a line. What is wrong with one is said by its line; nothing of it is shown.
+fn read_shares() -> Result<Vec<RecoveryShare>, Failure> {
+    if io::stdin().is_terminal() {
+        note("shares of the recovery root, one a line, then Ctrl-D:");
+    }
+    // Never grown, so that no copy is left behind.
+    let mut text = Zeroizing::new(String::with_capacity(SHARES_BYTES));
+    io::stdin().lock().take(SHARES_BYTES as u64).read_to_string(&mut text)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let shares = lines.map(|(at, line)| {
+        RecoveryShare::parse(line)
+            .map_err(|error| Failure::general(format!("line {}: {}", at + 1, error.message())))
+    });
+    shares.collect()
+}
+
+fn hand_out(made: &RecoveryMade) -> Result<(), Failure> {
+    say(&format!(
+        "recovery root {}: {} keys wrapped to it\n\
+         {} of these {} shares make its key. Give each to another keeper; they are not shown again.",
+        made.fingerprint,
+        made.wrapped,
+        made.threshold,
+        made.shares.len()
+    ))?;
+    for share in &made.shares {
+        let text = share.text();
+        let text = std::str::from_utf8(text.expose()).map_err(Failure::general)?;
+        say(&format!("\nshare {} of {}:", share.index(), made.shares.len()))?;
+        say(text)?;
+    }
+    Ok(())
+}
+
+fn drilled(drill: &RecoveryDrill) -> Result<(), Failure> {
+    say(&format!(
+        "recovery root {}: {} keys opened by the shares, {} of them compared with the root keys; {} not wrapped to it \
+         yet, {} do not open",
+        drill.fingerprint, drill.opened, drill.compared, drill.missing, drill.broken_total
+    ))?;
+    for broken in &drill.broken {
+        say(&format!("{} {} of {}: {}", broken.table, broken.row, broken.owner, broken.reason))?;
+    }
+    match (drill.broken_total, drill.missing) {
+        (0, 0) => Ok(()),
+        (0, missing) => Err(Failure::general(format!("{missing} keys are not wrapped to the recovery root"))),
+        (broken, _) => Err(Failure::general(format!("{broken} keys do not open by the shares"))),
     }
 }
 
@@ -176,6 +312,8 @@ async fn settle(
 
 /// The tenant whose audit trail has the acts of operators that concern no tenant of their own.
 const OPERATOR: &str = "tnt_operator";
+/// Bytes of shares that are read: more than the most and longest there are.
+const SHARES_BYTES: usize = 8 << 10;
 /// How often `--wait` looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -261,10 +399,43 @@ fn root(root: &RootKeyStatus) -> String {
     format!("{} {}{}", root.provider, root.key_id, version.unwrap_or_default())
 }
 
+fn root_line(known: &RootStatus) -> String {
+    let name = known.name.as_deref().map_or("not configured".to_owned(), |name| format!("{name} here"));
+    let version = known.key_version.as_deref().map(|version| format!(" version {version}"));
+    let mut line = match known.shares {
+        Some((threshold, shares)) => {
+            format!("recovery root: {}, {threshold} of {shares} shares, {}", known.key_id, known.state)
+        }
+        None => {
+            let version = version.unwrap_or_default();
+            format!("root key: {} {}{version}, {name}, {}", known.provider, known.key_id, known.state)
+        }
+    };
+    if known.state != "removed" {
+        line.push_str(&format!("; {} keys under it", known.wraps));
+    }
+    if known.missing > 0 {
+        line.push_str(&format!(", {} missing", known.missing));
+    }
+    if let Some(failure) = known.failure {
+        line.push_str(&format!("; cannot be used: {failure}"));
+    }
+    match known.state.as_str() {
+        "inactive" => line.push_str(" (opens and does not wrap: add-root)"),
+        "removing" => line.push_str(" (not finished: remove-root)"),
+        _ => {}
+    }
+    line.push('\n');
+    line
+}
+
 fn table(status: &KeyStatus) -> String {
-    let mut lines = format!("root key: {}\n", root(&status.root));
+    let mut lines: String = status.roots.iter().map(root_line).collect();
     for key in &status.partner_keys {
-        let under = key.root.as_ref().map_or("a wrap that cannot be read".to_owned(), root);
+        let under = match key.roots.as_slice() {
+            [] => "a wrap that cannot be read".to_owned(),
+            roots => roots.iter().map(root).collect::<Vec<_>>().join(" and "),
+        };
         let current = if key.root_is_current { "" } else { " (not the current one: rotate-root)" };
         let retired = if key.retired_at.is_some() { ", retired" } else { "" };
         lines.push_str(&format!(
@@ -303,6 +474,12 @@ fn verdict(report: &KeyReport) -> Result<(), Failure> {
     ))?;
     for broken in &report.broken {
         say(&format!("{} {} of {}: {}", broken.table, broken.row, broken.owner, broken.reason))?;
+    }
+    for root in report.roots.iter().filter(|_| report.roots.len() > 1) {
+        say(&format!(
+            "root key {}: {} wraps opened, {} do not open, {} not checked since it was out",
+            root.name, root.opened, root.broken, root.unchecked
+        ))?;
     }
     match report.broken_total {
         0 => Ok(()),

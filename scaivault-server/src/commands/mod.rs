@@ -80,8 +80,12 @@ enum Command {
     },
     /// Prints the version.
     Version,
-    /// Checks the settings, the root key and the database, and prints what it found.
-    CheckConfig,
+    /// Checks the settings, every root key and the database, and prints what it found.
+    CheckConfig {
+        /// Prints every setting there is, as docs/SETTINGS.md has them, and checks nothing.
+        #[arg(long)]
+        settings_table: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,7 +191,7 @@ async fn execute(command: Command) -> Result<(), Failure> {
         }
         Command::Audit { command } => audit::audit(*command).await,
         Command::Version => say(concat!("scaivault-server ", env!("CARGO_PKG_VERSION"))),
-        Command::CheckConfig => check_config::check_config().await,
+        Command::CheckConfig { settings_table } => check_config::check_config(settings_table).await,
     }
 }
 

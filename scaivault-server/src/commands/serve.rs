@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use scaivault_core::{Database, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault, VaultBuilder};
-use scaivault_kms::local::{KeyFile, LocalProvider};
 use tokio::net::TcpListener;
 
 use super::{Failure, start};
@@ -10,6 +9,8 @@ use crate::{
     egress::{Egress, HttpJwks},
     http::{stop, tls},
     logging,
+    metrics::Metrics,
+    roots::{self, Ready},
 };
 
 /// `serve`: the API with the settings of the environment.
@@ -21,28 +22,59 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
         None => None,
     };
     let verifier = verifier(&config)?;
-    let vault = builder(&config)?.migrate(config.migrate_on_start && !no_migrate).open().await?;
+    let roots = roots::ready(&config.kms.roots).await.map_err(Failure::settings)?;
+    let vault = builder_over(&config, &roots)?.migrate(config.migrate_on_start && !no_migrate).open().await?;
     let listener = TcpListener::bind(config.http.bind)
         .await
         .map_err(|error| Failure::general(format!("cannot listen on {}: {error}", config.http.bind)))?;
     let stop = stop::on_signals()?;
     tracing::info!(address = %config.http.bind, tls = acceptor.is_some(), "serving");
-    start::serve(listener, vault, verifier, acceptor, config.http.drain, stop).await
+    let metrics = Metrics::new(roots.iter().map(|root| (root.name.clone(), root.latencies.clone())));
+    // A root key that does not answer keeps nobody from listening: readiness says so, and the log.
+    tokio::spawn(roots::watch_start(roots));
+    let app = start::App { vault, verifier, metrics, proxies: config.http.trusted_proxies };
+    start::serve(listener, app, acceptor, config.http.drain, stop).await
 }
 
 /// The vault that the settings describe, not opened yet.
-pub(super) fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
-    let key = KeyFile::open(&config.kms.key_file).map_err(Failure::settings)?;
-    let older = config.kms.old_key_files.iter().map(|file| KeyFile::open(file));
-    let older = older.collect::<Result<Vec<_>, _>>().map_err(Failure::settings)?;
-    let provider = Arc::new(LocalProvider::with_older(key, older));
-    Ok(Vault::builder(database(&config.database)?, provider)
+pub(super) async fn builder(config: &Config) -> Result<VaultBuilder, Failure> {
+    let roots = roots::ready(&config.kms.roots).await.map_err(Failure::settings)?;
+    builder_over(config, &roots)
+}
+
+/// The same over root keys that are ready.
+pub(super) fn builder_over(config: &Config, roots: &[Ready]) -> Result<VaultBuilder, Failure> {
+    let builder = keyed(&config.database, &config.kms, roots)?.rate_limits(config.rate_limits.clone());
+    let builder = match &config.redis {
+        Some(url) => builder.redis(url.clone()),
+        None => builder,
+    };
+    Ok(builder
         .base_url(config.http.base_url.as_str())
-        .anchor(&config.kms.anchor_file)
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)
         .audit_retention(config.audit_retention)
+        .mfa_window(config.mfa_window)
         .tenant_admin_bypass(config.tenant_admin_bypass))
+}
+
+/// A vault that serves nothing: its database, its root keys and its anchor.
+pub(super) fn keyed(
+    database: &config::Database,
+    kms: &config::Kms,
+    roots: &[Ready],
+) -> Result<VaultBuilder, Failure> {
+    let (first, further) =
+        roots.split_first().ok_or_else(|| Failure::settings("KMS_PROVIDER is required."))?;
+    let mut builder =
+        Vault::builder(self::database(database)?, first.provider.clone()).first_root_name(&first.name);
+    for root in further {
+        builder = builder.add_root(&root.name, root.provider.clone());
+    }
+    Ok(match &kms.anchor_file {
+        Some(file) => builder.anchor(file),
+        None => builder,
+    })
 }
 
 /// The database that the settings name.

@@ -11,23 +11,31 @@ use crate::metrics::Metrics;
 use crate::{
     app::Service,
     http::{
+        origin::TrustedProxies,
         serve::{Limits, Server},
         stop::Stop,
     },
     routes,
 };
 
+/// What is served.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) vault: Vault,
+    pub(super) verifier: TokenVerifier,
+    pub(super) metrics: Metrics,
+    pub(super) proxies: TrustedProxies,
+}
+
 /// Serves until told to stop, finishes what has begun, then closes the vault.
 pub(super) async fn serve(
     listener: TcpListener,
-    vault: Vault,
-    verifier: TokenVerifier,
+    App { vault, verifier, metrics, proxies }: App,
     tls: Option<TlsAcceptor>,
     drain: Duration,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let app =
-        Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics: Metrics::default() });
+    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics, proxies });
     let router = routes::router().map_err(Failure::general)?;
     let limits = Limits { drain_time: drain, ..Limits::default() };
     let jobs = vault.spawn_jobs();

@@ -2,15 +2,24 @@
 //!
 //! `Config::from_vars` is pure; [`Config::from_env`] is the one place that reads the environment.
 
+mod kms;
 mod names;
+mod place;
 mod read;
+mod table;
 mod value;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use place::{
+    Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
+};
 use read::Reader;
-use scaivault_core::{RolePasswords, limits};
-pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Issuer, Level};
+use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, limits};
+pub(crate) use table::document;
+pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
+
+use crate::http::origin::TrustedProxies;
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -21,8 +30,12 @@ pub struct Config {
     pub http: Http,
     /// Whose tokens to believe.
     pub identity: Identity,
-    /// What holds the root key.
+    /// What holds the root keys.
     pub kms: Kms,
+    /// `RATE_LIMIT_…`: how often an identity may ask.
+    pub rate_limits: RateLimits,
+    /// `REDIS_URL`, or the content of `REDIS_URL_FILE`: what replicas share their counts through.
+    pub redis: Option<RedisUrl>,
     /// How to log.
     pub log: Log,
     /// `MIGRATE_ON_START`: whether `serve` brings the schema up to date itself.
@@ -31,6 +44,8 @@ pub struct Config {
     pub soft_delete_retention: Duration,
     /// `AUDIT_RETENTION`: how long audit records are kept, at least 90 days.
     pub audit_retention: Duration,
+    /// `MFA_WINDOW`: how long ago a second factor may have been shown where a policy does not say it.
+    pub mfa_window: Duration,
     /// `TENANT_ADMIN_BYPASS`: whether tenant administrators are allowed every path of their tenant.
     pub tenant_admin_bypass: bool,
 }
@@ -55,6 +70,8 @@ pub struct Http {
     pub base_url: Base,
     /// `TLS_CERT_FILE` and `TLS_KEY_FILE`; plain HTTP without them.
     pub tls: Option<TlsFiles>,
+    /// `TRUSTED_PROXIES`: whose word is taken for where a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// `DRAIN_TIMEOUT`: how long a stop waits for what has begun.
     pub drain: Duration,
 }
@@ -77,19 +94,6 @@ pub struct Identity {
     pub jwks: Option<Issuer>,
     /// `JWT_AUDIENCE`: a token must name one of these.
     pub audiences: Vec<String>,
-}
-
-/// What holds the root key: in this build a key file.
-#[derive(Clone, Debug)]
-pub struct Kms {
-    /// `KMS_LOCAL_KEY_FILE`.
-    pub key_file: PathBuf,
-    /// `KMS_LOCAL_OLD_KEY_FILES`: root keys that still open and no longer wrap.
-    pub old_key_files: Vec<PathBuf>,
-    /// `ANCHOR_FILE`: where it is written down what the database has at least; beside the key file unless set.
-    pub anchor_file: PathBuf,
-    /// `KEY_CACHE_TTL`: how long unwrapped keys stay in memory; zero is one KMS call a request.
-    pub cache_ttl: Duration,
 }
 
 /// How to log.
@@ -118,7 +122,7 @@ pub struct MigrateConfig {
 pub struct KeyedConfig {
     /// Where the state is.
     pub database: Database,
-    /// What holds the root key.
+    /// What holds the root keys.
     pub kms: Kms,
     /// How to log.
     pub log: Log,
@@ -149,13 +153,20 @@ impl Config {
         let (database, log) = (database(&mut from), log(&mut from));
         let http = http(&mut from);
         let identity = identity(&mut from);
-        let kms = kms(&mut from);
+        let kms = kms::kms(&mut from);
+        let rate_limits = rate_limits(&mut from);
+        let redis = from.optional_secret("REDIS_URL", "REDIS_URL_FILE");
+        let redis = redis.and_then(|url| {
+            let parse = |text: &str| RedisUrl::parse(text).map_err(|error| error.message().to_owned());
+            from.parsed("REDIS_URL", Some(url.to_string()), parse)
+        });
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
         let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
         if audit_retention < limits::AUDIT_RETENTION_MIN {
             from.problem("AUDIT_RETENTION must be at least 90d.");
         }
+        let mfa_window = from.duration("MFA_WINDOW", limits::MFA_WINDOW);
         let tenant_admin_bypass = from.flag("TENANT_ADMIN_BYPASS", true);
         let problems = from.finish();
         match (database, http, identity, kms) {
@@ -164,10 +175,13 @@ impl Config {
                 http,
                 identity,
                 kms,
+                rate_limits,
+                redis,
                 log,
                 migrate_on_start,
                 soft_delete_retention,
                 audit_retention,
+                mfa_window,
                 tenant_admin_bypass,
             }),
             _ => Err(ConfigError(problems)),
@@ -213,7 +227,7 @@ impl KeyedConfig {
     /// [`ConfigError`] with every problem.
     pub fn from_env() -> Result<Self, ConfigError> {
         let mut from = Reader::new(environment()?, &read_file);
-        let (database, kms, log) = (database(&mut from), kms(&mut from), log(&mut from));
+        let (database, kms, log) = (database(&mut from), kms::kms(&mut from), log(&mut from));
         let problems = from.finish();
         match (database, kms) {
             (Some(database), Some(kms)) if problems.is_empty() => Ok(Self { database, kms, log }),
@@ -269,8 +283,11 @@ fn http(from: &mut Reader<'_>) -> Option<Http> {
             None
         }
     };
+    let trusted_proxies = from.text("TRUSTED_PROXIES");
+    let trusted_proxies = from.parsed("TRUSTED_PROXIES", trusted_proxies, TrustedProxies::parse);
+    let trusted_proxies = trusted_proxies.unwrap_or_default();
     let drain = from.duration("DRAIN_TIMEOUT", Duration::from_secs(30));
-    Some(Http { bind: bind?, base_url: base_url?, tls, drain })
+    Some(Http { bind: bind?, base_url: base_url?, tls, trusted_proxies, drain })
 }
 
 fn identity(from: &mut Reader<'_>) -> Option<Identity> {
@@ -283,27 +300,16 @@ fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
 }
 
-fn kms(from: &mut Reader<'_>) -> Option<Kms> {
-    let provider = from.required("KMS_PROVIDER");
-    let provider = from.parsed("KMS_PROVIDER", provider, value::kms_provider);
-    let key_file = from.text("KMS_LOCAL_KEY_FILE");
-    if provider.is_some() && key_file.is_none() {
-        from.problem("KMS_LOCAL_KEY_FILE is required with KMS_PROVIDER=local.");
-    }
-    let older = from.text("KMS_LOCAL_OLD_KEY_FILES");
-    let older = from.parsed("KMS_LOCAL_OLD_KEY_FILES", older, value::list).unwrap_or_default();
-    let old_key_files = older.into_iter().map(PathBuf::from).collect();
-    let cache_ttl = from.duration("KEY_CACHE_TTL", limits::KEY_CACHE_TTL);
-    provider?;
-    let key_file: PathBuf = key_file?.into();
-    let beside = || {
-        let mut name = key_file.file_name().unwrap_or_default().to_owned();
-        name.push(".anchor");
-        key_file.with_file_name(name)
-    };
-    let anchor_file = from.text("ANCHOR_FILE").map_or_else(beside, PathBuf::from);
-    Some(Kms { key_file, old_key_files, anchor_file, cache_ttl })
+/// `RATE_LIMIT_SECRETS_READ` is the category `secrets:read`, and so on.
+fn rate_limits(from: &mut Reader<'_>) -> RateLimits {
+    Category::ALL.iter().fold(RateLimits::none(), |limits, category| {
+        let name = format!("RATE_LIMIT_{}", category.key().replace(':', "_").to_ascii_uppercase());
+        limits.with(*category, Some(from.number(&name, category.per_minute(), 0..=MOST_REQUESTS)))
+    })
 }
+
+/// Requests a minute that a limit may be set to.
+const MOST_REQUESTS: u32 = 10_000_000;
 
 fn log(from: &mut Reader<'_>) -> Log {
     let (level, format) = (from.text("LOG_LEVEL"), from.text("LOG_FORMAT"));

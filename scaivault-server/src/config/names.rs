@@ -1,54 +1,11 @@
 //! Which variables are ours.
 
-/// Variables that this build reads.
-pub(super) const READ: &[&str] = &[
-    "DATABASE_URL",
-    "DATABASE_URL_FILE",
-    "DATABASE_URL_READ",
-    "DATABASE_URL_READ_FILE",
-    "DB_POOL_SIZE",
-    "DATABASE_OWNER_PASSWORD",
-    "DATABASE_OWNER_PASSWORD_FILE",
-    "DATABASE_APP_PASSWORD",
-    "DATABASE_APP_PASSWORD_FILE",
-    "BIND_ADDRESS",
-    "BASE_URL",
-    "LOG_LEVEL",
-    "LOG_FORMAT",
-    "TLS_CERT_FILE",
-    "TLS_KEY_FILE",
-    "SCAIKEY_URL",
-    "SCAIKEY_JWKS_URL",
-    "JWT_AUDIENCE",
-    "KMS_PROVIDER",
-    "KMS_LOCAL_KEY_FILE",
-    "KMS_LOCAL_OLD_KEY_FILES",
-    "KEY_CACHE_TTL",
-    "MIGRATE_ON_START",
-    "SOFT_DELETE_RETENTION",
-    "AUDIT_RETENTION",
-    "ANCHOR_FILE",
-    "TENANT_ADMIN_BYPASS",
-    "DRAIN_TIMEOUT",
-];
+use super::table;
 
 /// Variables of the product that this build does not support: whoever sets one counts on what it does.
 const LATER: &[&str] = &[
-    "REDIS_URL",
     "TLS_CLIENT_CA_FILE",
     "BOOTSTRAP_SUPER_ADMIN",
-    "KMS_KEY_ID",
-    "KMS_KEY_ID_SECONDARY",
-    "KMS_KEY_NAME",
-    "KMS_KEY_URL",
-    "VAULT_ADDR",
-    "VAULT_TOKEN",
-    "VAULT_TRANSIT_MOUNT",
-    "VAULT_TRANSIT_KEY",
-    "PKCS11_LIBRARY",
-    "PKCS11_SLOT",
-    "PKCS11_PIN",
-    "PKCS11_KEY_LABEL",
     "OBJECT_STORE_PROVIDER",
     "OBJECT_STORE_BUCKET",
     "OBJECT_STORE_REGION",
@@ -78,6 +35,7 @@ const PREFIXES: &[&str] = &[
     "REDIS_",
     "VAULT_",
     "PKCS11_",
+    "TPM_",
     "OBJECT_STORE_",
     "AUDIT_",
     "METRICS_",
@@ -104,21 +62,26 @@ const CLIENTS: &[&str] = &[
     "SCAIVAULT_DENIED_PATHS",
 ];
 
+/// Whether a variable is read by us.
+pub(super) fn is_read(name: &str) -> bool {
+    table::find(name).is_some()
+}
+
 /// Whether a variable is read by us, or looks as if it were meant to be.
 pub(super) fn is_ours(name: &str) -> bool {
-    READ.contains(&name) || objection(name).is_some()
+    is_read(name) || objection(name).is_some()
 }
 
 /// Why a variable must not be set; `None` if we read it or if it is none of our business.
 pub(super) fn objection(name: &str) -> Option<String> {
-    if READ.contains(&name) || CLIENTS.contains(&name) || is_service_link(name) {
+    if is_read(name) || CLIENTS.contains(&name) || is_service_link(name) {
         return None;
     }
     if LATER.contains(&name) || name.starts_with("RATE_LIMIT_") {
         return Some(format!("{name} is set, but this build does not support it; unset it."));
     }
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)).then(|| {
-        let known = name.strip_suffix("_FILE").filter(|base| READ.contains(base));
+        let known = name.strip_suffix("_FILE").filter(|base| is_read(base));
         match known {
             Some(base) => format!("{name} is not a setting: {base} cannot be read from a file."),
             None => format!("{name} is not a setting of this server; check its spelling or unset it."),

@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         let mut reader = Self { vars: BTreeMap::new(), file, problems: Vec::new() };
         for (name, value) in vars {
             let value = Zeroizing::new(value);
-            if names::READ.contains(&name.as_str()) {
+            if names::is_read(&name) {
                 if value.trim().is_empty() {
                     reader.problems.push(format!("{name} is set but empty; give it a value or unset it."));
                 } else {
@@ -128,8 +128,18 @@ impl<'a> Reader<'a> {
 
     /// A variable that was set but empty has been objected to already.
     fn missing(&mut self, name: &str, or: &str) {
-        if !self.problems.iter().any(|problem| problem.starts_with(&format!("{name} is set but empty"))) {
+        if !self.is_empty(name) {
             self.problem(format!("{name}{or} is required."));
         }
+    }
+
+    /// Whether the variable was set but empty, which has been objected to.
+    pub(super) fn is_empty(&self, name: &str) -> bool {
+        self.problems.iter().any(|problem| problem.starts_with(&format!("{name} is set but empty")))
+    }
+
+    /// The variables that are set.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.vars.keys().map(String::as_str)
     }
 }

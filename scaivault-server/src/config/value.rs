@@ -76,6 +76,30 @@ impl DatabaseUrl {
     }
 }
 
+/// A secret of ours: a token, a PIN. Zeroized, and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(Zeroizing<String>);
+
+impl Hidden {
+    /// Takes it over.
+    #[must_use]
+    pub fn new(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
+    /// The secret. Whoever calls this answers for where it goes.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden(redacted)")
+    }
+}
+
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DatabaseUrl({:?}, redacted)", self.kind)
@@ -151,6 +175,133 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Where a service is that is sent credentials: `https`, or `http` on this machine. The slash at its end is dropped.
+pub(super) fn service(text: &str) -> Result<String, String> {
+    let url = web(text)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err("must be https: credentials are sent there (http is for loopback only)".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must have no query or fragment".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// `1 to 32 of a-z, 0-9 and -`.
+pub(super) fn root_name(text: &str) -> Result<String, String> {
+    let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if (1..=32).contains(&text.len()) && text.bytes().all(fit) {
+        return Ok(text.to_owned());
+    }
+    Err("must be 1 to 32 of a-z, 0-9 and -".into())
+}
+
+/// The id of an AWS KMS key.
+pub(super) fn aws_key(text: &str) -> Result<String, String> {
+    let fit = |c: char| c.is_ascii_alphanumeric() || ":/_-".contains(c);
+    let arn = !text.starts_with("arn:") || region_of(text).is_some();
+    if text.len() <= 2048 && text.chars().all(fit) && arn && !text.starts_with("http") {
+        return Ok(text.to_owned());
+    }
+    Err("must be the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID), its id, or alias/NAME".into())
+}
+
+/// The region in the ARN of a KMS key or alias.
+pub(super) fn region_of(arn: &str) -> Option<&str> {
+    let parts: Vec<_> = arn.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", _, "kms", region, _, _] if !region.is_empty() => Some(region),
+        _ => None,
+    }
+}
+
+/// The resource name of a key in Google Cloud KMS.
+pub(super) fn gcp_key(text: &str) -> Result<String, String> {
+    let fit = |part: &&str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c))
+    };
+    let parts: Vec<_> = text.split('/').collect();
+    let words: Vec<_> = parts.iter().step_by(2).copied().collect();
+    if words == ["projects", "locations", "keyRings", "cryptoKeys"]
+        && parts.len() == 8
+        && parts.iter().all(fit)
+    {
+        return Ok(text.to_owned());
+    }
+    Err("must be projects/P/locations/L/keyRings/R/cryptoKeys/K".into())
+}
+
+/// The URL of a key in Azure, with or without its version.
+pub(super) fn azure_key(text: &str) -> Result<String, String> {
+    let wanted = || "must be https://NAME.vault.azure.net/keys/KEY, with or without /VERSION".to_owned();
+    let url = web(text).map_err(|_| wanted())?;
+    let parts: Vec<_> = url.path_segments().map(Iterator::collect).unwrap_or_default();
+    let named = matches!(parts[..], ["keys", name] | ["keys", name, _] if !name.is_empty())
+        && parts.iter().all(|part| !part.is_empty());
+    let bare = url.query().is_none() && url.fragment().is_none();
+    if named && bare && (url.scheme() == "https" || is_loopback(&url)) {
+        Ok(text.to_owned())
+    } else {
+        Err(wanted())
+    }
+}
+
+/// A name at Vault: letters, digits, `_`, `-` and `.`.
+pub(super) fn vault_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !text.is_empty() && text.len() <= 128 && text.chars().all(plain) && !text.starts_with('.') {
+        return Ok(text.to_owned());
+    }
+    Err("must be a name of up to 128 letters, digits, _, - and .".into())
+}
+
+/// Names between single slashes; those at the ends are dropped.
+pub(super) fn vault_path(text: &str) -> Result<String, String> {
+    let text = text.trim_matches('/');
+    if text.split('/').all(|name| vault_name(name).is_ok()) {
+        return Ok(text.to_owned());
+    }
+    Err("must be a path of names of letters, digits, _, - and .".into())
+}
+
+/// Which token of an HSM.
+pub(super) fn slot(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some(("slot", id)) if id.parse::<u64>().is_err() => {
+            Err("must have digits behind slot:, the id of a slot".into())
+        }
+        Some(("label" | "serial", "")) => Err("must have a name behind the colon".into()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn hexadecimal(text: &str) -> Result<Vec<u8>, String> {
+    let wrong = || "must be hexadecimal digits, two a byte".to_owned();
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)?;
+    if !digits.len().is_multiple_of(2) {
+        return Err(wrong());
+    }
+    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// A persistent handle of a TPM's owner.
+pub(super) fn handle(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let fit = number.filter(|handle| (0x8100_0000..=0x817f_ffff).contains(handle));
+    fit.ok_or_else(|| "must be a handle from 0x81000000 to 0x817fffff".into())
+}
+
+/// A deadline: from a second to five minutes.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(300);
+    let given = duration(text).ok().filter(|given| bounds.contains(given));
+    given.ok_or_else(|| "must be a duration from 1s to 5m".into())
+}
+
 /// From which severity on to log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
@@ -194,16 +345,6 @@ impl Format {
             "text" => Ok(Self::Text),
             _ => Err("must be json or text".into()),
         }
-    }
-}
-
-pub(super) fn kms_provider(text: &str) -> Result<(), String> {
-    match text {
-        "local" => Ok(()),
-        "aws" | "gcp" | "azure" | "hashicorp" | "hashicorp_vault" | "vault" | "pkcs11" | "tpm" => {
-            Err(format!("is {text}, but this build has only local"))
-        }
-        _ => Err("must be local, the only provider of this build".into()),
     }
 }
 

@@ -22,13 +22,14 @@ impl TrustedProxies {
     /// Reads ranges such as `10.0.0.0/8, 2001:db8::/32`, and single addresses, separated by commas: at most 256.
     ///
     /// # Errors
-    /// Which part is wrong, and why.
+    /// Which part is wrong, as the end of a sentence; no part is repeated.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
         if parts.len() > RANGES {
-            return Err(format!("has more than {RANGES} ranges"));
+            return Err(format!("must name at most {RANGES} networks"));
         }
-        parts.into_iter().map(range).collect::<Result<_, _>>().map(Self)
+        let read = |(i, text)| range(text).map_err(|why| format!("{why}; number {} is not", i + 1));
+        parts.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
     }
 
     /// Where a request comes from: the other end of the connection, unless that is a trusted proxy. Then it is the
@@ -73,16 +74,13 @@ impl fmt::Debug for TrustedProxies {
     }
 }
 
-fn range(text: &str) -> Result<IpNet, String> {
+fn range(text: &str) -> Result<IpNet, &'static str> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => Ok(IpNet::from(address.to_canonical())),
         Err(_) => text.parse::<IpNet>(),
     };
-    let net = net.map_err(|_| format!("{text:?} is not a range such as 10.0.0.0/8"))?;
-    if net.trunc() != net {
-        return Err(format!("{text:?} has bits beyond its prefix: the range is {}", net.trunc()));
-    }
-    Ok(net)
+    let net = net.map_err(|_| "must be networks such as 10.0.0.0/8 or addresses, separated by commas")?;
+    if net.trunc() == net { Ok(net) } else { Err("must be networks without bits beyond their prefixes") }
 }
 
 /// An address, with or without the port that some proxies add.

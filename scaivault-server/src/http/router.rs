@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use scaivault_core::{Code, Error, Result, Scope};
 
-use super::{Head, Reply, Request, path, request::Params};
+use super::{Head, Reply, Request, path, problem, request::Params};
 use crate::metrics::Metrics;
 
 /// What the server serves: the state that handlers share, and who may enter.
@@ -18,6 +18,9 @@ pub trait App: Send + Sync + 'static {
     /// # Errors
     /// What the caller is told instead: [`Code::AuthenticationRequired`], [`Code::TokenInvalid`], …
     fn identify(&self, head: &Head) -> impl Future<Output = Result<Self::Caller>> + Send;
+
+    /// Fields that an answer to this caller carries besides its own.
+    fn fields(&self, caller: &Self::Caller) -> Vec<(HeaderName, HeaderValue)>;
 
     /// Where requests are counted.
     fn metrics(&self) -> &Metrics;
@@ -69,11 +72,13 @@ where
         let run: Running = Box::pin(async move {
             let app = Arc::clone(request.app());
             let caller = app.identify(request.head()).await?;
-            let refusal = request.head().refusal();
-            match handler(request, caller.clone()).await {
-                Ok(reply) => Ok(reply),
-                Err(error) => Err(app.refused(&caller, refusal, error).await),
-            }
+            let (refusal, id) = (request.head().refusal(), request.head().id().clone());
+            let action = refusal.action;
+            let reply = match handler(request, caller.clone()).await {
+                Ok(reply) => reply,
+                Err(error) => problem::reply(&app.refused(&caller, refusal, error).await, &id, action),
+            };
+            Ok(app.fields(&caller).into_iter().fold(reply, |reply, (name, value)| reply.header(name, value)))
         });
         run
     };

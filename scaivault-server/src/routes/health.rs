@@ -10,9 +10,13 @@ pub(super) async fn live(_: Request) -> Result<Reply> {
     Reply::ok(&json!({ "status": "healthy", "timestamp": rfc3339(SystemClock.now()) }))
 }
 
-/// `GET /v1/health/ready`: requests can be served now.
+/// `GET /v1/health/ready`: requests can be served now. One root key that works is enough; each is named with `ok`, or why
+/// it cannot be used in one word.
 pub(super) async fn ready(request: Request) -> Result<Reply> {
     let app = request.app();
+    let roots = app.vault.check_roots().await.into_iter();
+    let roots: serde_json::Map<_, _> =
+        roots.map(|root| (root.name, json!(root.failure.unwrap_or("ok")))).collect();
     let checks = [
         ("database", app.vault.check_database().await.err()),
         ("encryption", app.vault.check_encryption().await.err()),
@@ -28,6 +32,10 @@ pub(super) async fn ready(request: Request) -> Result<Reply> {
             errors.insert(name.to_owned(), json!(error.message()));
         }
     }
+    // No reason to take requests away: limits hold all the same, in each process by itself.
+    if let Some(shared) = app.vault.limits_are_shared().await {
+        states.insert("rate_limits".to_owned(), json!(if shared { "shared" } else { "per process" }));
+    }
     if app.vault.quarantine().is_some() {
         errors.insert(
             "database".to_owned(),
@@ -38,8 +46,8 @@ pub(super) async fn ready(request: Request) -> Result<Reply> {
         errors.insert("server".to_owned(), json!("The server is stopping."));
     }
     if errors.is_empty() {
-        return Reply::ok(&json!({ "status": "ready", "checks": states }));
+        return Reply::ok(&json!({ "status": "ready", "checks": states, "root_keys": roots }));
     }
-    let body = json!({ "status": "not_ready", "checks": states, "errors": errors });
+    let body = json!({ "status": "not_ready", "checks": states, "root_keys": roots, "errors": errors });
     Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body)
 }

@@ -9,7 +9,8 @@ async fn it_lives_and_is_ready_and_says_its_version_to_anybody() {
     assert_eq!(keys(&live), ["status", "timestamp"]);
     assert!(live["status"] == "healthy" && is_seconds(&live["timestamp"]), "{live}");
     let ready = api.anonymous("GET", "/v1/health/ready").send().await.expect(200).json();
-    assert_eq!(ready, json!({ "status": "ready", "checks": { "database": "ok", "encryption": "ok" } }));
+    let checks = json!({ "database": "ok", "encryption": "ok" });
+    assert_eq!(ready, json!({ "status": "ready", "checks": checks, "root_keys": { "local": "ok" } }));
     let version = api.anonymous("GET", "/v1/version").send().await.expect(200).json();
     assert_eq!(version, json!({ "version": env!("CARGO_PKG_VERSION"), "api_version": "v1" }));
 }

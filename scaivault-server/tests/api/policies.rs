@@ -226,6 +226,35 @@ async fn conditions_go_in_and_come_out_and_refuse_with_their_code() {
 }
 
 #[tokio::test]
+async fn where_a_request_comes_from_is_seen_past_trusted_proxies_alone() {
+    let api = Api::behind("127.0.0.0/8, 10.9.0.0/16").await;
+    api.write("PUT", "/v1/secrets/app/db", &json!({ "data": {} }), 201).await;
+    let rules = json!([{ "path_pattern": "app/**", "permissions": ["read"], "conditions": { "ip_ranges": ["10.1.0.0/16"] } }]);
+    let policy = api.write("POST", "/v1/policies", &json!({ "name": "office", "rules": rules }), 201).await;
+    let bind = json!({ "identity_type": "user", "identity_id": "user:bob@dev.example" });
+    let path = format!("/v1/policies/{}/bindings", policy["id"].as_str().unwrap());
+    api.write("POST", &path, &bind, 201).await;
+    let bob = api.token("user:bob@dev.example", "secrets:read");
+    for (forwarded, status) in [
+        ("10.1.0.7", 200),
+        ("10.1.0.7, 10.9.0.1", 200),
+        // What the caller himself put there stands further left.
+        ("10.1.0.7, 203.0.113.9", 403),
+        ("203.0.113.9", 403),
+        ("10.9.0.1", 403),
+        ("10.1.0.7, nonsense", 400),
+    ] {
+        let call = api.call(&bob, "GET", "/v1/secrets/app/db").header("X-Forwarded-For", forwarded);
+        assert_eq!(call.send().await.status, status, "{forwarded}");
+    }
+    api.call(&bob, "GET", "/v1/secrets/app/db").send().await.refusal(403, "ip_not_allowed");
+    let log = api.audit("identity_id=user:bob@dev.example&success=true").await;
+    assert!(log.iter().all(|record| record["source_ip"] == "10.1.0.7"), "{log:?}");
+    let malformed = api.audit("identity_id=user:bob@dev.example&success=false").await;
+    assert!(malformed.iter().any(|record| record["error_code"] == "invalid_request"));
+}
+
+#[tokio::test]
 async fn policies_can_be_looked_through() {
     let api = Api::start().await;
     api.write("PUT", "/v1/secrets/app/db", &json!({ "data": {} }), 201).await;

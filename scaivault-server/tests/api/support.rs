@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use scaivault_core::{
-    Database, PartnerId, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault,
+    Database, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier,
+    Vault,
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
@@ -11,6 +12,7 @@ use scaivault_server::{
     app::Service,
     dev::{Claims, DevIssuer, PARTNER, TENANT},
     http::{
+        origin::TrustedProxies,
         serve::{Limits, Server},
         stop::{Stopper, pair},
     },
@@ -60,11 +62,28 @@ impl Api {
         Some((Self::on(database, tempfile::tempdir().unwrap()).await, scratch))
     }
 
+    /// On a database in memory, where nobody may ask as often as he likes.
+    pub(crate) async fn limited(limits: RateLimits) -> Self {
+        let proxies = TrustedProxies::default();
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+    }
+
+    /// On a database in memory, behind proxies.
+    pub(crate) async fn behind(proxies: &str) -> Self {
+        let (limits, proxies) = (RateLimits::none(), TrustedProxies::parse(proxies).unwrap());
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+    }
+
     async fn on(database: Database, dir: TempDir) -> Self {
+        Self::with(database, dir, RateLimits::none(), TrustedProxies::default()).await
+    }
+
+    async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
             .base_url(BASE)
+            .rate_limits(limits)
             .default_partner(PartnerId::parse(PARTNER).unwrap())
             .open()
             .await
@@ -77,7 +96,8 @@ impl Api {
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
         let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
         let (stopper, stop) = pair();
-        let app = Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default() });
+        let app =
+            Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default(), proxies });
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let server =
             Server::bind(local, app, routes::router().unwrap(), None, Limits::default()).await.unwrap();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use scaivault_core::{Code, Error, Result};
 use scaivault_server::http::{
     Head, Reply, Request,
@@ -45,6 +45,10 @@ impl App for State {
             Some(_) => Err(Error::new(Code::TokenInvalid, "The token cannot be believed.")),
             None => Err(Error::new(Code::AuthenticationRequired, "A bearer token is needed.")),
         }
+    }
+
+    fn fields(&self, _: &Self::Caller) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
     }
 
     fn metrics(&self) -> &Metrics {

@@ -255,6 +255,8 @@ pub(super) async fn authority(vault: &Vault, ctx: &Ctx) -> pki::Ca {
         validity_days: None,
         subject: Default::default(),
         max_path_length: None,
+        key_provider: None,
+        key_ref: None,
     };
     let ca = vault.pki(ctx).create_ca(create).await.unwrap();
     for (name, keeps) in [("svc", false), ("kept", true)] {

@@ -45,6 +45,54 @@ async fn sec_g3_a_removed_key_stops_working_when_the_time_is_over() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_good_is_known_for_a_while() {
+    let fixture = Fixture::ready();
+    let (good, known) = (long(&RSA), |token: &str| fixture.verifier.knows(token));
+    assert!(!known(&good));
+    let first = fixture.verify(&good).await.unwrap();
+    assert!(known(&good));
+    let again = fixture.verify(&format!("skt_{good}")).await.unwrap();
+    assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    fixture.clock.advance(whole(limits::TOKEN_KNOWN) - Duration::SECOND);
+    assert!(known(&good));
+    fixture.clock.advance(Duration::SECOND);
+    assert!(!known(&good));
+    fixture.verify(&good).await.unwrap();
+    assert!(known(&good));
+    // What the clock says now was before it was seen.
+    fixture.clock.advance(-Duration::SECOND);
+    assert!(!known(&good));
+    // No bad one ever is.
+    let (head, _) = good.rsplit_once('.').unwrap();
+    for bad in [format!("{head}.AAAA"), long(&RSA_2), RSA.token(json!({"aud": "x"}))] {
+        assert!(fixture.verify(&bad).await.is_err());
+        assert!(!known(&bad));
+    }
+}
+
+#[tokio::test]
+async fn sec_g1_a_known_token_ends_when_it_expires() {
+    let fixture = Fixture::ready();
+    let token = RSA.token(json!({"exp": START.unix_timestamp() + 10}));
+    fixture.verify(&token).await.unwrap();
+    fixture.clock.advance(Duration::seconds(10) + limits::TOKEN_LEEWAY - Duration::SECOND);
+    assert!(fixture.verifier.knows(&token));
+    fixture.clock.advance(Duration::SECOND);
+    assert_eq!(fixture.verify(&token).await.unwrap_err().code(), Code::TokenExpired);
+}
+
+#[tokio::test]
+async fn sec_g3_a_known_token_ends_with_the_key_that_signed_it() {
+    let fixture = Fixture::ready();
+    fixture.verify(&long(&RSA)).await.unwrap();
+    // Somebody with a new key makes us look at the issuer's keys, and the other is gone.
+    fixture.source.answer(Some(set(&[&RSA_2])));
+    fixture.clock.advance(Duration::SECOND);
+    fixture.verify(&long(&RSA_2)).await.unwrap();
+    assert_eq!(fixture.verify(&long(&RSA)).await.unwrap_err().code(), Code::TokenInvalid);
+}
+
+#[tokio::test]
 async fn sec_g3_a_new_key_is_found_at_once_but_strangers_cost_one_fetch_at_most() {
     let fixture = Fixture::new(Some(set(&[&RSA])));
     fixture.verify(&long(&RSA)).await.unwrap();

@@ -9,6 +9,10 @@ impl App for Nobody {
         Ok(())
     }
 
+    fn fields(&self, _: &Self::Caller) -> Vec<(HeaderName, HeaderValue)> {
+        Vec::new()
+    }
+
     fn metrics(&self) -> &Metrics {
         unreachable!("the table is asked, and no server")
     }
