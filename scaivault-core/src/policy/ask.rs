@@ -1,13 +1,13 @@
 //! What policies would say: of somebody who is imagined, and of everybody on one path.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::{
-    Circumstances, CompiledPolicies, Condition, Conditions, Decision, Permission, Permissions, PolicyInput,
-    Rule,
+    BindingInput, Circumstances, CompiledPolicies, Condition, Conditions, Decision, Permission, Permissions,
+    PolicyInput, Rule,
 };
 use crate::{
     Caller, Code, Error, FieldErrors, IdentityType, Result, Role, TenantId, limits,
@@ -75,17 +75,12 @@ impl Question {
             wrong.push("identity_id", "must be 1 to 128 visible ASCII characters without * ? { }");
         }
         let named = caller.ok().map(|caller| caller.with_groups(self.groups.iter().map(String::as_str)));
-        match named {
-            Some(Ok(caller)) => {
-                wrong.finish()?;
-                Ok(caller.with_roles(self.roles.iter().copied()))
-            }
-            Some(Err(_)) => {
-                wrong.push("groups", "must each be 1 to 128 visible ASCII characters without * ? { }");
-                Err(wrong.finish().err().unwrap_or_else(|| Error::internal("a fault was found")))
-            }
-            None => Err(wrong.finish().err().unwrap_or_else(|| Error::internal("a fault was found"))),
+        if matches!(named, Some(Err(_))) {
+            wrong.push("groups", "must each be 1 to 128 visible ASCII characters without * ? { }");
         }
+        wrong.finish()?;
+        let caller = named.ok_or_else(|| Error::internal("nobody, and nothing wrong with him"))??;
+        Ok(caller.with_roles(self.roles.iter().copied()))
     }
 
     fn circumstances(&self, now: OffsetDateTime, settings: &DoorSettings) -> Circumstances {
@@ -316,11 +311,15 @@ pub(super) async fn explain(permit: Permit<'_>, question: &Question) -> Result<O
     check_path(&question.path)?;
     let at = question.circumstances(permit.ctx().now(), permit.settings());
     let policies = super::store::everything(&permit).await?;
-    let mut considered: Vec<_> =
-        policies.iter().flat_map(|policy| consider(policy, &caller, question, &at)).collect();
-    considered.sort_by_key(|rule| rule.would_allow_if.len());
-    let omitted = considered.len().saturating_sub(limits::EXPLAINED_RULES);
-    considered.truncate(limits::EXPLAINED_RULES);
+    let mut considered = Vec::new();
+    let mut omitted = 0;
+    for policy in &policies {
+        considered.extend(consider(policy, &caller, question, &at));
+        // After each policy, so that never more are kept than are told, and those of one policy.
+        considered.sort_by_key(|rule: &ConsideredRule| rule.would_allow_if.len());
+        omitted += considered.len().saturating_sub(limits::EXPLAINED_RULES);
+        considered.truncate(limits::EXPLAINED_RULES);
+    }
     let asked = (question.path.as_str(), question.permission);
     let verdict = decide(permit.settings(), &CompiledPolicies::compile(policies), &caller, asked, &at);
     permit.answer(Explanation { verdict, considered, omitted })
@@ -332,7 +331,7 @@ fn consider<'a>(
     question: &'a Question,
     at: &'a Circumstances,
 ) -> impl Iterator<Item = ConsideredRule> {
-    let names = |bound: &&super::BindingInput| match bound.identity_type {
+    let names = |bound: &&BindingInput| match bound.identity_type {
         IdentityType::Group => caller.groups().contains(&bound.identity_id),
         kind => kind == caller.identity_type() && bound.identity_id == caller.identity_id(),
     };
@@ -372,8 +371,8 @@ fn consider<'a>(
 }
 
 impl BindingRef {
-    fn of(input: &super::BindingInput) -> Self {
-        let super::BindingInput { identity_type, identity_id, expires_at } = input.clone();
+    fn of(input: &BindingInput) -> Self {
+        let BindingInput { identity_type, identity_id, expires_at } = input.clone();
         Self { identity_type, identity_id, expires_at }
     }
 }
@@ -383,8 +382,23 @@ impl BindingRef {
 struct Place(String, String, String, usize);
 
 impl Place {
-    fn of(row: &Grantee) -> Self {
-        Self(row.identity_type.to_string(), row.identity_id.clone(), row.policy.id.clone(), row.rule_index)
+    fn of(bound: &BindingInput, policy: &PolicyInput, rule: usize) -> Self {
+        Self(bound.identity_type.to_string(), bound.identity_id.clone(), policy.id.clone(), rule)
+    }
+}
+
+impl Grantee {
+    fn of(bound: &BindingInput, policy: &PolicyInput, (rule_index, rule): (usize, &Rule)) -> Self {
+        Self {
+            identity_type: bound.identity_type,
+            identity_id: bound.identity_id.clone(),
+            policy: PolicyRef { id: policy.id.clone(), name: policy.name.clone() },
+            rule_index,
+            path_pattern: rule.path_pattern().to_string(),
+            permissions: rule.permissions(),
+            conditions: rule.conditions().clone(),
+            expires_at: bound.expires_at,
+        }
     }
 }
 
@@ -402,37 +416,26 @@ pub(super) async fn who_can(
     let wanted = wire::page_size(limit);
     let policies = super::store::everything(&permit).await?;
     let now = permit.ctx().now();
-    let mut places = BTreeSet::new();
-    let mut rows: Vec<Grantee> = Vec::new();
+    // Never more than a page of them are kept.
+    let mut rows: BTreeMap<Place, Grantee> = BTreeMap::new();
     for policy in policies.iter().filter(|policy| policy.is_active) {
-        let rules: Vec<(usize, &Rule)> = policy
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| rule.permissions().allow(permission) && rule.path_pattern().matches(path))
-            .collect();
+        let allows = |rule: &Rule| rule.permissions().allow(permission) && rule.path_pattern().matches(path);
+        let rules: Vec<_> = policy.rules.iter().enumerate().filter(|(_, rule)| allows(rule)).collect();
         for bound in policy.bindings.iter().filter(|bound| bound.expires_at.is_none_or(|end| now < end)) {
             for (rule_index, rule) in &rules {
-                let row = Grantee {
-                    identity_type: bound.identity_type,
-                    identity_id: bound.identity_id.clone(),
-                    policy: PolicyRef { id: policy.id.clone(), name: policy.name.clone() },
-                    rule_index: *rule_index,
-                    path_pattern: rule.path_pattern().to_string(),
-                    permissions: rule.permissions(),
-                    conditions: rule.conditions().clone(),
-                    expires_at: bound.expires_at,
-                };
-                let place = Place::of(&row);
+                let place = Place::of(bound, policy, *rule_index);
                 if after.as_ref().is_none_or(|after| place > *after) {
-                    places.insert((place, rows.len()));
-                    rows.push(row);
+                    rows.insert(place, Grantee::of(bound, policy, (*rule_index, rule)));
+                }
+                if rows.len() > wanted + 1 {
+                    rows.pop_last();
                 }
             }
         }
     }
-    let first: Vec<Grantee> = places.iter().take(wanted + 1).map(|(_, i)| rows[*i].clone()).collect();
-    let identities = wire::cut(first, wanted, (&keys, "who-can", &bound), Place::of)?;
+    let first: Vec<(Place, Grantee)> = rows.into_iter().collect();
+    let page = wire::cut(first, wanted, (&keys, "who-can", &bound), |(place, _)| place.clone())?;
+    let identities = page.try_map(|(_, row)| Ok(row))?;
     let admin = permit.settings().tenant_admin_bypass.then_some("role:tenant_admin");
     permit.answer(WhoCan { identities, built_in: std::iter::once("system").chain(admin).collect() })
 }

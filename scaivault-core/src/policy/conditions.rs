@@ -2,6 +2,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -120,6 +121,9 @@ struct TimeWindow {
     zone: TimeZone,
     zone_name: String,
 }
+
+/// The time zones of the build, each read once.
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 const EVERY_DAY: u8 = 0b111_1111;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];

@@ -172,9 +172,7 @@ fn wrong_values_are_refused_without_being_repeated() {
 
 #[test]
 fn what_this_build_does_not_have_is_said() {
-    for name in
-        ["REDIS_URL", "RATE_LIMIT_SECRETS_READ", "TRUSTED_PROXIES", "MFA_WINDOW", "TLS_CLIENT_CA_FILE"]
-    {
+    for name in ["WEBHOOK_ALLOWED_CIDRS", "METRICS_BIND_ADDRESS", "TLS_CLIENT_CA_FILE"] {
         assert_eq!(
             problem(&[(name, CANARY)]),
             format!("{name} is set, but this build does not support it; unset it.")
