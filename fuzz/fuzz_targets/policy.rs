@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use scaivault_core::{
     Caller, IdentityType, TenantId,
     policy::{
-        BindingInput, CompiledPolicies, Decision, PathPattern, Permission, PolicyDocument, PolicyInput,
+        BindingInput, Circumstances, CompiledPolicies, Decision, PathPattern, Permission, PolicyDocument, PolicyInput,
         PolicyWrite, Rule,
     },
 };
@@ -20,6 +20,10 @@ static BOB: LazyLock<Caller> = LazyLock::new(|| caller("bob"));
 
 fn caller(id: &str) -> Caller {
     Caller::user(id, TenantId::parse("tnt_fuzz").expect("a tenant")).expect("a caller")
+}
+
+fn at() -> Circumstances {
+    Circumstances { source_ip: Some([10, 0, 0, 1].into()), mfa_verified_at: Some(NOW), ..Circumstances::at(NOW) }
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -70,7 +74,7 @@ fn check_document(document: &PolicyDocument) {
         for &permission in Permission::ALL {
             check_decision(&policies, rules, path, permission);
             for others in [&expired, &inactive] {
-                assert!(!others.decide(&ALICE, path, permission, NOW).is_allowed());
+                assert!(!others.decide(&ALICE, path, permission, &at()).is_allowed());
             }
         }
     }
@@ -81,17 +85,21 @@ fn check_decision(policies: &CompiledPolicies, rules: &[Rule], path: &str, permi
         let mut given = rule.permissions().iter();
         given.any(|given| given == permission || given == Permission::Admin)
             && rule.path_pattern().matches(path)
+            && rule.conditions().unmet(&at()).is_empty()
     };
-    let decision = policies.decide(&ALICE, path, permission, NOW);
+    let decision = policies.decide(&ALICE, path, permission, &at());
     let first = rules.iter().find(allows);
     match decision {
         Decision::Allow(by) => assert_eq!(Some(by.rule), first),
-        Decision::Deny => assert_eq!(None, first),
+        Decision::Deny(_) => assert_eq!(None, first),
     }
-    let all = policies.explain(&ALICE, path, permission, NOW);
+    let all = policies.explain(&ALICE, path, permission, &at());
     assert_eq!(all.len(), rules.iter().filter(allows).count());
-    assert_eq!(all.first().copied().map_or(Decision::Deny, Decision::Allow), decision);
-    assert!(!policies.decide(&BOB, path, permission, NOW).is_allowed());
+    assert_eq!(all.first().copied(), match decision {
+        Decision::Allow(by) => Some(by),
+        Decision::Deny(_) => None,
+    });
+    assert!(!policies.decide(&BOB, path, permission, &at()).is_allowed());
 }
 
 /// The steps that the second way may take, which tries everything and so may take very many.

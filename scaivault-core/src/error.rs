@@ -34,6 +34,9 @@ pub struct Details {
     /// The path that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The condition of a rule that did not hold, as policies name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_condition: Option<&'static str>,
     /// The scope that the token lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required_scope: Option<&'static str>,
@@ -97,6 +100,12 @@ codes! {
     TokenInvalid = "token_invalid",
     /// No rule allows this.
     AccessDenied = "access_denied",
+    /// A rule allows this only to those who showed a second factor recently.
+    MfaRequired = "mfa_required",
+    /// A rule allows this only from other addresses.
+    IpNotAllowed = "ip_not_allowed",
+    /// A rule allows this only at other times.
+    TimeWindowViolation = "time_window_violation",
     /// The token lacks a scope.
     InsufficientScope = "insufficient_scope",
     /// The caller may not act on that tenant.

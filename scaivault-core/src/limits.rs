@@ -18,6 +18,20 @@ pub const CAS: i64 = 1000;
 pub const ROLES: i64 = 10_000;
 /// Rules of one policy.
 pub const POLICY_RULES: usize = 1000;
+/// Ranges of source addresses in one rule.
+pub const CONDITION_RANGES: usize = 256;
+/// How long ago a second factor may have been shown, unless configured or said by the rule.
+pub const MFA_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Groups of a caller that the audit record of a decision names; how many more there are is said.
+pub const AUDIT_GROUPS: usize = 32;
+/// Rules that an explanation names; how many more there are is said.
+pub const EXPLAINED_RULES: usize = 1000;
+/// Days of the audit trail that a draft of a policy can be held against.
+pub const DIFF_DAYS: u32 = 30;
+/// The same, unless the caller says otherwise.
+pub const DIFF_DAYS_DEFAULT: u32 = 7;
+/// Groups of an identity that is imagined.
+pub const ASKED_GROUPS: usize = 1024;
 /// Characters of a name (policy, CA, role).
 pub const NAME_CHARS: usize = 128;
 /// Characters of a description.

@@ -105,6 +105,7 @@ pub struct VaultBuilder {
     #[cfg(feature = "redis")]
     redis: Option<RedisUrl>,
     tenant_admin_bypass: bool,
+    mfa_window: Duration,
     default_partner: Option<PartnerId>,
     settings: Settings,
 }
@@ -127,6 +128,7 @@ impl Vault {
             #[cfg(feature = "redis")]
             redis: None,
             tenant_admin_bypass: true,
+            mfa_window: limits::MFA_WINDOW,
             default_partner: None,
             settings: Settings {
                 base_url: None,
@@ -418,6 +420,14 @@ impl VaultBuilder {
         self
     }
 
+    /// How long ago a second factor may have been shown where a rule that requires one does not say it: 15 minutes
+    /// unless given.
+    #[must_use]
+    pub fn mfa_window(mut self, window: Duration) -> Self {
+        self.mfa_window = window;
+        self
+    }
+
     /// The partner of tenants whose callers name none; `ptn_default` unless given.
     #[must_use]
     pub fn default_partner(mut self, partner: PartnerId) -> Self {
@@ -520,7 +530,7 @@ impl VaultBuilder {
             limiter,
             clock.clone(),
             random.clone(),
-            DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass },
+            DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass, mfa_window: self.mfa_window },
         );
         let inner = Arc::new(Inner {
             door,

@@ -7,6 +7,7 @@ use scaivault_core::{Action, Code, Ctx, Error, Result, TenantId, TokenVerifier, 
 
 use crate::http::{
     Head,
+    origin::TrustedProxies,
     router::{App, Refusal},
     stop::Stop,
 };
@@ -23,12 +24,16 @@ pub struct Service {
     pub stop: Stop,
     /// What is counted while it runs.
     pub metrics: Metrics,
+    /// Whose word is taken for where a request comes from.
+    pub proxies: TrustedProxies,
 }
 
 impl App for Service {
     type Caller = Arc<Ctx>;
 
     async fn identify(&self, head: &Head) -> Result<Arc<Ctx>> {
+        let origin = self.proxies.origin(head.peer().ip(), head.headers());
+        let from = *origin.as_ref().unwrap_or(&head.peer().ip());
         let caller = match bearer(head) {
             Ok(token) => self.verifier.verify(token).await,
             Err(error) => Err(error),
@@ -40,16 +45,15 @@ impl App for Service {
                 return Err(error);
             }
             Err(error) => {
-                self.vault.failed_login(head.peer().ip()).await?;
+                self.vault.failed_login(from).await?;
                 return Err(error);
             }
         };
-        let mut ctx =
-            self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(head.peer().ip());
+        let mut ctx = self.vault.ctx(caller)?.with_request_id(head.id().as_str()).with_source_ip(from);
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
             ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
         }
-        match tenant(head) {
+        match origin.and_then(|_| tenant(head)) {
             Ok(None) => Ok(Arc::new(ctx)),
             Ok(Some(tenant)) => Ok(Arc::new(ctx.for_tenant(tenant))),
             // Who calls is known by now, so that he was refused is recorded.

@@ -27,6 +27,7 @@ pub use self::{
     verify::{End, Fault, FaultKind, Line, Verdict, Verifier, verify_export},
 };
 pub(crate) use self::{
+    ops::{permission, read_page},
     proof::{existing_key, public_key},
     record::{Record, shown},
     recorder::{Note, Recorder, Touch},

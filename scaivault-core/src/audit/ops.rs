@@ -65,7 +65,7 @@ impl<'a> Audit<'a> {
 }
 
 /// What an act on a secret's path takes.
-fn permission(action: Action) -> Option<Permission> {
+pub(crate) fn permission(action: Action) -> Option<Permission> {
     match action {
         Action::Read => Some(Permission::Read),
         Action::Write | Action::Restore => Some(Permission::Write),
@@ -95,7 +95,7 @@ async fn page(vault: &Inner, permit: Permit<'_>, filter: &AuditFilter) -> Result
 }
 
 /// A page of the trail in which everything that was durable before is found.
-pub(super) async fn read_page(
+pub(crate) async fn read_page(
     vault: &Inner,
     permit: &Permit<'_>,
     filter: &AuditFilter,

@@ -43,6 +43,8 @@ actions! {
     SecretNotify = "secret_notify",
     /// A policy or the list of policies was read.
     PolicyRead = "policy_read",
+    /// A decision of policies was tried. Only refusals of it are recorded.
+    PolicyTest = "policy_test",
     /// A policy was created.
     PolicyCreate = "policy_create",
     /// A policy was changed.

@@ -210,6 +210,14 @@ impl Caller {
         }
     }
 
+    /// Somebody of whom it is only asked what he could do; he may be a part of the vault itself.
+    pub(crate) fn imagined(identity_type: IdentityType, id: &str, tenant: TenantId) -> Result<Self> {
+        if !is_principal_name(id) {
+            return Err(Error::new(Code::InvalidRequest, "not a valid identity id"));
+        }
+        Ok(Self::bare(id.to_owned(), identity_type, tenant))
+    }
+
     fn outsider(id: String, identity_type: IdentityType, tenant: TenantId) -> Result<Self> {
         if !is_outside_identity(&id) {
             return Err(Error::new(Code::InvalidRequest, "not a valid identity id"));

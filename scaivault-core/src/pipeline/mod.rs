@@ -30,9 +30,9 @@ use crate::{
     envelope::{Keyring, Roots},
     events::{Event, EventType},
     id,
-    identity::{IdentityType, Role, Scope},
+    identity::{Caller, IdentityType, Role, Scope},
     limits,
-    policy::{Decision, PolicyCache},
+    policy::{Circumstances, Condition, Decision, InForce, PolicyCache},
     ratelimit::{Category, RateLimiter},
     storage::{
         self, As, Db,
@@ -63,6 +63,38 @@ pub(crate) struct Door {
 pub(crate) struct DoorSettings {
     /// Whether a tenant admin may act on every path of his own tenant without a policy.
     pub(crate) tenant_admin_bypass: bool,
+    /// How long ago a second factor may have been shown where a rule does not say it.
+    pub(crate) mfa_window: Duration,
+}
+
+/// What makes policies of no account for a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A job of the vault itself: no scope is asked for either.
+    System,
+    /// He administers the tenant.
+    TenantAdmin,
+}
+
+impl Standing {
+    /// As it goes into audit records and explanations.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::TenantAdmin => "role:tenant_admin",
+        }
+    }
+}
+
+impl DoorSettings {
+    /// Whether the caller stands above the policies of his own tenant.
+    pub(crate) fn standing(&self, caller: &Caller) -> Option<Standing> {
+        if caller.identity_type() == IdentityType::System {
+            return Some(Standing::System);
+        }
+        let admin = self.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
+        admin.then_some(Standing::TenantAdmin)
+    }
 }
 
 /// Why something was allowed, as it goes into the audit record.
@@ -70,10 +102,8 @@ pub(crate) struct DoorSettings {
 enum Grant {
     /// The scope of the token is enough.
     Scope,
-    /// A job of the vault itself.
-    System,
-    /// The caller administers the tenant.
-    TenantAdmin,
+    /// No policy was asked.
+    Above(Standing),
     /// A rule of a policy.
     Rule { policy_id: String, rule_index: usize },
 }
@@ -124,7 +154,7 @@ impl Door {
             (Err(refusal), Ok(())) => Err(refusal),
         };
         match result {
-            Ok(Outcome::Committed(value)) => Ok(value),
+            Ok(Outcome::Committed(value) | Outcome::Unrecorded(value)) => Ok(value),
             Ok(Outcome::Answered(value, note)) => {
                 self.recorder.record(*note).await?;
                 Ok(value)
@@ -253,44 +283,48 @@ impl Door {
         if ctx.tenant() != caller.tenant_id() {
             return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
         }
-        let system = caller.identity_type() == IdentityType::System;
-        if !system {
+        let standing = self.settings.standing(caller);
+        if standing != Some(Standing::System) {
             self.check_scope(ctx, act.scopes)?;
         }
         let partner = self.tenants.partner(ctx).await?;
-        let admin = self.settings.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
         let mut sees = Sees::Nothing;
-        let grant = match &act.on {
-            _ if system => {
+        let by_path = matches!(act.on, On::Path { .. } | On::Virtual { .. } | On::Listing { .. });
+        let above = standing.filter(|standing| by_path || *standing == Standing::System);
+        let grant = match (&act.on, above) {
+            (_, Some(standing)) => {
                 sees = Sees::Everything;
-                Grant::System
+                Grant::Above(standing)
             }
-            On::Path { .. } | On::Virtual { .. } | On::Listing { .. } if admin => {
-                sees = Sees::Everything;
-                Grant::TenantAdmin
-            }
-            On::Path { path, permission } | On::Virtual { path, permission, .. } => {
-                let in_force = self.policies.current(ctx.tenant()).await?.for_caller(caller, ctx.now());
+            (On::Path { path, permission } | On::Virtual { path, permission, .. }, None) => {
+                let in_force = self.in_force(ctx).await?;
                 let grant = match in_force.decide(path, *permission) {
                     Decision::Allow(rule) => {
                         Grant::Rule { policy_id: rule.policy_id.to_owned(), rule_index: rule.rule_index }
                     }
-                    Decision::Deny => {
-                        let denied = Error::new(Code::AccessDenied, "No policy allows this.");
-                        return Err(denied.with(|d| d.path = Some(path.clone())));
-                    }
+                    Decision::Deny(failed) => return Err(denied(path, failed)),
                 };
                 sees = Sees::Granted(in_force);
                 grant
             }
-            On::Listing { .. } => {
-                sees =
-                    Sees::Granted(self.policies.current(ctx.tenant()).await?.for_caller(caller, ctx.now()));
+            (On::Listing { .. }, None) => {
+                sees = Sees::Granted(self.in_force(ctx).await?);
                 Grant::Scope
             }
-            On::Object { .. } | On::Nothing => Grant::Scope,
+            (On::Object { .. } | On::Nothing, None) => Grant::Scope,
         };
-        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(), sees, started))
+        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(ctx.caller()), sees, started))
+    }
+
+    /// What the caller's policies say of this request, conditions included.
+    async fn in_force(&self, ctx: &Ctx) -> Result<InForce> {
+        let at = Circumstances {
+            now: ctx.now(),
+            source_ip: ctx.source_ip(),
+            mfa_verified_at: ctx.caller().mfa_verified_at(),
+            mfa_window: self.settings.mfa_window,
+        };
+        Ok(self.policies.current(ctx.tenant()).await?.for_caller(ctx.caller(), at))
     }
 
     fn check_scope(&self, ctx: &Ctx, any_of: &'static [Scope]) -> Result<()> {
@@ -312,12 +346,19 @@ impl Door {
             record.tenant = ctx.caller().tenant_id().clone();
             record.extra.insert("target_tenant_id".into(), json!(ctx.tenant().as_str()));
         }
-        let event = match (error.code(), &act.on) {
-            (Code::AccessDenied, On::Path { path, permission } | On::Virtual { path, permission, .. }) => {
+        let failed = error.details().failed_condition;
+        let by_policy = error.code() == Code::AccessDenied || failed.is_some();
+        let event = match &act.on {
+            On::Path { path, permission } | On::Virtual { path, permission, .. } if by_policy => {
+                who(ctx.caller(), &mut record.extra);
+                record.extra.insert("permission".into(), json!(permission.as_str()));
+                if let Some(failed) = failed {
+                    record.extra.insert("failed_condition".into(), json!(failed));
+                }
                 let data = json!({
                     "permission": permission.as_str(),
                     "reason": error.code().as_str(),
-                    "failed_condition": null,
+                    "failed_condition": failed,
                     "source_ip": ctx.source_ip().map(|ip| ip.to_string()),
                 });
                 Some(self.event(ctx, EventType::PolicyViolation, Some(shown(path)), data)?)
@@ -478,14 +519,48 @@ impl Door {
     }
 }
 
+/// The refusal of whom no rule allows it; `failed` is the condition that stands in the way of one.
+fn denied(path: &str, failed: Option<Condition>) -> Error {
+    let (code, message) = match failed {
+        None => (Code::AccessDenied, "No policy allows this."),
+        Some(Condition::SourceIp) => {
+            (Condition::SourceIp.code(), "Policies allow this only from other addresses.")
+        }
+        Some(Condition::TimeWindow) => {
+            (Condition::TimeWindow.code(), "Policies allow this only at other times.")
+        }
+        Some(Condition::Mfa) => {
+            (Condition::Mfa.code(), "Policies allow this only shortly after a second factor was shown.")
+        }
+    };
+    Error::new(code, message).with(|details| {
+        details.path = Some(path.to_owned());
+        details.failed_condition = failed.map(Condition::as_str);
+    })
+}
+
+/// What policies know of the caller beside his name, so that the decision can be made again from the record: his
+/// groups, up to a number, and when he last showed a second factor.
+fn who(caller: &Caller, extra: &mut serde_json::Map<String, serde_json::Value>) {
+    let groups = caller.groups();
+    let kept = groups.get(..limits::AUDIT_GROUPS).unwrap_or(groups);
+    extra.insert("groups".into(), json!(kept));
+    if kept.len() < groups.len() {
+        extra.insert("groups_omitted".into(), json!(groups.len() - kept.len()));
+    }
+    if let Some(at) = caller.mfa_verified_at() {
+        extra.insert("mfa_verified_at".into(), json!(crate::wire::rfc3339(at)));
+    }
+}
+
 impl Grant {
-    fn note(&self) -> serde_json::Map<String, serde_json::Value> {
+    fn note(&self, caller: &Caller) -> serde_json::Map<String, serde_json::Value> {
         let mut extra = serde_json::Map::new();
         match self {
             Self::Scope => {}
-            Self::System => drop(extra.insert("granted_by".into(), json!("system"))),
-            Self::TenantAdmin => drop(extra.insert("granted_by".into(), json!("role:tenant_admin"))),
+            Self::Above(standing) => drop(extra.insert("granted_by".into(), json!(standing.as_str()))),
             Self::Rule { policy_id, rule_index } => {
+                who(caller, &mut extra);
                 extra.insert("policy_id".into(), json!(policy_id));
                 extra.insert("rule_index".into(), json!(rule_index));
             }

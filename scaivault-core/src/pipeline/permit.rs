@@ -2,13 +2,13 @@ use std::{sync::Arc, time::Instant};
 
 use serde_json::{Map, Value};
 
-use super::{Act, Ctx, Door, On, success};
+use super::{Act, Ctx, Door, DoorSettings, On, success};
 use crate::{
     Error, PartnerId, Result, TenantId,
     audit::{self, Action, Note, Touch},
     envelope::{Keyring, TenantKeys},
     events::{self, Event, EventType},
-    policy::{InForce, Permission},
+    policy::{CompiledPolicies, InForce, Permission},
     storage::{As, On as Access, Query, Row, Tx},
 };
 
@@ -40,13 +40,16 @@ pub(crate) enum Sees {
     Granted(InForce),
 }
 
-/// What a verb returns to the pipeline. Made by [`Permit::answer`] and [`Write::commit`] alone.
+/// What a verb returns to the pipeline. Made by [`Permit::answer`], [`Permit::answer_unrecorded`] and [`Write::commit`]
+/// alone.
 #[derive(Debug)]
 pub(crate) enum Outcome<T> {
     /// The change is durable together with its record.
     Committed(T),
     /// Nothing was changed; the pipeline writes the record before it gives the value out.
     Answered(T, Box<Note>),
+    /// A dry run, which is nothing that was done. See [`Permit::answer_unrecorded`].
+    Unrecorded(T),
 }
 
 impl<'a> Permit<'a> {
@@ -105,6 +108,16 @@ impl<'a> Permit<'a> {
     /// The partner of the tenant.
     pub(crate) fn partner(&self) -> &PartnerId {
         &self.partner
+    }
+
+    /// The tenant's policies as requests are decided by.
+    pub(crate) async fn policies(&self) -> Result<Arc<CompiledPolicies>> {
+        self.door.policies.current(self.tenant()).await
+    }
+
+    /// What decides about callers beside their policies.
+    pub(crate) fn settings(&self) -> &'a DoorSettings {
+        &self.door.settings
     }
 
     pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
@@ -185,6 +198,14 @@ impl<'a> Permit<'a> {
     pub(crate) fn answer<T>(self, value: T) -> Result<Outcome<T>> {
         let record = self.record()?;
         Ok(Outcome::Answered(value, Box::new(Note { record, event: None, touch: self.touch })))
+    }
+
+    /// Ends a dry run of policies, the one verb whose success leaves no record; a refusal of it does.
+    pub(crate) fn answer_unrecorded<T>(self, value: T) -> Result<Outcome<T>> {
+        if self.act.action != Action::PolicyTest {
+            return Err(Error::internal("only dry runs of policies are not recorded"));
+        }
+        Ok(Outcome::Unrecorded(value))
     }
 
     /// Sees to it that there is room for a certificate that expires then.

@@ -238,7 +238,7 @@ fn check_count(row: Option<(i64,)>) -> Result<()> {
 /// a key to say which exists.
 fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
     let mut wrong = FieldErrors::default();
-    let name = Name::parse(&write.name);
+    let name = Name::parse_label(&write.name);
     if let Err(error) = &name {
         for reason in error.details().fields.values().flatten() {
             wrong.push("name", reason);

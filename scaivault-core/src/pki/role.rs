@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Code, Error, Result, Scope,
     audit::Action,
-    limits,
+    limits, name,
     pipeline::{Act, Outcome, Permit, Write},
     storage::{json, query},
     wire::{self, Page},
@@ -45,7 +45,9 @@ impl<'a> Pki<'a> {
     /// Stores a new role. Needs `pki:admin`.
     ///
     /// # Errors
-    /// [`Code::InvalidRole`] naming every field; [`Code::CaNotFound`]; [`Code::NameConflict`].
+    /// [`Code::InvalidRole`] naming every field, and for the names `root`, `system` and `default` in any case, since
+    /// the name is part of a path; [`Code::CaNotFound`]; [`Code::NameConflict`] if the tenant has a role of that name
+    /// in whatever case.
     pub async fn create_role(&self, write: RoleWrite) -> Result<Role> {
         let act = Act::object(Action::PkiRoleCreate, ADMIN, "pki_role", Some(&write.name));
         self.vault
@@ -96,6 +98,9 @@ impl<'a> Pki<'a> {
 
 async fn create(permit: Permit<'_>, config: RoleWrite) -> Result<Outcome<Role>> {
     config.compile()?;
+    if name::is_reserved(&config.name) {
+        return Err(Error::field("name", name::RESERVED_REASON).with_code(Code::InvalidRole));
+    }
     let mut tx = permit.begin().await?;
     check_ca(&mut tx, &config.ca_id).await?;
     let count = query(sql::COUNT_ROLES).bind(tx.tenant());
@@ -108,7 +113,8 @@ async fn create(permit: Permit<'_>, config: RoleWrite) -> Result<Outcome<Role>> 
         .bind(&config.name)
         .bind(&config.ca_id)
         .bind(json(&config)?)
-        .bind(tx.ctx().now());
+        .bind(tx.ctx().now())
+        .bind(config.name.to_ascii_lowercase());
     if tx.execute(insert).await? == 0 {
         return Err(Error::new(Code::NameConflict, "name: another role of the tenant has this name"));
     }

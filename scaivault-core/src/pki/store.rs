@@ -70,8 +70,8 @@ pub(crate) mod sql {
         JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id \
         WHERE r.tenant_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3";
     pub(crate) const INSERT_ROLE: &str = "\
-        INSERT INTO pki_role (tenant_id, name, ca_id, config, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5) \
-        ON CONFLICT (tenant_id, name) DO NOTHING";
+        INSERT INTO pki_role (tenant_id, name, ca_id, config, created_at, updated_at, name_key) \
+        VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT DO NOTHING";
     pub(crate) const UPDATE_ROLE: &str = "\
         UPDATE pki_role SET ca_id = $3, config = $4, updated_at = $5 WHERE tenant_id = $1 AND name = $2";
     pub(crate) const LOCK_ROLE: &str = "UPDATE pki_role SET name = name WHERE tenant_id = $1 AND name = $2";

@@ -2,7 +2,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use time::OffsetDateTime;
 
-use super::{Permission, Rule};
+use super::{
+    Circumstances, Condition, Permission, Permissions, Rule, conditions::Obstacles, matcher::Matcher,
+};
 use crate::{Caller, IdentityType};
 
 /// A policy as it is stored, with those it is bound to.
@@ -33,12 +35,13 @@ pub struct BindingInput {
 
 /// The policies of one tenant, ready to decide.
 ///
-/// Which policies are bound to whom is indexed, so that a decision looks at no others.
+/// Their rules are one tree, through which a path is walked once; which policies are bound to whom is indexed.
 #[derive(Debug, Default)]
 pub struct CompiledPolicies {
     /// Active and bound, sorted by id.
     policies: Vec<Policy>,
     bound: HashMap<IdentityType, HashMap<String, Vec<Bound>>>,
+    rules: Matcher<RuleAt>,
 }
 
 #[derive(Debug)]
@@ -54,27 +57,53 @@ struct Bound {
     expires_at: Option<OffsetDateTime>,
 }
 
-/// The policies in force for one caller at one time.
+/// Where a rule stands, in the order of policy ids and places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RuleAt {
+    policy: usize,
+    rule: usize,
+    permissions: Permissions,
+}
+
+/// A set of policies, a bit each.
+#[derive(Debug)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn holds(&self, policy: usize) -> bool {
+        self.0[policy / 64] & (1 << (policy % 64)) != 0
+    }
+
+    /// Ascending, and so by id.
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..self.0.len() * 64).filter(|policy| self.holds(*policy))
+    }
+}
+
+/// The policies in force for one caller in one request.
 #[derive(Debug)]
 pub(crate) struct InForce {
     policies: Arc<CompiledPolicies>,
-    bound: Vec<usize>,
+    bound: Bits,
+    at: Circumstances,
 }
 
 impl InForce {
     /// The decision of [`CompiledPolicies::decide`].
     pub(crate) fn decide(&self, path: &str, permission: Permission) -> Decision<'_> {
-        self.policies.matching(&self.bound, path, permission).next().map_or(Decision::Deny, Decision::Allow)
+        self.policies.first(&self.bound, path, permission, &self.at)
     }
 }
 
 /// Whether something is allowed, and by what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// By this rule: of those that match, the first of the policy with the smallest id.
+    /// By this rule: of those that match and whose conditions hold, the first of the policy with the smallest id.
     Allow(Match<'a>),
-    /// No rule allows it.
-    Deny,
+    /// No rule allows it. Where rules match whose conditions do not hold, the one that stands in the way:
+    /// [`Condition::Mfa`] if nothing else is missing for one of them; otherwise of the first condition of each that
+    /// fails, [`Condition::SourceIp`] before [`Condition::TimeWindow`].
+    Deny(Option<Condition>),
 }
 
 impl Decision<'_> {
@@ -100,7 +129,7 @@ pub struct Match<'a> {
 
 impl CompiledPolicies {
     /// Indexes the policies of one tenant. Inactive ones, and bindings that have nothing to say, take no
-    /// space; expiry is looked at when deciding.
+    /// space; expiry and conditions are looked at when deciding.
     #[must_use]
     pub fn compile(mut policies: Vec<PolicyInput>) -> Self {
         policies.retain(|policy| policy.is_active && !policy.bindings.is_empty());
@@ -112,12 +141,16 @@ impl CompiledPolicies {
                 let of_type = compiled.bound.entry(identity_type).or_default();
                 of_type.entry(identity_id).or_default().push(Bound { policy, expires_at });
             }
+            for (i, rule) in rules.iter().enumerate() {
+                let at = RuleAt { policy, rule: i, permissions: rule.permissions() };
+                compiled.rules.add(rule.path_pattern(), at);
+            }
             compiled.policies.push(Policy { id, name, rules });
         }
         compiled
     }
 
-    /// Whether the policies let `caller` have `permission` on `path` at `now`.
+    /// Whether the policies let `caller` have `permission` on `path` as the request is.
     ///
     /// Bound to the caller are the policies bound to his type and identifier and to any of his groups. A
     /// binding counts until `expires_at`, exclusive. The answer does not depend on the order of policies,
@@ -129,64 +162,84 @@ impl CompiledPolicies {
         caller: &Caller,
         path: &str,
         permission: Permission,
-        now: OffsetDateTime,
+        at: &Circumstances,
     ) -> Decision<'_> {
-        let bound = self.bound_to(caller, now);
-        self.matching(&bound, path, permission).next().map_or(Decision::Deny, Decision::Allow)
+        self.first(&self.bound_to(caller, at.now), path, permission, at)
     }
 
     /// Every rule that allows it, by policy id and place in the policy: the long form of
-    /// [`CompiledPolicies::decide`], for dry runs.
+    /// [`CompiledPolicies::decide`].
     #[must_use]
     pub fn explain(
         &self,
         caller: &Caller,
         path: &str,
         permission: Permission,
-        now: OffsetDateTime,
+        at: &Circumstances,
     ) -> Vec<Match<'_>> {
-        let bound = self.bound_to(caller, now);
-        self.matching(&bound, path, permission).collect()
+        let bound = self.bound_to(caller, at.now);
+        let mut rules: Vec<_> = self.matching(&bound, path, permission).collect();
+        rules.retain(|rule| self.rule(*rule).conditions().unmet(at).is_empty());
+        rules.sort_unstable();
+        rules.into_iter().map(|rule| self.describe(rule)).collect()
     }
 
-    /// What is in force for `caller` at `now`, to decide about many paths at once.
-    pub(crate) fn for_caller(self: &Arc<Self>, caller: &Caller, now: OffsetDateTime) -> InForce {
-        InForce { bound: self.bound_to(caller, now), policies: Arc::clone(self) }
+    /// What is in force for `caller` in one request, to decide about many paths.
+    pub(crate) fn for_caller(self: &Arc<Self>, caller: &Caller, at: Circumstances) -> InForce {
+        InForce { bound: self.bound_to(caller, at.now), policies: Arc::clone(self), at }
     }
 
     /// Identifier and name of every policy that is in force for `caller` at `now`, by identifier.
     pub fn in_force(&self, caller: &Caller, now: OffsetDateTime) -> impl Iterator<Item = (&str, &str)> {
-        let bound = self.bound_to(caller, now).into_iter();
-        bound.map(|policy| (self.policies[policy].id.as_str(), self.policies[policy].name.as_str()))
+        let bound: Vec<_> = self.bound_to(caller, now).iter().collect();
+        let named = |policy: usize| (self.policies[policy].id.as_str(), self.policies[policy].name.as_str());
+        bound.into_iter().map(named)
     }
 
-    fn matching<'a>(
-        &'a self,
-        bound: &[usize],
-        path: &str,
-        permission: Permission,
-    ) -> impl Iterator<Item = Match<'a>> {
-        bound.iter().flat_map(move |policy| {
-            let Policy { id, name, rules } = &self.policies[*policy];
-            let allowing = rules.iter().enumerate().filter(move |(_, rule)| {
-                rule.permissions().allow(permission) && rule.path_pattern().matches(path)
-            });
-            allowing.map(|(rule_index, rule)| Match { policy_id: id, policy_name: name, rule_index, rule })
-        })
+    fn first(&self, bound: &Bits, path: &str, permission: Permission, at: &Circumstances) -> Decision<'_> {
+        let mut first: Option<RuleAt> = None;
+        let mut obstacles = Obstacles::default();
+        for rule in self.matching(bound, path, permission) {
+            if first.is_some_and(|first| first < rule) {
+                continue;
+            }
+            match self.rule(rule).conditions().unmet(at) {
+                unmet if unmet.is_empty() => first = Some(rule),
+                unmet => obstacles.add(unmet),
+            }
+        }
+        first.map_or(Decision::Deny(obstacles.named()), |rule| Decision::Allow(self.describe(rule)))
     }
 
-    /// Indexes of the policies in force for `caller`, ascending and so by id, each once.
-    fn bound_to(&self, caller: &Caller, now: OffsetDateTime) -> Vec<usize> {
+    /// Rules of those policies for the path and the permission, in no particular order.
+    fn matching(&self, bound: &Bits, path: &str, permission: Permission) -> impl Iterator<Item = RuleAt> {
+        let rules = self.rules.matching(path).copied();
+        rules.filter(move |rule| rule.permissions.allow(permission) && bound.holds(rule.policy))
+    }
+
+    fn rule(&self, at: RuleAt) -> &Rule {
+        &self.policies[at.policy].rules[at.rule]
+    }
+
+    fn describe(&self, at: RuleAt) -> Match<'_> {
+        let Policy { id, name, rules } = &self.policies[at.policy];
+        Match { policy_id: id, policy_name: name, rule_index: at.rule, rule: &rules[at.rule] }
+    }
+
+    /// The policies in force for `caller`.
+    fn bound_to(&self, caller: &Caller, now: OffsetDateTime) -> Bits {
         let of = |identity_type, id: &str| {
             let bound = self.bound.get(&identity_type).and_then(|ids| ids.get(id));
             bound.into_iter().flatten()
         };
         let direct = of(caller.identity_type(), caller.identity_id());
         let through = caller.groups().iter().flat_map(|group| of(IdentityType::Group, group));
-        let in_force = |bound: &&Bound| bound.expires_at.is_none_or(|end| now < end);
-        let mut policies: Vec<_> = direct.chain(through).filter(in_force).map(|bound| bound.policy).collect();
-        policies.sort_unstable();
-        policies.dedup();
+        let mut policies = Bits(vec![0; self.policies.len().div_ceil(64)]);
+        for bound in direct.chain(through) {
+            if bound.expires_at.is_none_or(|end| now < end) {
+                policies.0[bound.policy / 64] |= 1 << (bound.policy % 64);
+            }
+        }
         policies
     }
 }
@@ -201,6 +254,12 @@ mod tests {
     use crate::{TenantId, policy::RuleWrite};
 
     const NOW: OffsetDateTime = datetime!(2026-04-23 18:00 UTC);
+    const AT: Circumstances = Circumstances {
+        now: NOW,
+        source_ip: Some(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1))),
+        mfa_verified_at: None,
+        mfa_window: crate::limits::MFA_WINDOW,
+    };
 
     fn rule(pattern: &str, permissions: &[&str]) -> Rule {
         let write: RuleWrite =
@@ -226,7 +285,7 @@ mod tests {
     }
 
     fn allowed(policies: &[PolicyInput], caller: &Caller, path: &str, permission: Permission) -> bool {
-        CompiledPolicies::compile(policies.to_vec()).decide(caller, path, permission, NOW).is_allowed()
+        CompiledPolicies::compile(policies.to_vec()).decide(caller, path, permission, &AT).is_allowed()
     }
 
     #[test]
@@ -293,16 +352,16 @@ mod tests {
         ]);
         let caller = alice_with_groups(&["sre"]);
         let named: Vec<_> = compiled
-            .explain(&caller, "a", Permission::Read, NOW)
+            .explain(&caller, "a", Permission::Read, &AT)
             .iter()
             .map(|found| (found.policy_id, found.policy_name, found.rule_index))
             .collect();
         assert_eq!(named, [("pol_a", "name of pol_a", 2), ("pol_b", "name of pol_b", 0)]);
-        let Decision::Allow(by) = compiled.decide(&caller, "a", Permission::Read, NOW) else { panic!() };
+        let Decision::Allow(by) = compiled.decide(&caller, "a", Permission::Read, &AT) else { panic!() };
         assert_eq!((by.policy_id, by.rule_index, by.rule.path_pattern().as_str()), ("pol_a", 2, "*"));
         let in_force: Vec<_> = compiled.in_force(&caller, NOW).map(|(id, _)| id).collect();
         assert_eq!(in_force, ["pol_a", "pol_b", "pol_c"]);
-        assert_eq!(compiled.decide(&user("carol"), "a", Permission::Read, NOW), Decision::Deny);
+        assert_eq!(compiled.decide(&user("carol"), "a", Permission::Read, &AT), Decision::Deny(None));
     }
 
     #[test]
@@ -345,8 +404,19 @@ mod tests {
 
     fn any_policies() -> impl Strategy<Value = Vec<PolicyInput>> {
         let patterns = prop::sample::select(vec!["**", "*", "a/*", "a/**", "**/b", "a/b", "b", "a?/b"]);
-        let rule = (patterns, prop::sample::subsequence(vec!["read", "write", "list", "admin"], 1..=2))
-            .prop_map(|(pattern, permissions)| rule(pattern, &permissions));
+        let conditions = prop::sample::select(vec![
+            json!({}),
+            json!({"ip_ranges": ["10.0.0.0/8"]}),
+            json!({"ip_ranges": ["192.0.2.0/24"]}),
+            json!({"require_mfa": true}),
+            json!({"time_window": {"start": "18:00", "end": "18:01", "timezone": "UTC"}}),
+            json!({"time_window": {"start": "18:01", "end": "18:00", "timezone": "UTC"}, "require_mfa": true}),
+        ]);
+        let permissions = prop::sample::subsequence(vec!["read", "write", "list", "admin"], 1..=2);
+        let rule = (patterns, permissions, conditions).prop_map(|(pattern, permissions, conditions)| {
+            let rule = json!({"path_pattern": pattern, "permissions": permissions, "conditions": conditions});
+            Rule::parse_all(vec![serde_json::from_value(rule).unwrap()]).unwrap().remove(0)
+        });
         let binding = (
             prop::sample::select(vec![IdentityType::User, IdentityType::Group, IdentityType::ServiceAccount]),
             prop::sample::select(vec!["alice", "bob", "sre", "dev"]),
@@ -369,9 +439,15 @@ mod tests {
         })
     }
 
-    /// The definition, without any index.
-    fn reference(policies: &[PolicyInput], caller: &Caller, path: &str, permission: Permission) -> bool {
-        policies.iter().any(|policy| {
+    /// The definition, without any index: for each rule that is for the caller, the path and the permission, what
+    /// of its conditions does not hold.
+    fn reference(
+        policies: &[PolicyInput],
+        caller: &Caller,
+        path: &str,
+        permission: Permission,
+    ) -> Vec<Vec<Condition>> {
+        let bound = |policy: &&PolicyInput| {
             policy.is_active
                 && policy.bindings.iter().any(|bound| {
                     let named = match bound.identity_type {
@@ -380,11 +456,19 @@ mod tests {
                     };
                     named && bound.expires_at.is_none_or(|end| NOW < end)
                 })
-                && policy
-                    .rules
-                    .iter()
-                    .any(|rule| rule.permissions().allow(permission) && rule.path_pattern().matches(path))
-        })
+        };
+        let rules = policies.iter().filter(bound).flat_map(|policy| &policy.rules);
+        let matching =
+            rules.filter(|rule| rule.permissions().allow(permission) && rule.path_pattern().matches(path));
+        matching.map(|rule| rule.conditions().unmet(&AT).iter().collect()).collect()
+    }
+
+    fn named(unmet: &[Vec<Condition>]) -> Option<Condition> {
+        let of = |wanted| unmet.iter().any(|rule: &Vec<_>| rule.first() == Some(&wanted));
+        if unmet.iter().any(|rule| *rule == [Condition::Mfa]) {
+            return Some(Condition::Mfa);
+        }
+        [Condition::SourceIp, Condition::TimeWindow].into_iter().find(|condition| of(*condition))
     }
 
     fn shuffled() -> impl Strategy<Value = (Vec<PolicyInput>, Vec<PolicyInput>)> {
@@ -419,19 +503,27 @@ mod tests {
             let caller = alice_with_groups(&groups);
             let (a, b) = (CompiledPolicies::compile(one.clone()), CompiledPolicies::compile(other));
             let (first, second) =
-                (a.decide(&caller, path, permission, NOW), b.decide(&caller, path, permission, NOW));
-            prop_assert_eq!(first.is_allowed(), reference(&one, &caller, path, permission));
-            prop_assert_eq!(first.is_allowed(), second.is_allowed());
-            if let (Decision::Allow(first), Decision::Allow(second)) = (first, second) {
-                prop_assert_eq!(first.policy_id, second.policy_id);
+                (a.decide(&caller, path, permission, &AT), b.decide(&caller, path, permission, &AT));
+            let expected = reference(&one, &caller, path, permission);
+            prop_assert_eq!(first.is_allowed(), expected.iter().any(Vec::is_empty));
+            match (first, second) {
+                (Decision::Allow(first), Decision::Allow(second)) => {
+                    prop_assert_eq!(first.policy_id, second.policy_id);
+                    let all = a.explain(&caller, path, permission, &AT);
+                    prop_assert_eq!(all.first(), Some(&first));
+                }
+                (Decision::Deny(first), Decision::Deny(second)) => {
+                    prop_assert_eq!((first, second), (named(&expected), named(&expected)));
+                }
+                _ => prop_assert!(false, "{:?} {:?}", first, second),
             }
-            let named = |compiled: &CompiledPolicies| {
-                let all = compiled.explain(&caller, path, permission, NOW);
+            let allowing = |compiled: &CompiledPolicies| {
+                let all = compiled.explain(&caller, path, permission, &AT);
                 let mut all: Vec<_> = all.iter().map(|m| format!("{} {:?}", m.policy_id, m.rule)).collect();
                 all.sort();
                 all
             };
-            prop_assert_eq!(named(&a), named(&b));
+            prop_assert_eq!(allowing(&a), allowing(&b));
         }
     }
 }

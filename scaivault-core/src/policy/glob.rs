@@ -22,7 +22,7 @@ pub struct PathPattern {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Segment {
+pub(super) enum Segment {
     /// `**`
     Many,
     /// `*`
@@ -65,6 +65,10 @@ impl PathPattern {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    pub(super) fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 
     /// Matches greedily. When a segment does not fit, only the last `**` seen takes one more segment: had
@@ -158,7 +162,7 @@ impl Segment {
 }
 
 /// The same greedy walk over characters, with `*` in the place of `**`.
-fn is_like(pattern: &[u8], text: &str, tick: &mut impl FnMut()) -> bool {
+pub(super) fn is_like(pattern: &[u8], text: &str, tick: &mut impl FnMut()) -> bool {
     let mut rest = text.chars();
     let mut at = 0;
     let mut retry = None;

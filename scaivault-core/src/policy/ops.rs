@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{
-    PolicyDocument, Rule,
+    Diff, Draft, Explanation, Permission, PolicyDocument, Question, Rule, Verdict, WhoCan, ask, diff,
     records::{Binding, BindingWrite, Policy, PolicyPatch, PolicySummary},
     store::{self, BindingRow, PolicyRow, SummaryRow, sql},
     types::check_description,
@@ -123,6 +123,65 @@ impl<'a> Policies<'a> {
     pub async fn bind(&self, id: &str, binding: BindingWrite) -> Result<(Binding, bool)> {
         let act = Act::object(Action::PolicyBind, WRITE, "policy", Some(id));
         self.vault.door.perform(self.ctx, act, |permit| async move { bind(permit, id, &binding).await }).await
+    }
+
+    /// What the policies in force would say to somebody who is imagined: a dry run, of which no record is written.
+    /// Needs `policies:read`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPath`]; [`Code::ValidationError`] for an identity or groups that cannot be.
+    pub async fn test(&self, question: &Question) -> Result<Verdict> {
+        let act = Act::object(Action::PolicyTest, READ, "policy", None);
+        let work = |permit: Permit<'a>| async move {
+            let policies = permit.policies().await?;
+            ask::test(permit, policies, question).await
+        };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// The same with every rule of the tenant held against the question: which allow it, what fails of the others,
+    /// and what would have to change. Needs `policies:read`.
+    ///
+    /// # Errors
+    /// As [`test`](Self::test).
+    pub async fn explain(&self, question: &Question) -> Result<Explanation> {
+        let act = Act::object(Action::PolicyRead, READ, "policy", None);
+        self.vault
+            .door
+            .perform(self.ctx, act, |permit| async move { ask::explain(permit, question).await })
+            .await
+    }
+
+    /// Whom rules let do this on that path, as bindings name them. Needs `policies:read`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPath`], [`Code::InvalidCursor`].
+    pub async fn who_can(
+        &self,
+        path: &str,
+        permission: Permission,
+        limit: Option<u32>,
+        cursor: Option<String>,
+    ) -> Result<WhoCan> {
+        let act = Act::object(Action::PolicyRead, READ, "policy", None);
+        let work = |permit| async move { ask::who_can(permit, (path, permission), limit, cursor).await };
+        self.vault.door.perform(self.ctx, act, work).await
+    }
+
+    /// Which requests of the past days a draft would let end otherwise than they did, a page of the audit trail at
+    /// a time. Decided again, by the identity, groups, source address, second factor and time of each record; bindings
+    /// count from when on they were made or before. Needs `policies:read` and `audit:read`.
+    ///
+    /// # Errors
+    /// [`Code::InsufficientScope`], [`Code::PolicyNotFound`], [`Code::InvalidCursor`]; [`Code::ValidationError`] on
+    /// `days` and `bindings`.
+    pub async fn diff(&self, draft: &Draft) -> Result<Diff> {
+        let act = Act::object(Action::AuditQuery, READ, "policy", draft.policy_id.as_deref());
+        let vault = self.vault;
+        self.vault
+            .door
+            .perform(self.ctx, act, |permit| async move { diff::diff(vault, permit, draft).await })
+            .await
     }
 
     /// Takes a grant back. When this returns, this vault allows nothing by it any more; another replica may for
@@ -276,13 +335,16 @@ async fn unbind(permit: Permit<'_>, id: &str, binding_id: &str) -> Result<Outcom
     tx.commit(()).await
 }
 
-fn check_binding(write: &BindingWrite, ctx: &Ctx) -> Result<()> {
-    let mut wrong = crate::FieldErrors::default();
-    let id = &write.identity_id;
+pub(super) fn check_identity(field: &str, id: &str, wrong: &mut crate::FieldErrors) {
     if !(1..=limits::ID_BYTES).contains(&id.len()) || id.chars().any(|c| c.is_control() || c.is_whitespace())
     {
-        wrong.push("identity_id", "must be 1 to 128 bytes without spaces or control characters");
+        wrong.push(field, "must be 1 to 128 bytes without spaces or control characters");
     }
+}
+
+fn check_binding(write: &BindingWrite, ctx: &Ctx) -> Result<()> {
+    let mut wrong = crate::FieldErrors::default();
+    check_identity("identity_id", &write.identity_id, &mut wrong);
     if write.expires_at.is_some_and(|at| at <= ctx.now()) {
         wrong.push("expires_at", "must be in the future");
     }
@@ -318,7 +380,7 @@ async fn finish(mut tx: Write<'_>, id: &str, event: EventType) -> Result<Outcome
     tx.commit(policy).await
 }
 
-fn not_found() -> Error {
+pub(super) fn not_found() -> Error {
     Error::new(Code::PolicyNotFound, "There is no such policy.")
 }
 

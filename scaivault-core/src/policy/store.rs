@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Error, IdentityType, Result, TenantId,
+    pipeline::Permit,
     storage::{On, Query, QueryBuilder, Ts, query},
 };
 
@@ -20,6 +21,9 @@ pub(crate) mod sql {
     pub(crate) const ACTIVE: &str = "\
         SELECT id, name, description, rules, is_active, created_at, updated_at FROM policy \
         WHERE tenant_id = $1 AND is_active";
+    pub(crate) const EVERY: &str = "\
+        SELECT id, name, description, rules, is_active, created_at, updated_at FROM policy \
+        WHERE tenant_id = $1 ORDER BY id";
     pub(crate) const ALL_BINDINGS: &str = "\
         SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1";
@@ -58,6 +62,7 @@ pub(crate) mod sql {
         EPOCH,
         BUMP_EPOCH,
         ACTIVE,
+        EVERY,
         ALL_BINDINGS,
         POLICY,
         BINDINGS,
@@ -177,7 +182,11 @@ pub(crate) fn bump_epoch(tenant: &TenantId) -> Query<'_> {
 /// Reads and compiles what decides for a tenant.
 pub(super) async fn load(db: On<'_>, tenant: &TenantId) -> Result<CompiledPolicies> {
     let policies: Vec<PolicyRow> = db.fetch_all(query(sql::ACTIVE).bind(tenant)).await?;
-    let rows: Vec<BindingRow> = db.fetch_all(query(sql::ALL_BINDINGS).bind(tenant)).await?;
+    let bindings = db.fetch_all(query(sql::ALL_BINDINGS).bind(tenant)).await?;
+    Ok(CompiledPolicies::compile(join(policies, bindings)?))
+}
+
+fn join(policies: Vec<PolicyRow>, rows: Vec<BindingRow>) -> Result<Vec<PolicyInput>> {
     let mut bindings: HashMap<String, Vec<BindingInput>> = HashMap::new();
     for row in rows {
         let input = BindingInput {
@@ -192,7 +201,14 @@ pub(super) async fn load(db: On<'_>, tenant: &TenantId) -> Result<CompiledPolici
         let rules = policy.rules()?;
         Ok(PolicyInput { id: policy.id, name: policy.name, is_active: policy.is_active, rules, bindings })
     };
-    Ok(CompiledPolicies::compile(policies.into_iter().map(input).collect::<Result<_>>()?))
+    policies.into_iter().map(input).collect()
+}
+
+/// Every policy of the tenant with its bindings, active or not, by id: to look through them.
+pub(super) async fn everything(permit: &Permit<'_>) -> Result<Vec<PolicyInput>> {
+    let policies = permit.fetch_all(query(sql::EVERY).bind(permit.tenant())).await?;
+    let bindings = permit.fetch_all(query(sql::ALL_BINDINGS).bind(permit.tenant())).await?;
+    join(policies, bindings)
 }
 
 pub(super) fn page<'a>(

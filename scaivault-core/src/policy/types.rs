@@ -1,9 +1,9 @@
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
 
-use super::PathPattern;
+use super::{Conditions, PathPattern};
 use crate::{Code, Error, FieldErrors, Name, Result, limits};
 
 /// What a rule may allow on a path.
@@ -60,7 +60,7 @@ impl Serialize for Permission {
 }
 
 /// What one rule allows.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Permissions(u8);
 
 impl Permissions {
@@ -104,6 +104,7 @@ impl Serialize for Permissions {
 pub struct Rule {
     path_pattern: PathPattern,
     permissions: Permissions,
+    conditions: Conditions,
 }
 
 impl Rule {
@@ -112,8 +113,8 @@ impl Rule {
     /// # Errors
     /// [`Code::InvalidGlob`] for a pattern, [`Code::InvalidPolicy`] for the rest: no rules, more than
     /// [`limits::POLICY_RULES`], a rule without permissions or with one that we do not know, and
-    /// conditions, which are not supported yet and never skipped. The first finding is told, with its
-    /// field, such as `rules[2].permissions[0]`.
+    /// conditions that are not understood to the letter, which are never skipped. The first finding is told,
+    /// with its field, such as `rules[2].conditions.ip_ranges[0]`.
     pub fn parse_all(rules: Vec<RuleWrite>) -> Result<Vec<Self>> {
         if !(1..=limits::POLICY_RULES).contains(&rules.len()) {
             return Err(invalid("rules", format!("must have 1 to {} rules", limits::POLICY_RULES)));
@@ -136,6 +137,12 @@ impl Rule {
         self.permissions
     }
 
+    /// What else must hold.
+    #[must_use]
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
     fn parse(index: usize, rule: RuleWrite) -> Result<Self> {
         let RuleWrite { path_pattern, permissions, conditions } = rule;
         let field = |name: &str| format!("rules[{index}].{name}");
@@ -153,15 +160,11 @@ impl Rule {
             })
         };
         let permissions = permissions.iter().enumerate().map(read).collect::<Result<_>>()?;
-        match conditions {
-            None => {}
-            Some(Value::Object(members)) if members.is_empty() => {}
-            Some(Value::Object(_)) => {
-                return Err(invalid(&field("conditions"), "conditions are not supported yet"));
-            }
-            Some(_) => return Err(invalid(&field("conditions"), "must be an object")),
-        }
-        Ok(Self { path_pattern, permissions })
+        let conditions = Conditions::parse(conditions).map_err(|(member, reason)| {
+            let dot = if member.is_empty() { "" } else { "." };
+            invalid(&field(&format!("conditions{dot}{member}")), reason)
+        })?;
+        Ok(Self { path_pattern, permissions, conditions })
     }
 }
 
@@ -170,7 +173,7 @@ impl Serialize for Rule {
         let mut rule = to.serialize_struct("Rule", 3)?;
         rule.serialize_field("path_pattern", &self.path_pattern)?;
         rule.serialize_field("permissions", &self.permissions)?;
-        rule.serialize_field("conditions", &BTreeMap::<(), ()>::new())?;
+        rule.serialize_field("conditions", &self.conditions)?;
         rule.end()
     }
 }
@@ -183,7 +186,7 @@ pub struct RuleWrite {
     pub path_pattern: String,
     /// See [`Permission`].
     pub permissions: Vec<String>,
-    /// Absent, `null` or empty.
+    /// See [`Conditions`]; absent, `null` or empty for none.
     #[serde(default)]
     pub conditions: Option<Value>,
 }
@@ -323,20 +326,21 @@ mod tests {
 
     #[test]
     fn sec_a6_no_condition_is_ever_skipped() {
-        for conditions in [
-            json!({"require_mfa": true}),
-            json!({"require_mfa": false}),
-            json!({"ip_ranges": []}),
-            json!({"ip_ranges": ["10.0.0.0/33"]}),
-            json!({"time_window": {"start": "25:00"}}),
-            json!({"unheard_of": null}),
-            json!([]),
-            json!(["require_mfa"]),
-            json!(true),
-            json!("{}"),
+        for (conditions, member) in [
+            (json!({"ip_ranges": []}), ".ip_ranges"),
+            (json!({"ip_ranges": ["10.0.0.0/8", "10.0.0.0/33"]}), ".ip_ranges[1]"),
+            (json!({"time_window": {"start": "25:00"}}), ".time_window.start"),
+            (json!({"require_mfa": "yes"}), ".require_mfa"),
+            (json!({"require_mfa": true, "unheard_of": null}), ".unheard_of"),
+            (json!([]), ""),
+            (json!("{}"), ""),
         ] {
-            let rules = json!([{"path_pattern": "a", "permissions": ["read"], "conditions": conditions}]);
-            assert_eq!(refusal(rules, "rules[0].conditions"), Code::InvalidPolicy);
+            let good = json!({"path_pattern": "a", "permissions": ["read"]});
+            let bad = json!({"path_pattern": "a", "permissions": ["read"], "conditions": conditions});
+            assert_eq!(
+                refusal(json!([good, bad]), &format!("rules[1].conditions{member}")),
+                Code::InvalidPolicy
+            );
         }
         let misspelt =
             json!({"path_pattern": "a", "permissions": ["read"], "condition": {"require_mfa": true}});

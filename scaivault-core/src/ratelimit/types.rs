@@ -42,6 +42,8 @@ categories! {
     AuditExport = "audit:export", 5;
     /// Policies and their bindings.
     Policies = "policies", 50;
+    /// Dry runs of policies.
+    PoliciesTest = "policies:test", 200;
     /// Issuing certificates.
     PkiIssue = "pki:issue", 50;
     /// Certificate authorities, roles, certificates, revocation.
@@ -60,6 +62,7 @@ impl Category {
             Action::Write | Action::Restore => Self::SecretsWrite,
             Action::Delete => Self::SecretsDelete,
             Action::List => Self::SecretsList,
+            Action::PolicyTest => Self::PoliciesTest,
             Action::PolicyRead
             | Action::PolicyCreate
             | Action::PolicyUpdate

@@ -48,6 +48,11 @@ impl SecretPath {
         Ok(Self(path.to_owned()))
     }
 
+    /// Whether a path begins like one that stands for something else than a secret.
+    pub(crate) fn is_virtual(path: &str) -> bool {
+        VIRTUAL.iter().any(|start| path.starts_with(start))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

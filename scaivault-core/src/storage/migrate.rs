@@ -95,6 +95,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0009_ca_key_provider.postgres.sql"),
         sqlite: text!("0009_ca_key_provider.sqlite.sql"),
     },
+    Step {
+        version: 10,
+        description: "role names",
+        shared: text!("0010_role_names.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {

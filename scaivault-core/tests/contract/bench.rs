@@ -150,6 +150,22 @@ impl Bench {
         (policy, binding)
     }
 
+    /// The same, with conditions.
+    pub(crate) async fn grant_if(
+        &self,
+        id: &str,
+        pattern: &str,
+        permissions: &[&str],
+        conditions: Value,
+    ) -> Policy {
+        let admin = self.admin();
+        let name = format!("grant {}", self.admin().request_id().replace('_', "-"));
+        let document = conditional(&name, pattern, permissions, conditions);
+        let policy = self.vault.policies(&admin).create(document).await.unwrap();
+        self.vault.policies(&self.admin()).bind(&policy.id, bind_user(id)).await.unwrap();
+        policy
+    }
+
     pub(crate) async fn put(&self, at: &str, data: Value) -> Written {
         self.vault.secrets(&self.admin()).put(&path(at), write(data)).await.unwrap()
     }
@@ -202,6 +218,17 @@ pub(crate) fn rule(pattern: &str, permissions: &[&str]) -> RuleWrite {
 
 pub(crate) fn policy(name: &str, rules: &[(&str, &[&str])]) -> PolicyDocument {
     let rules = rules.iter().map(|(pattern, permissions)| rule(pattern, permissions)).collect();
+    PolicyDocument::parse(PolicyWrite { name: name.to_owned(), description: None, rules }).unwrap()
+}
+
+/// A policy of one rule with conditions.
+pub(crate) fn conditional(
+    name: &str,
+    pattern: &str,
+    permissions: &[&str],
+    conditions: Value,
+) -> PolicyDocument {
+    let rules = vec![RuleWrite { conditions: Some(conditions), ..rule(pattern, permissions) }];
     PolicyDocument::parse(PolicyWrite { name: name.to_owned(), description: None, rules }).unwrap()
 }
 

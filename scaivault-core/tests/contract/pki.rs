@@ -683,4 +683,35 @@ contract! {
         assert_eq!(t.raw.count("pki_certificate WHERE source = 'internal'").await, 32);
         assert_eq!(t.raw.count("audit_trail WHERE action = 'pki_issue' AND success").await, 32);
     }
+
+    async fn sec_d1_roles_whose_names_differ_by_case_alone_are_one_role(t: Bench) {
+        let ca = root(&t.vault, &t.admin(), "Root").await;
+        assert_eq!(ca.name, "Root", "a CA is addressed by its id, and may be called what it is");
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        pki.create_role(role_write("Web.1", &ca.id)).await.unwrap();
+        for same in ["Web.1", "web.1", "WEB.1"] {
+            assert_eq!(code(pki.create_role(role_write(same, &ca.id)).await), Code::NameConflict, "{same}");
+        }
+        assert_eq!(code(pki.role("web.1").await), Code::RoleNotFound, "it has one spelling");
+        for reserved in ["root", "ROOT", "System", "default", "Default"] {
+            let error = refusal(pki.create_role(role_write(reserved, &ca.id)).await);
+            assert_eq!(error.code(), Code::InvalidRole, "{reserved}");
+            assert!(error.details().fields.contains_key("name"));
+        }
+        for bad in ["", ".", "..", " ", "web\u{ff0e}1", "\u{212a}ey"] {
+            assert_eq!(code(pki.create_role(role_write(bad, &ca.id)).await), Code::InvalidRole, "{bad:?}");
+        }
+        pki.delete_role("Web.1").await.unwrap();
+        pki.create_role(role_write("web.1", &ca.id)).await.unwrap();
+        assert_eq!(t.raw.texts("SELECT name FROM pki_role").await, ["web.1"]);
+    }
+
+    async fn sec_a4_names_of_cas_collide_in_whatever_case(t: Bench) {
+        root(&t.vault, &t.admin(), "Root").await;
+        for same in ["root", "ROOT", " Root "] {
+            let write = CaCreate { common_name: "Other".to_owned(), ..root_write(same) };
+            assert_eq!(code(t.vault.pki(&t.admin()).create_ca(write).await), Code::NameConflict, "{same}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! root key of these tests by `dev`.
 
 use scaivault_core::{
-    AuditFilter, Caller, Database, PartnerId, Role, SchemaState, Scope, Vault, VaultBuilder,
+    AuditFilter, Caller, Code, Database, PartnerId, Role, SchemaState, Scope, Vault, VaultBuilder,
     pki::{CertificateFilter, IssueWrite},
 };
 use serde_json::{Value, json};
@@ -15,6 +15,12 @@ use crate::bench::{Scratch, TestClock, any, path, root_key, server, tenant};
 
 const POSTGRES: &str = include_str!("../data/schema-1.postgres.sql");
 const SQLITE: &str = include_str!("../data/schema-1.sqlite.sql");
+
+/// Two more roles whose names differ from the first one's by case alone.
+const TWINS: &str = "\
+    INSERT INTO pki_role (tenant_id, name, ca_id, config, created_at, updated_at) \
+    SELECT tenant_id, 'SVC', ca_id, config, created_at, updated_at FROM pki_role WHERE name = 'svc' UNION ALL \
+    SELECT tenant_id, 'Svc', ca_id, config, created_at, updated_at FROM pki_role WHERE name = 'svc'";
 
 fn builder(database: Database) -> VaultBuilder {
     Vault::builder(database, root_key(7))
@@ -55,7 +61,15 @@ async fn is_whole(vault: Vault) {
     // And life goes on.
     assert_eq!(vault.secrets(&ctx()).put(&path("app/db"), any()).await.unwrap().item.version, 3);
     let wanted = IssueWrite { common_name: Some("b.svc.test".to_owned()), ..IssueWrite::default() };
-    vault.pki(&ctx()).issue("svc", wanted).await.unwrap();
+    // Roles that were one too many go on to work; no more are made.
+    for role in ["svc", "SVC", "Svc"] {
+        vault.pki(&ctx()).issue(role, wanted.clone()).await.unwrap();
+    }
+    let ca = &certificates[0].ca_id;
+    for name in ["svc", "sVc"] {
+        let role = vault.pki(&ctx()).create_role(crate::pki::role_write(name, ca)).await;
+        assert_eq!(crate::bench::code(role), Code::NameConflict, "{name}");
+    }
     vault.run_due_jobs().await.unwrap();
 
     // The root key that everything is under is known as such, and another may be added.
@@ -79,6 +93,7 @@ async fn a_sqlite_database_of_the_first_migration() {
     // The dump names tables before it makes them.
     let mut connection = options.foreign_keys(false).connect().await.unwrap();
     sqlx::raw_sql(SQLITE).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(TWINS).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let database = Database::sqlite(&file);
     assert!(matches!(builder(database.clone()).schema().await.unwrap(), SchemaState::Behind(_)));
@@ -92,6 +107,9 @@ async fn a_postgres_database_of_the_first_migration() {
     // Its owner is no role of ours, and may go on to own it.
     let mut connection = sqlx::PgConnection::connect(&scratch.url).await.unwrap();
     sqlx::raw_sql(POSTGRES).execute(&mut connection).await.unwrap();
+    // The dump leaves no schema to look for tables in.
+    sqlx::raw_sql("SET search_path TO public").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(TWINS).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let url = scratch.url_of("scaivault_app");
     let done = tokio::spawn({

@@ -7,7 +7,7 @@ use super::{Failure, say, start};
 use crate::{
     config::Log,
     dev::{Claims, DataDir, DevIssuer, PARTNER, TENANT},
-    http::stop,
+    http::{origin::TrustedProxies, stop},
     logging,
     metrics::Metrics,
 };
@@ -49,7 +49,12 @@ pub(super) async fn dev(
     // Before anybody is told that it runs, and may tell it to stop.
     let stop = stop::on_signals()?;
     greet(&url, &issuer, &dir, data_dir.is_some())?;
-    let app = start::App { vault, verifier: verifier(&issuer)?, metrics: Metrics::default() };
+    let app = start::App {
+        vault,
+        verifier: verifier(&issuer)?,
+        metrics: Metrics::default(),
+        proxies: TrustedProxies::default(),
+    };
     start::serve(listener, app, None, Duration::from_secs(30), stop).await
 }
 

@@ -32,7 +32,8 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let metrics = Metrics::new(roots.iter().map(|root| (root.name.clone(), root.latencies.clone())));
     // A root key that does not answer keeps nobody from listening: readiness says so, and the log.
     tokio::spawn(roots::watch_start(roots));
-    start::serve(listener, start::App { vault, verifier, metrics }, acceptor, config.http.drain, stop).await
+    let app = start::App { vault, verifier, metrics, proxies: config.http.trusted_proxies };
+    start::serve(listener, app, acceptor, config.http.drain, stop).await
 }
 
 /// The vault that the settings describe, not opened yet.
@@ -53,6 +54,7 @@ pub(super) fn builder_over(config: &Config, roots: &[Ready]) -> Result<VaultBuil
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)
         .audit_retention(config.audit_retention)
+        .mfa_window(config.mfa_window)
         .tenant_admin_bypass(config.tenant_admin_bypass))
 }
 

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::{
     app::Service,
     http::{
+        origin::TrustedProxies,
         serve::{Limits, Server},
         stop::Stop,
     },
@@ -23,17 +24,18 @@ pub(super) struct App {
     pub(super) vault: Vault,
     pub(super) verifier: TokenVerifier,
     pub(super) metrics: Metrics,
+    pub(super) proxies: TrustedProxies,
 }
 
 /// Serves until told to stop, finishes what has begun, then closes the vault.
 pub(super) async fn serve(
     listener: TcpListener,
-    App { vault, verifier, metrics }: App,
+    App { vault, verifier, metrics, proxies }: App,
     tls: Option<TlsAcceptor>,
     drain: Duration,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics });
+    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics, proxies });
     let router = routes::router().map_err(Failure::general)?;
     let limits = Limits { drain_time: drain, ..Limits::default() };
     let jobs = vault.spawn_jobs();

@@ -19,6 +19,8 @@ use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, limits};
 pub(crate) use table::document;
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
 
+use crate::http::origin::TrustedProxies;
+
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -42,6 +44,8 @@ pub struct Config {
     pub soft_delete_retention: Duration,
     /// `AUDIT_RETENTION`: how long audit records are kept, at least 90 days.
     pub audit_retention: Duration,
+    /// `MFA_WINDOW`: how long ago a second factor may have been shown where a policy does not say it.
+    pub mfa_window: Duration,
     /// `TENANT_ADMIN_BYPASS`: whether tenant administrators are allowed every path of their tenant.
     pub tenant_admin_bypass: bool,
 }
@@ -66,6 +70,8 @@ pub struct Http {
     pub base_url: Base,
     /// `TLS_CERT_FILE` and `TLS_KEY_FILE`; plain HTTP without them.
     pub tls: Option<TlsFiles>,
+    /// `TRUSTED_PROXIES`: whose word is taken for where a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// `DRAIN_TIMEOUT`: how long a stop waits for what has begun.
     pub drain: Duration,
 }
@@ -160,6 +166,7 @@ impl Config {
         if audit_retention < limits::AUDIT_RETENTION_MIN {
             from.problem("AUDIT_RETENTION must be at least 90d.");
         }
+        let mfa_window = from.duration("MFA_WINDOW", limits::MFA_WINDOW);
         let tenant_admin_bypass = from.flag("TENANT_ADMIN_BYPASS", true);
         let problems = from.finish();
         match (database, http, identity, kms) {
@@ -174,6 +181,7 @@ impl Config {
                 migrate_on_start,
                 soft_delete_retention,
                 audit_retention,
+                mfa_window,
                 tenant_admin_bypass,
             }),
             _ => Err(ConfigError(problems)),
@@ -275,8 +283,11 @@ fn http(from: &mut Reader<'_>) -> Option<Http> {
             None
         }
     };
+    let trusted_proxies = from.text("TRUSTED_PROXIES");
+    let trusted_proxies = from.parsed("TRUSTED_PROXIES", trusted_proxies, TrustedProxies::parse);
+    let trusted_proxies = trusted_proxies.unwrap_or_default();
     let drain = from.duration("DRAIN_TIMEOUT", Duration::from_secs(30));
-    Some(Http { bind: bind?, base_url: base_url?, tls, drain })
+    Some(Http { bind: bind?, base_url: base_url?, tls, trusted_proxies, drain })
 }
 
 fn identity(from: &mut Reader<'_>) -> Option<Identity> {

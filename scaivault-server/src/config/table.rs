@@ -160,6 +160,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "BASE_URL", "required", "the public address (scheme, host, port); it is written into certificates (CRL and OCSP)";
         "TLS_CERT_FILE", "none", "the server's certificates, PEM, its own first; TLS 1.2 and 1.3, HTTP/2";
         "TLS_KEY_FILE", "none", "the key of the first of them, PEM";
+        "TRUSTED_PROXIES", "none", "networks and addresses, separated by commas, of proxies whose `X-Forwarded-For` is believed: the rightmost address in it that is not among them is where a request comes from";
         "DRAIN_TIMEOUT", "`30s`", "how long a stop waits for what has begun";
     }
     Part::Identity => {
@@ -176,6 +177,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "RATE_LIMIT_AUDIT_QUERY", "`50`", "the same: queries of the audit trail";
         "RATE_LIMIT_AUDIT_EXPORT", "`5`", "the same: exports of the audit trail";
         "RATE_LIMIT_POLICIES", "`50`", "the same: policies and bindings";
+        "RATE_LIMIT_POLICIES_TEST", "`200`", "the same: dry runs of policies";
         "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
         "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
         "RATE_LIMIT_AUTH", "`300`", "the same: who am I, and requests that no route answers";
@@ -184,6 +186,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     Part::Vault => {
         "SOFT_DELETE_RETENTION", "`30d`", "how long a deleted secret can be restored";
         "AUDIT_RETENTION", "`2557d`", "how long audit records are kept, at least `90d`";
+        "MFA_WINDOW", "`15m`", "how long ago a second factor may have been shown where a policy requires one and does not say";
         "TENANT_ADMIN_BYPASS", "`true`", "whether a tenant admin may act on every path of his tenant without a policy";
     }
     Part::Log => {

@@ -3,6 +3,7 @@
 //! Nothing in here knows a verb of the vault.
 
 pub mod json;
+pub mod origin;
 pub mod problem;
 pub mod query;
 pub mod router;

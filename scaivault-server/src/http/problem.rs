@@ -19,7 +19,12 @@ pub fn status(code: Code) -> StatusCode {
         | Code::InvalidGlob
         | Code::InvalidRole => StatusCode::BAD_REQUEST,
         Code::AuthenticationRequired | Code::TokenExpired | Code::TokenInvalid => StatusCode::UNAUTHORIZED,
-        Code::AccessDenied | Code::InsufficientScope | Code::TenantAccessDenied => StatusCode::FORBIDDEN,
+        Code::AccessDenied
+        | Code::MfaRequired
+        | Code::IpNotAllowed
+        | Code::TimeWindowViolation
+        | Code::InsufficientScope
+        | Code::TenantAccessDenied => StatusCode::FORBIDDEN,
         Code::SecretNotFound
         | Code::VersionNotFound
         | Code::PolicyNotFound

@@ -82,6 +82,10 @@ fn policy_rows() -> Vec<Route<Service>> {
     vec![
         row(GET, "/v1/policies", policies::list, Action::PolicyRead, read),
         row(POST, "/v1/policies", policies::create, Action::PolicyCreate, write),
+        row(POST, "/v1/policies/test", policies::look::test, Action::PolicyTest, read),
+        row(POST, "/v1/policies/explain", policies::look::explain, Action::PolicyRead, read),
+        row(POST, "/v1/policies/diff", policies::look::diff, Action::AuditQuery, read),
+        row(GET, "/v1/policies/who-can", policies::look::who_can, Action::PolicyRead, read),
         row(GET, "/v1/policies/{id}", policies::read, Action::PolicyRead, read),
         row(PUT, "/v1/policies/{id}", policies::replace, Action::PolicyUpdate, write),
         row(PATCH, "/v1/policies/{id}", policies::patch, Action::PolicyUpdate, write),

@@ -1,3 +1,7 @@
+//! Policies, their bindings, and what they would say.
+
+pub(super) mod look;
+
 use scaivault_core::{
     Error, IdentityType, Name, Result,
     policy::{BindingWrite, PolicyDocument, PolicyPatch, PolicyWrite, Rule, RuleWrite},
@@ -123,16 +127,22 @@ struct BindingBody {
     expires_at: Option<String>,
 }
 
+impl BindingBody {
+    /// `prefix` stands before the fields of one in a list.
+    fn parse(self, prefix: &str) -> Result<BindingWrite> {
+        let field = |name: &str| format!("{prefix}{name}");
+        let identity_type = IdentityType::parse(&self.identity_type).ok_or_else(|| {
+            Error::field(field("identity_type"), "must be user, service_account, group or system")
+        })?;
+        let time = |text: String| wire::time_field(&field("expires_at"), &text);
+        let expires_at = self.expires_at.map(time).transpose()?;
+        Ok(BindingWrite { identity_type, identity_id: self.identity_id, expires_at })
+    }
+}
+
 /// `POST /v1/policies/{id}/bindings`.
 pub(super) async fn bind(mut request: Request, ctx: Caller) -> Result<Reply> {
-    let body: BindingBody = request.json().await?;
-    let identity_type = IdentityType::parse(&body.identity_type)
-        .ok_or_else(|| Error::field("identity_type", "must be user, service_account, group or system"))?;
-    let write = BindingWrite {
-        identity_type,
-        identity_id: body.identity_id,
-        expires_at: body.expires_at.map(|text| wire::time_field("expires_at", &text)).transpose()?,
-    };
+    let write = request.json::<BindingBody>().await?.parse("")?;
     let (binding, created) = request.app().vault.policies(&ctx).bind(request.param("id")?, write).await?;
     if created { Reply::created(&binding) } else { Reply::ok(&binding) }
 }

@@ -175,3 +175,167 @@ async fn what_a_policy_grants_is_exactly_what_can_be_done() {
         (&policy["id"], &json!(0))
     );
 }
+
+#[tokio::test]
+async fn conditions_go_in_and_come_out_and_refuse_with_their_code() {
+    let api = Api::start().await;
+    api.write("PUT", "/v1/secrets/app/db", &json!({ "data": {} }), 201).await;
+    let grant = |conditions: Value| {
+        let rules = json!([{ "path_pattern": "app/**", "permissions": ["read"], "conditions": conditions }]);
+        json!({ "name": "conditional", "rules": rules })
+    };
+    for (bad, field) in [
+        (json!({ "ip_ranges": ["10.0.0.0/8", "10.0.0.1/8"] }), "rules[0].conditions.ip_ranges[1]"),
+        (json!({ "ip_ranges": [] }), "rules[0].conditions.ip_ranges"),
+        (json!({ "moon": "full" }), "rules[0].conditions.moon"),
+        (
+            json!({ "time_window": { "start": "9", "end": "17:00", "timezone": "UTC" } }),
+            "rules[0].conditions.time_window.start",
+        ),
+    ] {
+        let error =
+            api.admin("POST", "/v1/policies").json(&grant(bad)).send().await.refusal(400, "invalid_policy");
+        assert_eq!(keys(&error["details"]["fields"]), [field]);
+    }
+    let body = grant(json!({ "require_mfa": true, "ip_ranges": ["127.0.0.0/8", "127.0.0.0/8"] }));
+    let policy = api.write("POST", "/v1/policies", &body, 201).await;
+    assert_eq!(
+        policy["rules"][0]["conditions"],
+        json!({ "ip_ranges": ["127.0.0.0/8"], "require_mfa": true })
+    );
+    let path = format!("/v1/policies/{}", policy["id"].as_str().unwrap());
+    let bind = json!({ "identity_type": "user", "identity_id": "user:bob@dev.example" });
+    api.write("POST", &format!("{path}/bindings"), &bind, 201).await;
+    let bob = api.token("user:bob@dev.example", "secrets:read");
+    let read = || api.call(&bob, "GET", "/v1/secrets/app/db").send();
+    let refused = |error: Value, failed: &str| {
+        assert_eq!(error["details"], json!({ "path": "app/db", "failed_condition": failed }));
+    };
+    refused(read().await.refusal(403, "mfa_required"), "require_mfa");
+    // What the caller says of himself is nobody's word.
+    let forged = api.call(&bob, "GET", "/v1/secrets/app/db").header("X-Forwarded-For", "10.1.1.1");
+    refused(forged.send().await.refusal(403, "mfa_required"), "require_mfa");
+    let rules = grant(json!({ "ip_ranges": ["10.0.0.0/8"] }))["rules"].clone();
+    api.write("PATCH", &path, &json!({ "rules": rules }), 200).await;
+    refused(read().await.refusal(403, "ip_not_allowed"), "ip_ranges");
+    let denied = &api.audit("identity_id=user:bob@dev.example&success=false").await[0];
+    assert_eq!(
+        (&denied["error_code"], &denied["extra_data"]["failed_condition"], &denied["source_ip"]),
+        (&json!("ip_not_allowed"), &json!("ip_ranges"), &json!("127.0.0.1"))
+    );
+}
+
+#[tokio::test]
+async fn where_a_request_comes_from_is_seen_past_trusted_proxies_alone() {
+    let api = Api::behind("127.0.0.0/8, 10.9.0.0/16").await;
+    api.write("PUT", "/v1/secrets/app/db", &json!({ "data": {} }), 201).await;
+    let rules = json!([{ "path_pattern": "app/**", "permissions": ["read"], "conditions": { "ip_ranges": ["10.1.0.0/16"] } }]);
+    let policy = api.write("POST", "/v1/policies", &json!({ "name": "office", "rules": rules }), 201).await;
+    let bind = json!({ "identity_type": "user", "identity_id": "user:bob@dev.example" });
+    let path = format!("/v1/policies/{}/bindings", policy["id"].as_str().unwrap());
+    api.write("POST", &path, &bind, 201).await;
+    let bob = api.token("user:bob@dev.example", "secrets:read");
+    for (forwarded, status) in [
+        ("10.1.0.7", 200),
+        ("10.1.0.7, 10.9.0.1", 200),
+        // What the caller himself put there stands further left.
+        ("10.1.0.7, 203.0.113.9", 403),
+        ("203.0.113.9", 403),
+        ("10.9.0.1", 403),
+        ("10.1.0.7, nonsense", 400),
+    ] {
+        let call = api.call(&bob, "GET", "/v1/secrets/app/db").header("X-Forwarded-For", forwarded);
+        assert_eq!(call.send().await.status, status, "{forwarded}");
+    }
+    api.call(&bob, "GET", "/v1/secrets/app/db").send().await.refusal(403, "ip_not_allowed");
+    let log = api.audit("identity_id=user:bob@dev.example&success=true").await;
+    assert!(log.iter().all(|record| record["source_ip"] == "10.1.0.7"), "{log:?}");
+    let malformed = api.audit("identity_id=user:bob@dev.example&success=false").await;
+    assert!(malformed.iter().any(|record| record["error_code"] == "invalid_request"));
+}
+
+#[tokio::test]
+async fn policies_can_be_looked_through() {
+    let api = Api::start().await;
+    api.write("PUT", "/v1/secrets/app/db", &json!({ "data": {} }), 201).await;
+    let office = json!([{ "path_pattern": "app/**", "permissions": ["read"], "conditions": { "ip_ranges": ["10.0.0.0/8"] } }]);
+    let policy = api.write("POST", "/v1/policies", &json!({ "name": "office", "rules": office }), 201).await;
+    let id = policy["id"].as_str().unwrap();
+    let bind = json!({ "identity_type": "service_account", "identity_id": "sa:ci" });
+    api.write("POST", &format!("/v1/policies/{id}/bindings"), &bind, 201).await;
+
+    let mut question = json!({ "identity_id": "sa:ci", "path": "app/db", "permission": "read" });
+    let verdict = api.write("POST", "/v1/policies/test", &question, 200).await;
+    assert_eq!(
+        verdict,
+        json!({ "allowed": false, "reason": "ip_not_allowed", "failed_condition": "ip_ranges",
+            "evaluated_policies": [{ "id": id, "name": "office" }] })
+    );
+    question["context"] =
+        json!({ "source_ip": "10.1.1.1", "mfa_verified": false, "timestamp": "2026-04-23T18:00:00Z" });
+    let verdict = api.write("POST", "/v1/policies/test", &question, 200).await;
+    assert_eq!(
+        verdict,
+        json!({ "allowed": true, "matched_policy": { "id": id, "name": "office" },
+            "matched_rule": { "index": 0, "path_pattern": "app/**" } })
+    );
+    let explained = api.write("POST", "/v1/policies/explain", &question, 200).await;
+    assert_eq!((&explained["allowed"], &explained["omitted"]), (&json!(true), &json!(0)));
+    assert_eq!(explained["considered"][0]["would_allow_if"], json!([]));
+    question["context"] = json!(null);
+    let explained = api.write("POST", "/v1/policies/explain", &question, 200).await;
+    assert_eq!(explained["considered"][0]["would_allow_if"], json!(["the source address is in 10.0.0.0/8"]));
+
+    let who = api.get("/v1/policies/who-can?path=app/db&permission=read").await;
+    assert_eq!(keys(&who), ["built_in", "cursor", "has_more", "identities"]);
+    assert_eq!(who["built_in"], json!([{ "granted_by": "system" }, { "granted_by": "role:tenant_admin" }]));
+    assert_eq!(who["identities"][0]["identity_id"], "sa:ci");
+
+    let sa = Who { groups: &["group:ci"], ..Who::new("sa:ci", "secrets:read") };
+    let ci = api.token_of(&sa);
+    api.call(&ci, "GET", "/v1/secrets/app/db").send().await.refusal(403, "ip_not_allowed");
+    let draft = json!({ "rules": [{ "path_pattern": "**", "permissions": ["read"] }],
+        "bindings": [{ "identity_type": "group", "identity_id": "group:ci" }], "days": 1 });
+    let diff = api.write("POST", "/v1/policies/diff", &draft, 200).await;
+    let fields =
+        ["cursor", "examined", "flips", "from", "has_more", "not_by_policy", "unchanged", "undecided"];
+    assert_eq!(keys(&diff), fields);
+    assert_eq!(diff["flips"][0]["was"], json!({ "allowed": false, "reason": "ip_not_allowed" }));
+    assert_eq!(diff["flips"][0]["would"], json!({ "allowed": true, "reason": null }));
+}
+
+#[tokio::test]
+async fn a_question_that_makes_no_sense_names_what_is_wrong() {
+    let api = Api::start().await;
+    let good = json!({ "identity_id": "user:u", "path": "a", "permission": "read" });
+    for (member, value, code, field) in [
+        ("permission", json!("sudo"), "validation_error", "permission"),
+        ("identity_id", json!("a b"), "validation_error", "identity_id"),
+        ("identity_id", json!("group:sre"), "validation_error", "identity_type"),
+        ("identity_type", json!("robot"), "validation_error", "identity_type"),
+        ("groups", json!(["a b"]), "validation_error", "groups"),
+        ("roles", json!(["tenant_admin", "boss"]), "validation_error", "roles[1]"),
+        ("context", json!({ "source_ip": "10.0.0" }), "validation_error", "context.source_ip"),
+        ("context", json!({ "timestamp": "yesterday" }), "validation_error", "context.timestamp"),
+        ("context", json!({ "mfa_verified": "yes" }), "validation_error", "context.mfa_verified"),
+        ("sudo", json!(true), "validation_error", "sudo"),
+    ] {
+        let mut body = good.clone();
+        body[member] = value;
+        for route in ["test", "explain"] {
+            let answer = api.admin("POST", &format!("/v1/policies/{route}")).json(&body).send().await;
+            let error = answer.refusal(422, code);
+            assert_eq!(keys(&error["details"]["fields"]), [field], "{body}");
+        }
+    }
+    let mut body = good.clone();
+    body["path"] = json!("/a");
+    api.admin("POST", "/v1/policies/test").json(&body).send().await.refusal(400, "invalid_path");
+    for bad in ["", "?path=a", "?permission=read", "?path=a&permission=sudo", "?path=a&permission=read&x=1"] {
+        api.admin("GET", &format!("/v1/policies/who-can{bad}")).send().await.refusal(400, "invalid_request");
+    }
+    let bad = api.admin("GET", "/v1/policies/who-can?path=/a&permission=read").send().await;
+    bad.refusal(400, "invalid_path");
+    let none = json!({ "rules": [] });
+    api.admin("POST", "/v1/policies/diff").json(&none).send().await.refusal(400, "invalid_policy");
+}

@@ -17,6 +17,10 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("PUT", "/v1/secrets/{*path}") => json!({ "data": { "k": "v" } }),
         ("PATCH", "/v1/secrets/{*path}") => json!({ "metadata": { "owner": "me" } }),
         ("POST", "/v1/policies") | ("PUT", "/v1/policies/{id}") => json!({ "name": "mine", "rules": rules }),
+        ("POST", "/v1/policies/test" | "/v1/policies/explain") => {
+            json!({ "identity_id": "sa:narrow", "path": "app/db", "permission": "read" })
+        }
+        ("POST", "/v1/policies/diff") => json!({ "policy_id": world.policy, "rules": rules }),
         ("PATCH", "/v1/policies/{id}") => json!({ "rules": rules }),
         ("POST", "/v1/policies/{id}/bindings") => json!({ "identity_type": "user", "identity_id": "user:x" }),
         ("POST", "/v1/pki/ca") => {
@@ -48,7 +52,10 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
         .replace("{name}", "svc")
         .replace("{role}", "other")
         .replace("{identity_id}", "user:admin@dev.example");
-    let path = world.fill(&path);
+    let mut path = world.fill(&path);
+    if path == "/v1/policies/who-can" {
+        path.push_str("?path=app/db&permission=read");
+    }
     assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
     path
 }

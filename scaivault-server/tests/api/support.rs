@@ -12,6 +12,7 @@ use scaivault_server::{
     app::Service,
     dev::{Claims, DevIssuer, PARTNER, TENANT},
     http::{
+        origin::TrustedProxies,
         serve::{Limits, Server},
         stop::{Stopper, pair},
     },
@@ -63,14 +64,21 @@ impl Api {
 
     /// On a database in memory, where nobody may ask as often as he likes.
     pub(crate) async fn limited(limits: RateLimits) -> Self {
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits).await
+        let proxies = TrustedProxies::default();
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+    }
+
+    /// On a database in memory, behind proxies.
+    pub(crate) async fn behind(proxies: &str) -> Self {
+        let (limits, proxies) = (RateLimits::none(), TrustedProxies::parse(proxies).unwrap());
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
     }
 
     async fn on(database: Database, dir: TempDir) -> Self {
-        Self::with(database, dir, RateLimits::none()).await
+        Self::with(database, dir, RateLimits::none(), TrustedProxies::default()).await
     }
 
-    async fn with(database: Database, dir: TempDir, limits: RateLimits) -> Self {
+    async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
@@ -88,7 +96,8 @@ impl Api {
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
         let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
         let (stopper, stop) = pair();
-        let app = Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default() });
+        let app =
+            Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default(), proxies });
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let server =
             Server::bind(local, app, routes::router().unwrap(), None, Limits::default()).await.unwrap();

@@ -51,6 +51,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.kms.cache_ttl.as_secs(), 60);
     assert_eq!(config.log, Log { level: Level::Info, format: Format::Json });
     assert!(config.migrate_on_start && config.tenant_admin_bypass);
+    assert_eq!((config.mfa_window.as_secs(), config.http.trusted_proxies), (900, TrustedProxies::default()));
     assert_eq!(config.soft_delete_retention.as_secs(), 30 * 24 * 3600);
 }
 
@@ -69,6 +70,8 @@ fn every_setting_can_be_set() {
         ("MIGRATE_ON_START", "false"),
         ("SOFT_DELETE_RETENTION", "2w"),
         ("TENANT_ADMIN_BYPASS", "false"),
+        ("MFA_WINDOW", "1h"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
         ("DRAIN_TIMEOUT", "5m"),
         ("LOG_LEVEL", "debug"),
         ("LOG_FORMAT", "text"),
@@ -79,6 +82,8 @@ fn every_setting_can_be_set() {
     assert_eq!((config.identity.audiences.join("|"), config.kms.cache_ttl), ("a|b".into(), Duration::ZERO));
     assert_eq!((config.http.drain.as_secs(), config.soft_delete_retention.as_secs()), (300, 14 * 86_400));
     assert!(!config.migrate_on_start && !config.tenant_admin_bypass);
+    assert_eq!(config.mfa_window.as_secs(), 3600);
+    assert_eq!(format!("{:?}", config.http.trusted_proxies), r#"{"10.0.0.0/8", "::1/128"}"#);
 }
 
 #[test]
@@ -151,6 +156,11 @@ fn wrong_values_are_refused_without_being_repeated() {
         ("SOFT_DELETE_RETENTION", "18446744073709551615w"),
         ("MIGRATE_ON_START", "yes"),
         ("TENANT_ADMIN_BYPASS", "1"),
+        ("MFA_WINDOW", "15"),
+        ("TRUSTED_PROXIES", "hunter2-canary"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "*"),
         ("JWT_AUDIENCE", "a,,b"),
         ("LOG_FORMAT", "xml"),
         ("KMS_PROVIDER", "hunter2-canary"),
@@ -162,9 +172,7 @@ fn wrong_values_are_refused_without_being_repeated() {
 
 #[test]
 fn what_this_build_does_not_have_is_said() {
-    for name in
-        ["REDIS_URL", "RATE_LIMIT_SECRETS_READ", "TRUSTED_PROXIES", "MFA_WINDOW", "TLS_CLIENT_CA_FILE"]
-    {
+    for name in ["WEBHOOK_ALLOWED_CIDRS", "METRICS_BIND_ADDRESS", "TLS_CLIENT_CA_FILE"] {
         assert_eq!(
             problem(&[(name, CANARY)]),
             format!("{name} is set, but this build does not support it; unset it.")

@@ -1,0 +1,101 @@
+//! Two replicas on one database: what was revoked is allowed nowhere a second after that was acknowledged, whatever
+//! else went on, and what was granted is.
+
+use std::sync::Arc;
+
+use scaivault_core::{Clock as _, Code, Scope, Vault, policy::Binding};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+use crate::bench::{TestClock, bind_user, contract, path, policy, root_key, user};
+
+/// Interleavings on SQLite, and steps of each.
+const ROUNDS: u64 = if cfg!(debug_assertions) { 40 } else { 10_000 };
+const STEPS: u64 = 24;
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// What was acknowledged, by which replica, and when.
+struct Model {
+    binding: Option<Binding>,
+    changed_by: usize,
+    changed_at: OffsetDateTime,
+}
+
+async fn reads(vault: &Vault) -> bool {
+    let ctx = vault.ctx(user("user:u").with_scopes([Scope::SecretsRead])).unwrap();
+    match vault.secrets(&ctx).get(&path("a"), None).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.code(), Code::AccessDenied);
+            false
+        }
+    }
+}
+
+contract! {
+    async fn a_revocation_that_was_acknowledged_holds_everywhere_within_a_second(t: Bench) {
+        t.put("a", json!({})).await;
+        let made = t.vault.policies(&t.admin()).create(policy("p", &[("a", &["read"])])).await.unwrap();
+        // The clocks of the replicas differ, as clocks do.
+        let other = TestClock::at(t.now() + Duration::minutes(3));
+        let replica = t.builder(root_key(7)).clock(Arc::clone(&other) as Arc<_>).open().await.unwrap();
+        let vaults = [t.vault.clone(), replica];
+        let rounds = if t.scratch.is_some() { ROUNDS / 10 } else { ROUNDS };
+        let start = t.now();
+        let mut model = Model { binding: None, changed_by: 0, changed_at: start - Duration::HOUR };
+        let (mut allows, mut stale, mut settled) = (0, 0, 0);
+        for seed in 0..rounds {
+            let mut dice = Dice(seed);
+            for step in 0..STEPS {
+                let on = dice.roll(2) as usize;
+                let vault = &vaults[on];
+                let admin = vault.ctx(t.admin().caller().clone()).unwrap();
+                let what = dice.roll(8);
+                if what < 2 {
+                    let by = std::time::Duration::from_millis(dice.roll(700));
+                    t.clock.advance(by);
+                    other.advance(by);
+                    continue;
+                }
+                if what == 2 {
+                    // A change, and reads on both replicas while it goes on: they may end either way, and must
+                    // leave nothing behind.
+                    let change = async {
+                        match model.binding.take() {
+                            Some(binding) => {
+                                vault.policies(&admin).unbind(&made.id, &binding.id).await.unwrap();
+                                None
+                            }
+                            None => Some(vault.policies(&admin).bind(&made.id, bind_user("user:u")).await.unwrap().0),
+                        }
+                    };
+                    let (binding, ..) = tokio::join!(change, reads(&vaults[0]), reads(&vaults[1]));
+                    model = Model { binding, changed_by: on, changed_at: t.now() };
+                    continue;
+                }
+                let allowed = reads(vault).await;
+                let age = t.now() - model.changed_at;
+                let known = on == model.changed_by || age >= Duration::SECOND;
+                if known {
+                    settled += 1;
+                    assert_eq!(allowed, model.binding.is_some(), "seed {seed}, step {step}: {age} after a change on {}", model.changed_by);
+                }
+                allows += u32::from(allowed);
+                stale += u32::from(allowed && model.binding.is_none());
+            }
+        }
+        assert!(allows > 0 && settled > allows / 2, "{allows} allowed, {settled} settled");
+        // Within the second it may happen, or this test would not see what it looks for.
+        assert!(stale > 0 || rounds < 20, "no read was stale");
+        assert_eq!(t.clock.now() - start, other.now() - start - Duration::minutes(3));
+        vaults[1].close().await;
+    }
+}
