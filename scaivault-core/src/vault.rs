@@ -21,7 +21,7 @@ use crate::{
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
-    pki::{Issuers, Pki, PublicPki},
+    pki::{Issuers, OcspAnswers, Pki, PublicPki},
     policy::{Policies, PolicyCache},
     ratelimit::RateLimiter,
     secrets::Secrets,
@@ -44,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
+    pub(crate) ocsp_answers: OcspAnswers,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
     /// Wraps under active root keys that are missing, as the background work last found them.
@@ -538,6 +539,7 @@ impl VaultBuilder {
             random,
             settings: self.settings,
             issuers: Issuers::new(),
+            ocsp_answers: OcspAnswers::new(),
             rewrap_remaining: AtomicU64::new(0),
             root_wraps_missing: AtomicU64::new(0),
             sequencer,

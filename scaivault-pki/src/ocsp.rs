@@ -41,7 +41,7 @@ pub struct OcspRequest {
 }
 
 /// Which certificate a request asks about: hashes of its issuer's name and key, and its serial number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CertId {
     der: Vec<u8>,
     hash: Option<Hash>,
@@ -50,7 +50,7 @@ pub struct CertId {
     serial: Serial,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Hash {
     Sha1,
     Sha256,
@@ -88,6 +88,13 @@ impl OcspRequest {
     #[must_use]
     pub fn nonce(&self) -> Option<&[u8]> {
         self.nonce.as_deref()
+    }
+
+    /// The same without its nonce, which a responder may leave out of its answer (RFC 9654, 2.1): then the answer may be
+    /// given to others who ask the same.
+    #[must_use]
+    pub fn without_nonce(self) -> Self {
+        Self { nonce: None, ..self }
     }
 }
 
@@ -165,7 +172,7 @@ fn read_nonce(extensions: Vec<Extension>) -> Result<Option<Vec<u8>>, PkiError> {
 }
 
 /// What is known of a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CertStatus {
     /// It was issued and is not revoked.
     Good,

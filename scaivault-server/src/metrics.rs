@@ -69,6 +69,7 @@ struct VaultGauges {
     pool_available: Gauge<i64, AtomicI64>,
     audit_waiting: Gauge<i64, AtomicI64>,
     rewrap_remaining: Gauge<i64, AtomicI64>,
+    root_wraps_missing: Gauge<i64, AtomicI64>,
     kms_calls: Counter<u64, AtomicU64>,
     db_round_trips: Counter<u64, AtomicU64>,
     db_handovers: Counter<u64, AtomicU64>,
@@ -99,6 +100,11 @@ impl Default for Metrics {
             "key_rewrap_remaining",
             "Data keys under retired tenant keys, as the background work last found them",
             vault.rewrap_remaining.clone(),
+        );
+        registry.register(
+            "root_wraps_missing",
+            "Wraps under an active root key that keys lack, as the background work last found them",
+            vault.root_wraps_missing.clone(),
         );
         registry.register("kms_calls", "Calls of the provider of the root key", vault.kms_calls.clone());
         registry.register("db_round_trips", "Round trips to PostgreSQL", vault.db_round_trips.clone());
@@ -138,6 +144,7 @@ impl Metrics {
         self.vault.pool_available.set(number(vault.connections_free));
         self.vault.audit_waiting.set(number(vault.audit_waiting));
         self.vault.rewrap_remaining.set(i64::try_from(vault.rewrap_remaining).unwrap_or(i64::MAX));
+        self.vault.root_wraps_missing.set(i64::try_from(vault.root_wraps_missing).unwrap_or(i64::MAX));
         let counters = [
             (&self.vault.kms_calls, vault.provider_calls),
             (&self.vault.db_round_trips, vault.database_round_trips),

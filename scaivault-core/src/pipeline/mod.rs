@@ -273,6 +273,11 @@ impl Door {
         }
     }
 
+    /// See [`RateLimiter::may_sign_for_anybody`].
+    pub(crate) fn may_sign_for_anybody(&self, ca_id: &str) -> bool {
+        self.limiter.may_sign_for_anybody(ca_id)
+    }
+
     /// See [`RateLimiter::is_shared`].
     pub(crate) async fn limits_are_shared(&self) -> Option<bool> {
         self.limiter.is_shared().await

@@ -20,6 +20,7 @@ pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
     crl::build_due,
     issuer::{Issuers, key_slot as ca_key_slot},
+    ocsp::OcspAnswers,
     retention::{delete_expired, detach_expired},
 };
 pub use scaivault_pki::RevocationReason;

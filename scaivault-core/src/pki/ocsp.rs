@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use scaivault_pki::ocsp::{self, CertStatus, OcspError, OcspRequest};
+use moka::future::Cache;
+use scaivault_pki::ocsp::{self, CertId, CertStatus, OcspError, OcspRequest};
+use time::OffsetDateTime;
 
 use super::{
     issuer::{self, CaIssuer},
@@ -8,7 +10,7 @@ use super::{
     store::{self, ChainRow, StatusRow, sql},
     types::PublicCrl,
 };
-use crate::{Result, TenantId, limits, pipeline::PublicPermit, storage::query, vault::Inner};
+use crate::{Error, Result, TenantId, limits, pipeline::PublicPermit, storage::query, vault::Inner};
 
 /// What relying parties may fetch without a token. From [`Vault::public_pki`](crate::Vault::public_pki).
 #[derive(Clone, Copy, Debug)]
@@ -64,13 +66,88 @@ impl<'a> PublicPki<'a> {
         }
         let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
         permit.check_signing()?;
-        let keys = async |key_id: &str| permit.keys_for(&tenant, key_id).await;
-        let key = ca.open_key((&tenant, self.vault.door.roots()), keys).await?;
+        if ca.key_id().is_none() {
+            return self.by_provider(&permit, &tenant, &ca, request, statuses).await;
+        }
+        self.sign(&permit, &tenant, &ca, &request, &statuses).await
+    }
+
+    /// The same by a key inside of a provider. Anybody may ask, and each signature is a call of it: what was answered is
+    /// answered again for a while, without the nonce; what the CA never issued is not signed about; and of signatures
+    /// there are so many a minute.
+    async fn by_provider(
+        &self,
+        permit: &PublicPermit<'_>,
+        tenant: &TenantId,
+        ca: &CaIssuer,
+        request: OcspRequest,
+        statuses: Vec<CertStatus>,
+    ) -> Result<Vec<u8>> {
+        if statuses.contains(&CertStatus::Unknown) {
+            return Ok(ocsp::error_response(OcspError::Unauthorized));
+        }
+        let request = request.without_nonce();
+        let asked = Asked { ca_id: ca.id.clone(), certificates: request.cert_ids().to_vec(), statuses };
+        let answers = &self.vault.ocsp_answers.0;
+        let now = permit.now();
+        if let Some(known) = answers.get(&asked).await {
+            if (known.at..known.at + limits::OCSP_KEPT).contains(&now) {
+                return Ok(known.der.clone());
+            }
+            answers.invalidate(&asked).await;
+        }
+        if !self.vault.door.may_sign_for_anybody(&ca.id) {
+            return Ok(ocsp::error_response(OcspError::TryLater));
+        }
+        let sign = async {
+            let der = self.sign(permit, tenant, ca, &request, &asked.statuses).await?;
+            Ok(Arc::new(Answer { der, at: now }))
+        };
+        let answer = answers.try_get_with_by_ref(&asked, sign).await.map_err(Error::shared)?;
+        Ok(answer.der.clone())
+    }
+
+    async fn sign(
+        &self,
+        permit: &PublicPermit<'_>,
+        tenant: &TenantId,
+        ca: &CaIssuer,
+        request: &OcspRequest,
+        statuses: &[CertStatus],
+    ) -> Result<Vec<u8>> {
+        let keys = async |key_id: &str| permit.keys_for(tenant, key_id).await;
+        let key = ca.open_key((tenant, self.vault.door.roots()), keys).await?;
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
-        ocsp::respond(&request, &statuses, &ca.issuer, &key, now, next, now).await.map_err(unsigned)
+        ocsp::respond(request, statuses, &ca.issuer, &key, now, next, now).await.map_err(unsigned)
     }
 }
+
+/// Answers that keys in providers signed lately. A certificate that is revoked is asked about under another status.
+#[derive(Debug)]
+pub(crate) struct OcspAnswers(Cache<Asked, Arc<Answer>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Asked {
+    ca_id: String,
+    certificates: Vec<CertId>,
+    statuses: Vec<CertStatus>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    der: Vec<u8>,
+    at: OffsetDateTime,
+}
+
+impl OcspAnswers {
+    pub(crate) fn new() -> Self {
+        Self(Cache::builder().max_capacity(ANSWERS).time_to_live(limits::OCSP_KEPT).build())
+    }
+}
+
+/// Answers kept at once.
+const ANSWERS: u64 = 20_000;
 
 /// One status for each certificate of the request, in order, by one query.
 async fn statuses(
@@ -81,7 +158,7 @@ async fn statuses(
 ) -> Result<Vec<CertStatus>> {
     let serials = request.cert_ids().iter().map(|id| id.serial().as_bytes());
     let rows: Vec<StatusRow> = permit.fetch_all_of(tenant, store::statuses(tenant, ca_id, serials)).await?;
-    let status = |id: &ocsp::CertId| match rows.iter().find(|row| row.serial == id.serial().as_bytes()) {
+    let status = |id: &CertId| match rows.iter().find(|row| row.serial == id.serial().as_bytes()) {
         Some(row) => row.status(),
         None => Ok(CertStatus::Unknown),
     };

@@ -16,7 +16,7 @@ use self::bucket::{Buckets, MINUTE, Taken};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisUrl;
 pub use self::types::{Category, Charged, RateLimits};
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, limits};
 
 /// Charges requests to their buckets.
 #[derive(Debug)]
@@ -84,6 +84,11 @@ impl RateLimiter {
     /// Whether the trail is to be told that somebody asks too often: once a minute.
     pub(crate) fn is_to_be_told(&self, category: Category, who: &[&str]) -> bool {
         self.local.take(&format!("told {}", self.key(category, who)), 1, Instant::now()).ok
+    }
+
+    /// Whether a key in a provider may sign once more for somebody who has no identity.
+    pub(crate) fn may_sign_for_anybody(&self, ca_id: &str) -> bool {
+        self.local.take(&format!("ocsp {ca_id}"), limits::OCSP_SIGNED, Instant::now()).ok
     }
 
     /// Whether the buckets are shared as configured; `None` if each process has its own anyway.

@@ -298,7 +298,25 @@ contract! {
         }
         assert_eq!(t.raw.count("pki_ca WHERE key_ciphertext IS NULL AND key_id IS NULL AND key_ref IS NOT NULL").await, 2);
         // Root: certificate, two lists, the intermediate. Intermediate: two leaves, two lists, two answers.
-        assert_eq!(hsm.signed.load(Ordering::Relaxed), 10);
+        let signed = || hsm.signed.load(Ordering::Relaxed);
+        assert_eq!(signed(), 10);
+
+        // Anybody may ask: the same again costs no signature, and what was never issued costs none at all.
+        let first = vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap(), first);
+        }
+        let stranger = vault.public_pki().ocsp(&mid.id, &ask(&issued.ca_chain[1])).await.unwrap();
+        assert_eq!(stranger, [0x30, 0x03, 0x0a, 0x01, 0x06], "unauthorized");
+        assert_eq!(signed(), 10);
+        t.clock.advance(Duration::from_secs(600));
+        assert_ne!(vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap(), first);
+        assert_eq!(signed(), 11);
+        // What is revoked is so at once.
+        vault.pki(&t.admin()).revoke(revocation(&issued.serial_number)).await.unwrap();
+        let revoked = vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap();
+        assert_ne!(revoked, first);
+        assert_eq!(signed(), 12);
     }
 
     async fn sealed_keys_and_provided_ones_live_side_by_side(t: Bench) {
