@@ -330,7 +330,7 @@ impl TimeWindow {
         let (start, end) = (minutes("start", DAY - 1)?, minutes("end", DAY)?);
         let zone = members.remove("timezone");
         let zone = zone.as_ref().and_then(Value::as_str).unwrap_or_default();
-        let zone = TimeZoneDatabase::bundled().get(zone).map_err(|_| {
+        let zone = ZONES.get(zone).map_err(|_| {
             (at("timezone"), "must be a time zone such as Europe/Amsterdam or UTC".to_owned())
         })?;
         let zone_name = zone.iana_name().unwrap_or("UTC").to_owned();

@@ -5,7 +5,7 @@ use super::glob::{PathPattern, Segment, is_like};
 /// Many patterns in one tree of their segments, so that a path is held against all of them in one walk.
 ///
 /// The walk goes over the path once and never back; at each segment it stands on those nodes that what is before it
-/// leads to. Exact segments are looked up, patterns within a segment by what they begin with.
+/// leads to. Exact segments are looked up, patterns within a segment by what they begin and end with.
 #[derive(Debug)]
 pub(super) struct Matcher<T> {
     nodes: Vec<Node<T>>,
@@ -18,13 +18,16 @@ struct Node<T> {
     one: Option<usize>,
     /// Below `**`: where the walk stays for any number of segments.
     many: Option<usize>,
-    /// By the characters before the first wildcard: the pattern, and what is below it.
-    like: HashMap<Box<str>, Vec<(Box<str>, usize)>>,
-    /// The lengths of those, ascending, each once.
-    prefixes: Vec<usize>,
+    /// By the characters before the first wildcard, then by those after the last: the pattern, and what is below it.
+    like: HashMap<Box<str>, HashMap<Box<str>, Vec<Like>>>,
+    /// The lengths of those, ascending, each pair once.
+    shapes: Vec<(usize, usize)>,
     /// What belongs to the patterns that end here.
     ends: Vec<T>,
 }
+
+/// A pattern within a segment, and what is below it.
+type Like = (Box<str>, usize);
 
 /// Where a walk stands. A node has one parent and one segment that leads to it, so that none is entered twice by one
 /// step; below `**` a walk stays once it is there.
@@ -42,7 +45,7 @@ impl<T> Default for Node<T> {
             one: None,
             many: None,
             like: HashMap::new(),
-            prefixes: Vec::new(),
+            shapes: Vec::new(),
             ends: Vec::new(),
         }
     }
@@ -106,8 +109,12 @@ impl<T> Matcher<T> {
         if let Some(below) = node.one {
             self.enter(below, feet);
         }
-        for length in node.prefixes.iter().take_while(|length| **length <= segment.len()) {
-            let like = segment.get(..*length).and_then(|prefix| node.like.get(prefix));
+        for (prefix, suffix) in &node.shapes {
+            let Some(from) = segment.len().checked_sub(*suffix).filter(|from| prefix <= from) else {
+                continue;
+            };
+            let like = segment.get(..*prefix).and_then(|text| node.like.get(text));
+            let like = like.zip(segment.get(from..)).and_then(|(like, text)| like.get(text));
             for (pattern, below) in like.into_iter().flatten() {
                 if is_like(pattern.as_bytes(), segment, &mut || {}) {
                     self.enter(*below, feet);
@@ -125,10 +132,12 @@ impl<T> Matcher<T> {
             Segment::Many => *node.many.get_or_insert(fresh),
             Segment::Like(text) => {
                 let prefix = text.split(['*', '?']).next().unwrap_or_default();
-                if let Err(place) = node.prefixes.binary_search(&prefix.len()) {
-                    node.prefixes.insert(place, prefix.len());
+                let suffix = text.rsplit(['*', '?']).next().unwrap_or_default();
+                let shape = (prefix.len(), suffix.len());
+                if let Err(place) = node.shapes.binary_search(&shape) {
+                    node.shapes.insert(place, shape);
                 }
-                let like = node.like.entry(prefix.into()).or_default();
+                let like = node.like.entry(prefix.into()).or_default().entry(suffix.into()).or_default();
                 match like.iter().find(|(pattern, _)| pattern == text) {
                     Some((_, below)) => *below,
                     None => {
