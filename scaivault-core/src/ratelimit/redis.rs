@@ -30,7 +30,7 @@ pub struct RedisUrl(Kind);
 #[derive(Clone)]
 enum Kind {
     One(Box<Client>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
     Sentinel {
         sentinels: Vec<ConnectionInfo>,
         name: String,
@@ -69,7 +69,7 @@ impl RedisUrl {
             Some("cluster") => {
                 let builder = ClusterClient::builder(hosts(list, &at)?);
                 let builder = builder.connection_timeout(CONNECT).response_timeout(ANSWER).retries(1);
-                Kind::Cluster(builder.build().map_err(unreadable)?)
+                Kind::Cluster(Box::new(builder.build().map_err(unreadable)?))
             }
             Some("sentinel") => {
                 let (list, name) = list.split_once('/').unwrap_or((list, ""));

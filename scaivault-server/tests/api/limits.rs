@@ -1,4 +1,4 @@
-use scaivault_core::{Category, RateLimits};
+use scaivault_core::{Category, Clock as _, RateLimits, SystemClock};
 use serde_json::json;
 
 use crate::support::{Answer, Api, is_seconds};
@@ -16,7 +16,7 @@ fn told(answer: &Answer) -> (u64, u64, i64) {
     let number =
         |name: &str| answer.header(name).unwrap_or_else(|| panic!("no {name}: {answer:?}")).to_owned();
     let reset: i64 = number("x-ratelimit-reset").parse().unwrap();
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let now = SystemClock.now().unix_timestamp();
     (
         number("x-ratelimit-limit").parse().unwrap(),
         number("x-ratelimit-remaining").parse().unwrap(),
