@@ -101,12 +101,16 @@ impl<'a> Keys<'a> {
         self.ask("root_key", PROVIDER).await?;
         let keyring = self.vault.door.keyring();
         let rows = keyring.known_roots().await?;
+        let going: Vec<&RootRow> = rows.iter().filter(|row| row.is_recovery() && row.is_going()).collect();
+        if going.is_empty() {
+            return Ok(0);
+        }
         if let Some(public) = keyring.recovery_public(&rows).await? {
             let target = [Target::Recovery(&public, None)];
             complete(self.vault, self.ctx, Opener::Roots, &target, self.watch).await?.whole()?;
         }
         let mut dropped = 0;
-        for row in rows.iter().filter(|row| row.is_recovery() && row.is_going()) {
+        for row in going {
             let staying = self.staying(&rows, &row.root()).await?;
             dropped += self.take_away(&row.id, &row.root(), &staying).await?;
         }
