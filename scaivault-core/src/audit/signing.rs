@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    envelope::{INSTANCE_AUDIT, InstanceKey},
+    envelope::{INSTANCE_AUDIT, InstanceKey, hold_root, never_held},
     limits,
     storage::query,
     vault::Inner,
@@ -158,15 +158,24 @@ pub(crate) async fn checkpoint_all(vault: &Inner) -> Result<bool> {
 async fn make_key(vault: &Inner) -> Result<()> {
     let (_, pkcs8) = SoftwareKey::generate(KeySpec::EcP256)?;
     let id = vault.door.new_id("ak_")?;
-    let sealed = vault.door.keyring().seal_instance(INSTANCE_AUDIT, &id, &pkcs8).await?;
-    let insert = query(sql::INSERT_KEY)
-        .bind(&id)
-        .bind(KeySpec::EcP256.as_str())
-        .bind(&sealed.ciphertext)
-        .bind(&sealed.wrapped)
-        .bind(vault.clock.now());
-    // Of two replicas that do so at once, one wins and both use its key.
-    vault.door.audit_db().execute(insert).await.map(drop)
+    for _ in 0..3 {
+        let (sealed, by) = vault.door.keyring().seal_instance(INSTANCE_AUDIT, &id, &pkcs8).await?;
+        let insert = query(sql::INSERT_KEY)
+            .bind(&id)
+            .bind(KeySpec::EcP256.as_str())
+            .bind(&sealed.ciphertext)
+            .bind(&sealed.wrapped)
+            .bind(vault.clock.now());
+        let mut tx = vault.door.key_db().begin().await?;
+        // A root key that was removed meanwhile may be the only one that has wrapped it.
+        let held: Option<(String,)> = tx.fetch_optional(hold_root(&by, tx.lock_rows())).await?;
+        if held.is_some() {
+            // Of two replicas that do so at once, one wins and both use its key.
+            tx.execute(insert).await?;
+            return tx.commit().await;
+        }
+    }
+    Err(never_held())
 }
 
 fn tampered(tenant: &str, what: &str) -> Error {

@@ -1,16 +1,26 @@
 //! Which root keys wrap: those that are both configured and active in the database.
 
+use std::time::Duration;
+
 use scaivault_kms::{Context, KmsError, SecretKey};
 
 use super::{
     Keyring,
     instance::{InstanceKey, RECOVERY},
     recovery::RecoveryPublic,
-    rooted::{self, RootRow, RootedTable},
+    rewrap::JOB,
+    root_ops::OPERATOR,
+    rooted::{self, RootRow, RootedTable, sql},
     roots::{Closed, Root},
     wraps::{RootId, Wraps},
 };
-use crate::{Error, Result, id};
+use crate::{
+    Caller, Ctx, Error, Result, TenantId,
+    audit::{self, Action, Record},
+    id,
+    pipeline::On,
+    storage::{Query, query},
+};
 
 /// A key under every root key that answered.
 #[derive(Debug)]
@@ -72,8 +82,29 @@ impl Keyring {
     }
 
     async fn register(&self, root: &RootId) -> Result<()> {
-        let id = id::new("rk_", self.now(), self.random())?;
-        self.key_db().execute(rooted::insert_root(&id, root, self.now())).await.map(drop)
+        self.enter(root, "register", None).await
+    }
+
+    /// Makes a root key active that is not known, or, by `revive`, one that is. Nobody asked for it: the trail has it
+    /// as an act of the background work.
+    async fn enter(&self, root: &RootId, step: &str, revive: Option<Query<'_>>) -> Result<()> {
+        let now = self.now();
+        let id = id::new("rk_", now, self.random())?;
+        let caller = Caller::system(JOB, TenantId::parse(OPERATOR)?)?;
+        let ctx = Ctx::new(caller, id::new("req_", now, self.random())?, now);
+        let act = On::Object { kind: "root_key", id: Some(root.to_string()) };
+        let mut record = Record::new(&ctx, Action::KeyRotate, &act, (now, Duration::ZERO), self.random())?;
+        record.extra.insert("step".to_owned(), step.into());
+        record.extra.insert("root_key".to_owned(), root.to_string().into());
+        let mut tx = self.key_db().begin().await?;
+        let mut changed = tx.execute(rooted::insert_root(&id, root, now)).await?;
+        if let Some(revive) = revive.filter(|_| changed == 0) {
+            changed = tx.execute(revive).await?;
+        }
+        if changed > 0 {
+            audit::append(&mut tx, record.into_log()).await?;
+        }
+        tx.commit().await
     }
 
     /// The configured root keys that are active, in order of preference.
@@ -131,7 +162,14 @@ impl Keyring {
                 for wrap in wraps.iter().filter(|wrap| gone.contains(&RootId::of(wrap))) {
                     for root in self.roots().holders(&RootId::of(wrap)) {
                         match self.roots().unwrap(root, wrap, &key.context).await {
-                            Ok(_) => return self.register(&root.id()).await,
+                            Ok(_) => {
+                                let id = root.id();
+                                let revive = query(sql::REVIVE_ROOT)
+                                    .bind(&id.provider)
+                                    .bind(&id.key_id)
+                                    .bind(self.now());
+                                return self.enter(&id, "succeed", Some(revive)).await;
+                            }
                             Err(error) if error.is_transient() => {
                                 return Err(Closed::one(root.name(), error).into());
                             }

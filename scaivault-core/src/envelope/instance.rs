@@ -18,13 +18,19 @@ pub(crate) struct InstanceKey {
 }
 
 impl Keyring {
-    /// Seals a key of the vault itself, for `purpose` and under `id` only.
-    pub(crate) async fn seal_instance(&self, purpose: &str, id: &str, key: &Secret) -> Result<InstanceKey> {
+    /// Seals a key of the vault itself, for `purpose` and under `id` only; and the row of a root key that has wrapped
+    /// it, which has to be active when it is stored.
+    pub(crate) async fn seal_instance(
+        &self,
+        purpose: &str,
+        id: &str,
+        key: &Secret,
+    ) -> Result<(InstanceKey, String)> {
         let data_key = SecretKey::generate()?;
         let context = context(purpose, id);
-        let wrapped = self.wrap_new(&data_key, &context).await?.wraps.to_bytes();
+        let made = self.wrap_new(&data_key, &context).await?;
         let ciphertext = Aead::new(data_key)?.seal(&context.to_aad(), key.expose(), self.random.as_ref())?;
-        Ok(InstanceKey { ciphertext, wrapped })
+        Ok((InstanceKey { ciphertext, wrapped: made.wraps.to_bytes() }, made.by))
     }
 
     /// Opens what [`seal_instance`](Self::seal_instance) made for the same purpose and id.

@@ -22,6 +22,12 @@ use crate::{
     storage::{As, Db, On},
 };
 
+/// A new key could not be stored, since every root key that wrapped it was removed before.
+pub(crate) fn never_held() -> Error {
+    let source = "the root key that wrapped a new key was removed, again and again";
+    Error::unavailable("The key service is not available.", Duration::from_secs(1), source)
+}
+
 /// Finds, makes and keeps the keys between the root key and the rows.
 ///
 /// Unwrapped keys stay in memory for at most the configured time, counted from the call to the provider that
@@ -335,8 +341,7 @@ impl Keyring {
             let row = self.key_db().fetch_optional(store::newest_partner_key(partner)).await?;
             return row.ok_or_else(|| Error::internal("a partner key vanished"));
         }
-        let source = "the root key that wrapped a new partner key was removed, again and again";
-        Err(Error::unavailable("The key service is not available.", Duration::from_secs(1), source))
+        Err(never_held())
     }
 
     /// A fresh partner key under the root keys, stored nowhere yet; and the row of one of them, which has to be active

@@ -6,7 +6,7 @@ use super::{
     rewrap::{self, Settled, Watch, act, keeper},
     root_ops,
     rooted::{Rooted, RootedTable},
-    roots::{Closed, Root, Roots},
+    roots::{Closed, Root, Roots, is_out},
     store::{
         self, EveryPartnerKey, EveryTenantKey, PartnerKeyRow, RetiredPartnerKey, RetiredTenantKey,
         TenantKeyAndPartner, sql,
@@ -112,9 +112,6 @@ impl<'a> Keys<'a> {
                         Ok(_) => {}
                         Err(error) => failed = failed.and(Err(error)),
                     }
-                    if keyring.roots().iter().all(|root| out.contains(root.name())) {
-                        return failed.map(|()| rotation);
-                    }
                     if let Some(watch) = self.watch {
                         let seen = rotation.rewrapped + rotation.current;
                         watch(Progress { table: table.name(), done: seen, total: seen });
@@ -172,6 +169,7 @@ impl<'a> Keys<'a> {
             let mut made = None;
             for root in holders {
                 if out.contains(root.name()) {
+                    refused.push((root.name().to_owned(), was_out(root)));
                     continue;
                 }
                 match rotate_wrap(roots, root, wrap, key).await {
@@ -183,7 +181,7 @@ impl<'a> Keys<'a> {
                         strangers.push((root.name().to_owned(), error));
                     }
                     Err(error) => {
-                        if error.is_transient() {
+                        if is_out(&error) {
                             out.insert(root.name().to_owned());
                         }
                         refused.push((root.name().to_owned(), error));
@@ -219,7 +217,7 @@ impl<'a> Keys<'a> {
     async fn end_succeeded(&self) -> Result<()> {
         let keyring = self.vault.door.keyring();
         let rows = keyring.known_roots().await?;
-        for row in rows.iter().filter(|row| row.is_active() && !row.is_recovery()) {
+        for row in rows.iter().filter(|row| (row.is_active() || row.is_going()) && !row.is_recovery()) {
             let id = row.root();
             let holders = keyring.roots().holders(&id);
             if holders.is_empty() || holders.iter().any(|root| root.id() == id) {
@@ -227,13 +225,56 @@ impl<'a> Keys<'a> {
             }
             if !self.is_in_use(&id).await? {
                 self.begin_removal(&row.id, &id).await?;
+                // From here on nothing can come under it alone; until here it could.
+                if self.is_in_use(&id).await? {
+                    let message = format!("A key came under {id} meanwhile; rotate again.");
+                    return Err(Error::new(Code::VersionConflict, message));
+                }
                 self.end_removal(&row.id, &id).await?;
             }
         }
         Ok(())
     }
 
-    async fn is_in_use(&self, root: &RootId) -> Result<bool> {
+    /// Makes a version of a root key by the service's own means, once, and then does what
+    /// [`rotate_root`](Self::rotate_root) does. The root key is named as it is configured; the first, without a name.
+    /// Called again, it makes another version.
+    ///
+    /// # Errors
+    /// As [`rotate_root`](Self::rotate_root), and then the version is there; before, [`Code::NotFound`] if no root key
+    /// of that name is configured, [`Code::InvalidState`] if its provider rotates no keys in place.
+    pub async fn rotate_root_in_place(&self, name: Option<&str>) -> Result<RootRotation> {
+        let first = self.current_root().await?;
+        let roots = self.vault.door.keyring().roots();
+        let root = match name {
+            None => first,
+            Some(name) => roots
+                .named(name)
+                .ok_or_else(|| root_ops::unknown(name, roots.iter().map(|root| root.name().to_owned())))?,
+        };
+        let work = |permit: Permit<'a>| async move {
+            let mut permit = permit.over_keys()?;
+            let made = roots.rotate(root).await.map_err(|error| match error {
+                KmsError::Unsupported { .. } => {
+                    let message = format!(
+                        "Root key {} cannot be rotated in place: make another one, and add or rotate to it.",
+                        root.name()
+                    );
+                    Error::new(Code::InvalidState, message).because(Closed::one(root.name(), error))
+                }
+                error => Closed::one(root.name(), error).into(),
+            })?;
+            permit.note("step", "rotate");
+            permit.note("root_key", RootId::new(made.provider, made.key_id).to_string());
+            permit.note("key_version", made.key_version);
+            permit.answer(())
+        };
+        self.vault.door.perform(self.ctx, act("root_key", root.name()), work).await?;
+        self.rotate_root().await
+    }
+
+    /// Whether a key is under this root key, or may be.
+    pub(super) async fn is_in_use(&self, root: &RootId) -> Result<bool> {
         for table in RootedTable::ALL {
             let mut after = String::new();
             loop {
@@ -627,6 +668,16 @@ async fn rotate_wrap(
             message: "it does not open what it wrapped".to_owned(),
             source: None,
         }),
+    }
+}
+
+/// Why a root key is not asked again.
+fn was_out(root: &Root) -> KmsError {
+    KmsError::Unavailable {
+        provider: root.describe().provider,
+        message: "not asked: it was out before".to_owned(),
+        retry_after: None,
+        source: None,
     }
 }
 

@@ -261,7 +261,9 @@ impl RecoveryShare {
     /// holds the threshold, its number, which key it is of, and a checksum.
     #[must_use]
     pub fn text(&self) -> Secret {
-        let mut bytes = Zeroizing::new(vec![self.threshold, self.shares, self.index]);
+        // Never grown, so that no copy is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(3 + SET + KEY + CHECK));
+        bytes.extend_from_slice(&[self.threshold, self.shares, self.index]);
         bytes.extend_from_slice(&self.set);
         bytes.extend_from_slice(self.part.expose());
         let check = digest::digest(&digest::SHA256, &bytes);

@@ -6,14 +6,14 @@ use scaivault_kms::Secret;
 use serde::Serialize;
 
 use super::{
-    Keys,
+    Keys, hold_root,
     instance::RECOVERY,
+    never_held,
     recovery::{PROVIDER, RecoveryKey, RecoveryShare},
     rewrap::act,
     root_ops::{Opener, Target, complete, locked},
-    rooted::{RootRow, RootedTable, sql},
+    rooted::{REMOVED, RootRow, RootedTable, sql},
     types::{Broken, Progress, RootAdded},
-    wraps::RootId,
 };
 use crate::{Code, Error, Result, limits, pipeline::Permit, storage::query};
 
@@ -27,6 +27,8 @@ pub struct RecoveryMade {
     pub shares: Vec<RecoveryShare>,
     /// Keys that were wrapped to it: partner keys, and those of the vault itself.
     pub wrapped: u64,
+    /// Why some of the keys that came meanwhile are not wrapped to it yet; the background work does that.
+    pub unfinished: Option<Error>,
 }
 
 /// What opening every key by shares came to.
@@ -58,8 +60,9 @@ impl fmt::Debug for RecoveryMade {
 
 impl<'a> Keys<'a> {
     /// Makes a recovery root: a key pair whose private half is split into shares, `threshold` of which make it again,
-    /// and is nowhere else. Every key is wrapped to its public half, now and from here on. It takes the place of the
-    /// recovery root before it, whose shares are of no use any more.
+    /// and is nowhere else. Every key is wrapped to its public half, now and from here on. The recovery root before it
+    /// wraps no more, but its shares open what they opened until [`recovery_settle`](Self::recovery_settle): call that
+    /// when the new shares are with their keepers.
     ///
     /// # Errors
     /// As [`status`](Self::status); [`Code::InvalidRequest`] unless 2 ≤ `threshold` ≤ `shares` ≤
@@ -73,19 +76,45 @@ impl<'a> Keys<'a> {
         let row = self.insert_recovery(&key, shares, threshold).await?;
         let target = [Target::Recovery(key.public(), Some(&key))];
         let first = complete(self.vault, self.ctx, Opener::Roots, &target, self.watch).await?.whole()?;
-        let replaced = self.activate_recovery(&row, &key).await?;
-        // What came before everybody knew of it.
-        let later = complete(self.vault, self.ctx, Opener::Roots, &target, self.watch).await?.whole()?;
-        for (row, root) in replaced {
-            self.drop_wraps(&root, None).await?;
-            self.end_removal(&row, &root).await?;
-        }
+        self.activate_recovery(&row, &key).await?;
+        // What came before everybody knew of it. Whatever happens here, the shares are handed out.
+        let later = complete(self.vault, self.ctx, Opener::Roots, &target, self.watch).await;
+        let (later, unfinished) =
+            later.map_or_else(|error| (0, Some(error)), |done| (done.wrapped, done.failed));
         Ok(RecoveryMade {
             fingerprint: key.public().fingerprint(),
             threshold,
             shares: parts,
-            wrapped: first.wrapped + later.wrapped,
+            wrapped: first.wrapped + later,
+            unfinished,
         })
+    }
+
+    /// Takes away what is wrapped to recovery roots that another has taken the place of, after every key was wrapped
+    /// to the present one and opened by a root key that is active and configured: their shares are of no use any more
+    /// for what is in the database then. Gives how many wraps that were.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status); [`Code::ServiceUnavailable`] or [`Code::InvalidState`] if a key cannot be opened
+    /// now: the recovery root before stays until this is called again.
+    pub async fn recovery_settle(&self) -> Result<u64> {
+        self.ask("root_key", PROVIDER).await?;
+        let keyring = self.vault.door.keyring();
+        let rows = keyring.known_roots().await?;
+        let going: Vec<&RootRow> = rows.iter().filter(|row| row.is_recovery() && row.is_going()).collect();
+        if going.is_empty() {
+            return Ok(0);
+        }
+        if let Some(public) = keyring.recovery_public(&rows).await? {
+            let target = [Target::Recovery(&public, None)];
+            complete(self.vault, self.ctx, Opener::Roots, &target, self.watch).await?.whole()?;
+        }
+        let mut dropped = 0;
+        for row in going {
+            let staying = self.staying(&rows, &row.root()).await?;
+            dropped += self.take_away(&row.id, &row.root(), &staying).await?;
+        }
+        Ok(dropped)
     }
 
     /// The row of a recovery root that does not wrap yet.
@@ -95,9 +124,11 @@ impl<'a> Keys<'a> {
         let work = |permit: Permit<'a>| async move {
             let keyring = permit.keyring();
             let row = permit.new_id("rk_")?;
-            let sealed = keyring.seal_instance(RECOVERY, &row, &public).await?;
+            let (sealed, by) = keyring.seal_instance(RECOVERY, &row, &public).await?;
             let now = keyring.now();
             let mut tx = permit.over_keys()?.begin().await?;
+            let held: Option<(String,)> = tx.fetch_optional(hold_root(&by, tx.lock_rows())).await?;
+            held.ok_or_else(never_held)?;
             let insert = query(sql::INSERT_RECOVERY)
                 .bind(&row)
                 .bind(&root.provider)
@@ -117,24 +148,24 @@ impl<'a> Keys<'a> {
         self.vault.door.perform(self.ctx, act("root_key", PROVIDER), work).await
     }
 
-    /// Makes it the one that wraps, and gives those whose place it takes.
-    async fn activate_recovery(&self, row: &str, key: &RecoveryKey) -> Result<Vec<(String, RootId)>> {
+    /// Makes it the one that wraps, in the place of whichever does.
+    async fn activate_recovery(&self, row: &str, key: &RecoveryKey) -> Result<()> {
         let id = key.public().id();
         let work = |permit: Permit<'a>| async move {
             let now = permit.keyring().now();
             let mut tx = permit.over_keys()?.begin().await?;
             let mut replaced = Vec::new();
             for (other, root, state) in locked(&mut tx).await? {
-                if root.provider == PROVIDER && other != row && state != super::rooted::REMOVED {
+                if root.provider == PROVIDER && other != row && state != REMOVED {
                     tx.execute(query(sql::REMOVING_ROOT).bind(&other)).await?;
-                    replaced.push((other, root));
+                    replaced.push(root.to_string());
                 }
             }
             tx.execute(query(sql::ACTIVATE_ROOT).bind(row).bind(now)).await?;
             tx.note("step", "add");
             tx.note("root_key", id.to_string());
-            tx.note("replaced", replaced.iter().map(|(_, root)| root.to_string()).collect::<Vec<_>>());
-            tx.commit(replaced).await
+            tx.note("replaced", replaced);
+            tx.commit(()).await
         };
         self.vault.door.perform(self.ctx, act("root_key", PROVIDER), work).await
     }
@@ -220,44 +251,37 @@ impl<'a> Keys<'a> {
         self.add_root_opened_by(name, Opener::Recovery(&key)).await
     }
 
-    /// Takes the recovery root away: its shares are of no use any more.
+    /// Takes every recovery root away, after every key was opened by a root key that is active and configured: the
+    /// shares are of no use any more for what is in the database then. Gives how many wraps were taken away.
     ///
     /// # Errors
-    /// As [`status`](Self::status); [`Code::NotFound`] if there is none.
+    /// As [`status`](Self::status); [`Code::NotFound`] if there is none; [`Code::InvalidState`] if a key does not open
+    /// by a root key now: the source says why.
     pub async fn recovery_remove(&self) -> Result<u64> {
         self.ask("root_key", PROVIDER).await?;
-        let work = |permit: Permit<'a>| async move {
-            let mut tx = permit.over_keys()?.begin().await?;
-            let mut gone = Vec::new();
-            for (row, root, state) in locked(&mut tx).await? {
-                if root.provider == PROVIDER && state != super::rooted::REMOVED {
-                    tx.execute(query(sql::REMOVING_ROOT).bind(&row)).await?;
-                    gone.push((row, root));
-                }
-            }
-            if gone.is_empty() {
-                return Err(Error::new(Code::NotFound, "There is no recovery root."));
-            }
-            tx.note("step", "remove");
-            tx.note("root_keys", gone.iter().map(|(_, root)| root.to_string()).collect::<Vec<_>>());
-            tx.commit(gone).await
-        };
-        let gone = self.vault.door.perform(self.ctx, act("root_key", PROVIDER), work).await?;
+        let rows = self.vault.door.keyring().known_roots().await?;
+        let gone: Vec<&RootRow> =
+            rows.iter().filter(|row| row.is_recovery() && row.state != REMOVED).collect();
+        if gone.is_empty() {
+            return Err(Error::new(Code::NotFound, "There is no recovery root."));
+        }
         let mut dropped = 0;
-        for (row, root) in gone {
-            dropped += self.drop_wraps(&root, None).await?;
-            self.end_removal(&row, &root).await?;
+        for row in gone {
+            let staying = self.staying(&rows, &row.root()).await?;
+            dropped += self.take_away(&row.id, &row.root(), &staying).await?;
         }
         Ok(dropped)
     }
 
-    /// The private key of the recovery root that is in force.
+    /// The private key of a recovery root that something is wrapped to.
     async fn joined(&self, shares: &[RecoveryShare]) -> Result<RecoveryKey> {
         let key = RecoveryKey::join(shares)?;
         let rows = self.vault.door.keyring().known_roots().await?;
-        let current = |row: &&RootRow| row.is_active() && row.is_recovery();
-        match rows.iter().find(current).map(RootRow::root) {
-            Some(root) if root == key.public().id() => Ok(key),
+        let usable = |row: &&RootRow| row.is_recovery() && (row.is_active() || row.is_going());
+        if rows.iter().filter(usable).any(|row| row.root() == key.public().id()) {
+            return Ok(key);
+        }
+        match rows.iter().find(|row| row.is_recovery() && row.is_active()).map(RootRow::root) {
             Some(root) => {
                 let made = key.public().fingerprint();
                 let message = format!(

@@ -14,16 +14,17 @@ use scaivault_kms::{KmsError, SecretKey, WrappedKey};
 use super::{
     Keyring, Keys,
     ops::operator,
-    recovery::{RecoveryKey, RecoveryPublic},
+    recovery::{PROVIDER, RecoveryKey, RecoveryPublic},
     rewrap::{self, Watch, act},
     rooted::{self, REMOVED, RootRow, Rooted, RootedTable, sql},
-    roots::{Closed, Root},
+    roots::{self, Closed, Root},
     types::{Progress, RootAdded, RootKeyStatus, RootMade, RootRemoved, RootStatus},
     wraps::{RootId, Wraps},
 };
 use crate::{
-    Code, Ctx, Error, Result, TenantId, Vault,
-    pipeline::{Permit, Write},
+    Code, Ctx, Error, Result, Scope, TenantId, Vault,
+    audit::Action,
+    pipeline::{Act, Permit, Write},
     storage::{QueryBuilder, Ts, query},
     vault::Inner,
 };
@@ -31,12 +32,14 @@ use crate::{
 /// How often a key is read again that somebody else wrapped anew meanwhile.
 const TRIES: u32 = 5;
 /// The tenant in whose trail the background work on root keys is recorded: they belong to no tenant.
-const OPERATOR: &str = "tnt_operator";
+pub(super) const OPERATOR: &str = "tnt_operator";
 
 /// What keys are to be wrapped under.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target<'t> {
     Root(&'t Root),
+    /// The same, and what it has wrapped already is opened and compared: the key behind its name may be another one.
+    Doubted(&'t Root),
     /// With the private key, if it is at hand to prove what was wrapped.
     Recovery(&'t RecoveryPublic, Option<&'t RecoveryKey>),
 }
@@ -70,14 +73,14 @@ pub(super) struct Completed {
 impl Target<'_> {
     fn id(&self) -> RootId {
         match self {
-            Self::Root(root) => root.id(),
+            Self::Root(root) | Self::Doubted(root) => root.id(),
             Self::Recovery(public, _) => public.id(),
         }
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Root(root) => root.name().to_owned(),
+            Self::Root(root) | Self::Doubted(root) => root.name().to_owned(),
             Self::Recovery(..) => "recovery".to_owned(),
         }
     }
@@ -85,25 +88,77 @@ impl Target<'_> {
 
 impl Keyring {
     /// A wrap of the key under one root key, proven to open where that can be proven.
-    async fn proven(&self, target: Target<'_>, key: &Rooted, open: &SecretKey) -> Result<WrappedKey> {
-        let closed = |error: KmsError| Error::from(Closed::one(&target.name(), error));
-        let (wrap, opened) = match target {
-            Target::Root(root) => {
-                let wrap = self.roots().wrap(root, open, &key.context).await.map_err(closed)?;
-                let opened = self.roots().unwrap(root, &wrap, &key.context).await.map_err(closed)?;
-                (wrap, opened)
+    async fn proven(
+        &self,
+        target: Target<'_>,
+        key: &Rooted,
+        open: &SecretKey,
+    ) -> Result<WrappedKey, KmsError> {
+        let failed = |provider, message: &str, source: Option<Error>| KmsError::Device {
+            provider,
+            message: message.to_owned(),
+            source: source.map(Into::into),
+        };
+        let (provider, wrap, opened) = match target {
+            Target::Root(root) | Target::Doubted(root) => {
+                let wrap = self.roots().wrap(root, open, &key.context).await?;
+                let opened = self.roots().unwrap(root, &wrap, &key.context).await?;
+                (root.describe().provider, wrap, opened)
             }
             Target::Recovery(public, private) => {
-                let wrap = public.wrap(open, &key.context, self.random())?;
+                let wrap = public
+                    .wrap(open, &key.context, self.random())
+                    .map_err(|error| failed(PROVIDER, "it does not wrap", Some(error)))?;
                 let Some(private) = private else { return Ok(wrap) };
-                let opened = private.unwrap(&wrap, &key.context).map_err(closed)?;
-                (wrap, opened)
+                let opened = private.unwrap(&wrap, &key.context)?;
+                (PROVIDER, wrap, opened)
             }
         };
         match opened.ct_eq(open) {
             true => Ok(wrap),
-            false => Err(Error::internal("the provider does not open what it wrapped")),
+            false => Err(failed(provider, "it does not open what it wrapped", None)),
         }
+    }
+
+    /// Whether a key is under this target, as far as that has to be shown.
+    ///
+    /// # Errors
+    /// What kept the root key from opening its wrap, if that says nothing about the wrap.
+    async fn is_under(
+        &self,
+        target: Target<'_>,
+        wraps: &Wraps,
+        key: &Rooted,
+        open: &SecretKey,
+    ) -> Result<bool, KmsError> {
+        let (Some(wrap), Target::Doubted(root)) = (wraps.under(&target.id()), target) else {
+            return Ok(wraps.under(&target.id()).is_some());
+        };
+        match self.roots().unwrap(root, wrap, &key.context).await {
+            Ok(opened) => Ok(opened.ct_eq(open)),
+            Err(KmsError::NotFound { .. } | KmsError::Invalid { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a key by what is not doubted, or else by whatever does.
+    async fn opened_beside(
+        &self,
+        opener: Opener<'_>,
+        targets: &[Target<'_>],
+        key: &Rooted,
+    ) -> Result<SecretKey> {
+        let doubted: Vec<RootId> =
+            targets.iter().filter(|target| matches!(target, Target::Doubted(_))).map(Target::id).collect();
+        if let Opener::Roots = opener
+            && !doubted.is_empty()
+        {
+            let others = key.wraps()?.only(|root| !doubted.contains(root));
+            if let Ok(open) = self.roots().open(&others, &key.context).await {
+                return Ok(open);
+            }
+        }
+        self.opened(opener, key).await
     }
 
     async fn opened(&self, opener: Opener<'_>, key: &Rooted) -> Result<SecretKey> {
@@ -189,33 +244,43 @@ async fn complete_key<'a>(
             done.fail(targets.len(), Error::internal(format!("the wrap of {} cannot be read", key.id)));
             return Ok(());
         };
-        let lacking: Vec<_> = targets.iter().filter(|target| wraps.under(&target.id()).is_none()).collect();
-        if lacking.is_empty() {
+        let is_to_do = |target: &&Target<'_>| {
+            wraps.under(&target.id()).is_none() || matches!(target, Target::Doubted(_))
+        };
+        let to_do: Vec<_> = targets.iter().filter(is_to_do).collect();
+        if to_do.is_empty() {
             done.current += 1;
             return Ok(());
         }
-        let open = match keyring.opened(opener, &key).await {
+        let open = match keyring.opened_beside(opener, targets, &key).await {
             Ok(open) => open,
             Err(error) => {
-                done.fail(lacking.len(), error);
+                done.fail(to_do.len(), error);
                 return Ok(());
             }
         };
-        let (mut anew, mut made) = (wraps, 0);
+        let (mut anew, mut made) = (wraps.clone(), 0);
         let mut failed = Vec::new();
-        for target in lacking {
+        for target in to_do {
             if out.contains(&target.name()) {
                 failed.push(None);
                 continue;
             }
-            match keyring.proven(*target, &key, &open).await {
+            let wrap = match keyring.is_under(*target, &wraps, &key, &open).await {
+                Ok(true) => continue,
+                Ok(false) => keyring.proven(*target, &key, &open).await,
+                Err(error) => Err(error),
+            };
+            match wrap {
                 Ok(wrap) => {
                     anew = anew.with(wrap);
                     made += 1;
                 }
                 Err(error) => {
-                    out.insert(target.name());
-                    failed.push(Some(error));
+                    if roots::is_out(&error) {
+                        out.insert(target.name());
+                    }
+                    failed.push(Some(Closed::one(&target.name(), error).into()));
                 }
             }
         }
@@ -228,6 +293,7 @@ async fn complete_key<'a>(
             continue;
         }
         done.wrapped += u64::from(made > 0);
+        done.current += u64::from(made == 0 && failed.is_empty());
         done.missing += failed.len() as u64;
         done.failed = done.failed.take().or(failed.into_iter().flatten().next());
         return Ok(());
@@ -255,21 +321,27 @@ fn lost_race() -> Error {
     Error::new(Code::VersionConflict, "The key is being wrapped anew by somebody else.")
 }
 
+fn changed_meanwhile(root: &RootId) -> Error {
+    let message = format!("{root} was added or removed by somebody else meanwhile; `keys status` shows it.");
+    Error::new(Code::VersionConflict, message)
+}
+
 /// What is wrong with a name, and which there are.
-fn unknown(which: &str, known: impl Iterator<Item = String>) -> Error {
+pub(super) fn unknown(which: &str, known: impl Iterator<Item = String>) -> Error {
     let known: Vec<String> = known.collect();
     Error::new(Code::NotFound, format!("There is no root key {which}; there are: {}.", known.join(", ")))
 }
 
 impl<'a> Keys<'a> {
     /// Wraps every partner key, and every key of the vault itself, under one more root key: one that the vault is
-    /// configured with by this name. Each wrap is opened again before it is stored. From the beginning on, new keys
-    /// are wrapped under it as well. A root key that was removed may be added again.
+    /// configured with by this name. Each wrap is opened again before it is stored, and what it has wrapped already is
+    /// opened and compared: what another key of its name has made gives way. From the beginning on, new keys are
+    /// wrapped under it as well. A root key that was removed may be added again.
     ///
     /// # Errors
     /// As [`status`](Self::status); [`Code::NotFound`] if no root key of that name is configured;
     /// [`Code::ServiceUnavailable`] if it does not work, or if a key cannot be opened now: the others are done all the
-    /// same.
+    /// same; [`Code::VersionConflict`] if it was removed meanwhile.
     pub async fn add_root(&self, name: &str) -> Result<RootAdded> {
         self.add_root_opened_by(name, Opener::Roots).await
     }
@@ -286,7 +358,11 @@ impl<'a> Keys<'a> {
         self.opens_one(opener).await?;
         self.activate(root).await?;
         let done =
-            complete(self.vault, self.ctx, opener, &[Target::Root(root)], self.watch).await?.whole()?;
+            complete(self.vault, self.ctx, opener, &[Target::Doubted(root)], self.watch).await?.whole()?;
+        let rows = keyring.known_roots().await?;
+        if !rows.iter().any(|row| row.is_active() && row.root() == root.id()) {
+            return Err(changed_meanwhile(&root.id()));
+        }
         let root = RootKeyStatus::from(root.describe());
         Ok(RootAdded { root, wrapped: done.wrapped, current: done.current })
     }
@@ -328,37 +404,72 @@ impl<'a> Keys<'a> {
     }
 
     /// Takes the wraps of one root key away from every key, after each was opened by another root key that is active
-    /// and configured. The root key is named as it is configured, or by the kind of its provider, a colon and its name
-    /// there; it need be neither reachable nor configured. Afterwards nothing needs it any more.
+    /// and configured, and compared with what this one opens, where it answers. The root key is named as it is
+    /// configured, or by the kind of its provider, a colon and its name there; it need be neither reachable nor
+    /// configured. So are recovery roots named (`recovery:` and the fingerprint) that another has taken the place of.
+    /// Afterwards no key of the vault needs it any more; [`RootRemoved::cas`] counts the CAs that need its provider.
     ///
     /// # Errors
     /// As [`status`](Self::status); [`Code::NotFound`] if there is no such root key; [`Code::InvalidState`] if it is the
     /// last, or if a key does not open by another: the source says why, and nothing was changed, or, if the key came
-    /// while the wraps were being taken away, the others have lost theirs and this may be called again.
+    /// while the wraps were being taken away, the others have lost theirs and this may be called again;
+    /// [`Code::VersionConflict`] if somebody else has added it meanwhile.
     pub async fn remove_root(&self, which: &str) -> Result<RootRemoved> {
         self.ask("root_key", which).await?;
         let keyring = self.vault.door.keyring();
         let rows = keyring.first_roots().await?;
+        if let Some(root) = keyring.roots().named(which) {
+            // Its name may be another one than that in its wraps until it was asked.
+            keyring.roots().identify(root).await;
+        }
         let configured = keyring.roots().named(which).map(Root::id);
         let row = rows
             .iter()
-            .filter(|row| !row.is_recovery())
+            .filter(|row| !(row.is_recovery() && row.is_active()))
             .find(|row| Some(row.root()) == configured || row.root().to_string() == which);
         let Some(row) = row else {
             return Err(unknown(which, rows.iter().map(|row| row.root().to_string())));
         };
         let gone = row.root();
-        let staying: Vec<RootId> =
-            keyring.wrappers(&rows).await.into_iter().map(Root::id).filter(|root| *root != gone).collect();
+        let name = keyring.roots().by_id(&gone).map(|root| root.name().to_owned());
+        let cas = match &name {
+            Some(name) => self.cas_in(name).await?,
+            None => 0,
+        };
+        let staying = self.staying(&rows, &gone).await?;
+        let dropped = self.take_away(&row.id, &gone, &staying).await?;
+        Ok(RootRemoved { name, provider: gone.provider, key_id: gone.key_id, dropped, cas })
+    }
+
+    /// The root keys that are active and configured, without one.
+    pub(super) async fn staying(&self, rows: &[RootRow], gone: &RootId) -> Result<Vec<RootId>> {
+        let wrappers = self.vault.door.keyring().wrappers(rows).await;
+        let staying: Vec<RootId> = wrappers.into_iter().map(Root::id).filter(|root| root != gone).collect();
         if staying.is_empty() {
             let message = format!("{gone} is the last root key that is active and configured.");
             return Err(Error::new(Code::InvalidState, message));
         }
-        let seen = self.opens_without(&gone, &staying).await?;
-        self.begin_removal(&row.id, &gone).await?;
-        let dropped = self.drop_wraps(&gone, Some(&seen)).await?;
-        self.end_removal(&row.id, &gone).await?;
-        Ok(RootRemoved { provider: gone.provider, key_id: gone.key_id, dropped })
+        Ok(staying)
+    }
+
+    /// Takes the wraps of a root key away, after every key was opened by one of those that stay.
+    pub(super) async fn take_away(&self, row: &str, gone: &RootId, staying: &[RootId]) -> Result<u64> {
+        let seen = self.opens_without(gone, staying).await?;
+        self.begin_removal(row, gone).await?;
+        let dropped = self.drop_wraps(gone, &seen).await?;
+        self.end_removal(row, gone).await?;
+        Ok(dropped)
+    }
+
+    /// How many CAs have their key in the provider that the operator calls so.
+    async fn cas_in(&self, name: &str) -> Result<u64> {
+        let work = |permit: Permit<'a>| async move {
+            let permit = permit.over_keys()?;
+            let count: Option<(i64,)> = permit.fetch_optional(query(sql::CAS_IN_PROVIDER).bind(name)).await?;
+            permit.answer(count.map_or(0, |(count,)| count.unsigned_abs()))
+        };
+        let act = Act::object(Action::KeyRead, &[Scope::Admin], "root_key", Some(name));
+        self.vault.door.perform(self.ctx, act, work).await
     }
 
     /// Makes the root key in every configured provider that has none, and says so. A root key that keys are under is
@@ -376,7 +487,7 @@ impl<'a> Keys<'a> {
             let made = match roots.health(root).await {
                 Ok(()) => false,
                 Err(KmsError::NotFound { .. }) => {
-                    if self.holds(root).await? {
+                    if self.is_in_use(&root.id()).await? {
                         let message = format!(
                             "There is no root key {}, but keys are under it: it is lost, or the settings are wrong.",
                             root.name()
@@ -391,27 +502,6 @@ impl<'a> Keys<'a> {
             all.push(RootMade { name: root.name().to_owned(), root: root.describe().into(), made });
         }
         Ok(all)
-    }
-
-    /// Whether a key is under what this root key would have to open.
-    async fn holds(&self, root: &Root) -> Result<bool> {
-        let roots = self.vault.door.keyring().roots();
-        for table in RootedTable::ALL {
-            let mut after = String::new();
-            loop {
-                let page = table.page(&self.vault.door.key_db(), &after).await?;
-                let Some(last) = page.last() else { break };
-                after.clone_from(&last.id);
-                for key in page {
-                    let wraps = key.wraps()?;
-                    let mut holders = wraps.iter().flat_map(|wrap| roots.holders(&RootId::of(wrap)));
-                    if holders.any(|holder| holder.name() == root.name()) {
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        Ok(false)
     }
 
     async fn create(&self, root: &Root) -> Result<()> {
@@ -458,15 +548,24 @@ impl<'a> Keys<'a> {
     }
 
     async fn opens_by(&self, key: &Rooted, gone: &RootId, staying: &[RootId]) -> Result<()> {
-        let without = key.wraps()?.without(gone).only(|root| staying.contains(root));
-        match self.vault.door.keyring().roots().open(&without, &key.context).await {
-            Ok(_) => Ok(()),
-            Err(closed) => {
-                let what = format!("{} {}", key.table.name(), key.id);
-                let message = format!("{what} does not open by another root key: {gone} has to stay.");
-                Err(Error::new(Code::InvalidState, message).because(closed))
-            }
+        let roots = self.vault.door.keyring().roots();
+        let what = format!("{} {}", key.table.name(), key.id);
+        let wraps = key.wraps()?;
+        let without = wraps.clone().without(gone).only(|root| staying.contains(root));
+        let open = roots.open(&without, &key.context).await.map_err(|closed| {
+            let message = format!("{what} does not open by another root key: {gone} has to stay.");
+            Error::new(Code::InvalidState, message).because(closed)
+        })?;
+        if let (Some(root), Some(wrap)) = (roots.by_id(gone), wraps.under(gone))
+            && !root.is_failing()
+            && let Ok(known) = roots.unwrap(root, wrap, &key.context).await
+            && !known.ct_eq(&open)
+        {
+            let message =
+                format!("{what} opens to another key by {gone} than by the others: it has to stay.");
+            return Err(Error::new(Code::InvalidState, message));
         }
+        Ok(())
     }
 
     pub(super) async fn begin_removal(&self, row: &str, gone: &RootId) -> Result<()> {
@@ -474,7 +573,7 @@ impl<'a> Keys<'a> {
             let mut tx = permit.over_keys()?.begin().await?;
             let rows = locked(&mut tx).await?;
             let stays = |(id, root, state): &&(String, RootId, String)| {
-                id != row && state == rooted::ACTIVE && root.provider != super::recovery::PROVIDER
+                id != row && state == rooted::ACTIVE && root.provider != PROVIDER
             };
             if rows.iter().find(stays).is_none() {
                 let message = format!("{gone} is the last root key that is active.");
@@ -489,7 +588,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Takes the wraps of one root key away. What has changed since it was opened is opened again first.
-    pub(super) async fn drop_wraps(&self, gone: &RootId, check: Option<&Seen<'_>>) -> Result<u64> {
+    async fn drop_wraps(&self, gone: &RootId, seen: &Seen<'_>) -> Result<u64> {
         let mut dropped = 0;
         // Until a look at all of them finds none: what was under way when this began may come later.
         for _ in 0..TRIES {
@@ -506,9 +605,7 @@ impl<'a> Keys<'a> {
                             continue;
                         }
                         found = true;
-                        if let Some(seen) = check
-                            && seen.opened.get(&key.id) != Some(&key.wrapped)
-                        {
+                        if seen.opened.get(&key.id) != Some(&key.wrapped) {
                             self.opens_by(&key, gone, seen.staying).await?;
                         }
                         let changed =
@@ -531,7 +628,11 @@ impl<'a> Keys<'a> {
         let work = |permit: Permit<'a>| async move {
             let now = permit.keyring().now();
             let mut tx = permit.over_keys()?.begin().await?;
-            tx.execute(query(sql::REMOVED_ROOT).bind(row).bind(now)).await?;
+            let state = locked(&mut tx).await?.into_iter().find(|known| known.0 == row).map(|known| known.2);
+            let done = tx.execute(query(sql::REMOVED_ROOT).bind(row).bind(now)).await? == 1;
+            if !done && state.as_deref() != Some(REMOVED) {
+                return Err(changed_meanwhile(gone));
+            }
             tx.note("step", "removed");
             tx.note("root_key", gone.to_string());
             tx.commit(()).await

@@ -30,6 +30,12 @@ pub(crate) mod sql {
     pub(crate) const REMOVED_ROOT: &str =
         "UPDATE root_key SET state = 'removed', removed_at = $2 WHERE id = $1 AND state = 'removing'";
 
+    /// One that was removed, or is about to be, wraps again.
+    pub(crate) const REVIVE_ROOT: &str = "\
+        UPDATE root_key SET state = 'active', added_at = $3, removed_at = NULL \
+        WHERE provider = $1 AND key_id = $2 AND state <> 'active'";
+    pub(crate) const CAS_IN_PROVIDER: &str = "SELECT count(*) FROM pki_ca WHERE key_provider = $1";
+
     pub(crate) const PARTNER_KEYS: &str = "\
         SELECT id, partner_id AS owner, version, wrapped FROM partner_key WHERE id > $1 ORDER BY id LIMIT 100";
     pub(crate) const AUDIT_KEYS: &str = "\
@@ -59,6 +65,8 @@ pub(crate) mod sql {
         ACTIVATE_ROOT,
         REMOVING_ROOT,
         REMOVED_ROOT,
+        REVIVE_ROOT,
+        CAS_IN_PROVIDER,
         PARTNER_KEYS,
         AUDIT_KEYS,
         RECOVERY_KEYS,
@@ -87,6 +95,7 @@ pub(super) struct RootRow {
 }
 
 pub(super) const ACTIVE: &str = "active";
+pub(super) const REMOVING: &str = "removing";
 pub(super) const REMOVED: &str = "removed";
 
 impl RootRow {
@@ -96,6 +105,11 @@ impl RootRow {
 
     pub(super) fn is_active(&self) -> bool {
         self.state == ACTIVE
+    }
+
+    /// Whether it wraps no more, and may have wraps still.
+    pub(super) fn is_going(&self) -> bool {
+        self.state == REMOVING
     }
 
     pub(super) fn is_recovery(&self) -> bool {

@@ -352,6 +352,11 @@ impl Roots {
         self.call(root, None, root.provider.create_root()).await
     }
 
+    /// Makes a version of the root key by the service's own means: see [`KeyProvider::rotate`].
+    pub(super) async fn rotate(&self, root: &Root) -> Result<Description, KmsError> {
+        self.call(root, None, root.provider.rotate()).await
+    }
+
     /// Asks those that failed last whether they work again, each when its time has come.
     pub(crate) async fn probe(&self) {
         let now = Instant::now();
@@ -381,6 +386,15 @@ impl Roots {
         *checked = Some((Instant::now(), found.clone()));
         found
     }
+}
+
+/// Whether what was asked of a root key would have failed for any key.
+pub(super) fn is_out(error: &KmsError) -> bool {
+    error.is_transient()
+        || matches!(
+            error,
+            KmsError::Denied { .. } | KmsError::Unauthenticated { .. } | KmsError::Disabled { .. }
+        )
 }
 
 fn reason(error: &KmsError) -> &'static str {

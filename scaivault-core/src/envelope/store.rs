@@ -397,7 +397,7 @@ pub(super) fn insert_partner_key<'q>(
 }
 
 /// The row of an active root key, held until the transaction ends.
-pub(super) fn hold_root<'q>(id: &'q str, lock: &'static str) -> Query<'q> {
+pub(crate) fn hold_root<'q>(id: &'q str, lock: &'static str) -> Query<'q> {
     let mut q = QueryBuilder::with(sql::HOLD_ROOT, [id.into()]);
     q.text(lock);
     q.build()

@@ -159,12 +159,17 @@ pub struct RootMade {
 /// What removing a root key came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RootRemoved {
+    /// What the operator calls it; `None` if it is not configured.
+    pub name: Option<String>,
     /// The kind of its provider.
     pub provider: String,
     /// Its name there.
     pub key_id: String,
     /// Wraps that this call took away.
     pub dropped: u64,
+    /// CAs, of whatever tenants, whose key is in the provider of this name: it has to stay configured, and nothing of
+    /// theirs may be destroyed in it. 0 if it is not configured, since nothing is known then.
+    pub cas: u64,
 }
 
 /// What rotating a partner or tenant key came to, as far as it has come.
@@ -227,7 +232,7 @@ pub struct RootReport {
     pub opened: u64,
     /// Wraps that it refused; they are among those that are named as broken.
     pub broken: u64,
-    /// Wraps about which nothing is known, since it was out; the keys opened by another root key.
+    /// Wraps about which nothing is known, since it was out or did not let us; the keys opened by another root key.
     pub unchecked: u64,
 }
 

@@ -6,7 +6,7 @@ use super::{
     keyring::open_tenant_key,
     rewrap::Watch,
     rooted::{Rooted, RootedTable},
-    roots::{Closed, Roots},
+    roots::{Closed, Roots, is_out},
     seal::{self, Aead},
     store::{self, SealedTable, TenantKeyAndPartner, WrapRow, sql},
     types::{Broken, KeyReport, Progress, RootReport, Verify},
@@ -106,7 +106,7 @@ async fn rooted_key(roots: &Roots, key: &Rooted, report: &mut KeyReport) -> Resu
                 }
                 Ok(_) => "it opens to another key than the others".to_owned(),
                 // Nothing is known about the wrap then.
-                Err(error @ (KmsError::Unavailable { .. } | KmsError::Device { .. })) => {
+                Err(error) if is_out(&error) || matches!(error, KmsError::Device { .. }) => {
                     seen.unchecked += 1;
                     outages.push((root.name().to_owned(), error));
                     continue;

@@ -102,6 +102,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 11,
+        description: "what root keys hold",
+        shared: "",
+        postgres: text!("0011_root_holds.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

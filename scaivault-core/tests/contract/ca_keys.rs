@@ -319,6 +319,20 @@ contract! {
         assert_eq!(signed(), 12);
     }
 
+    async fn a_root_key_whose_provider_has_keys_of_cas_is_removed_with_a_word_about_them(t: Bench) {
+        let (vault, hsm) = with_hsm(&t).await;
+        let admin = t.admin();
+        let top = make(&vault, &admin, in_hsm(root_write("Top"))).await;
+        make(&vault, &admin, in_hsm(below(&top, "Mid"))).await;
+        make(&vault, &admin, root_write("Here")).await;
+        *hsm.database.lock().unwrap() = None;
+        let ops = operator(&vault, ACME);
+        let removed = vault.keys(&ops).remove_root("hsm").await.unwrap();
+        assert_eq!((removed.cas, removed.name.as_deref()), (2, Some("hsm")));
+        role(&vault, &admin, "web", &top.id).await;
+        vault.pki(&admin).issue("web", leaf("a.svc.test")).await.unwrap();
+    }
+
     async fn sealed_keys_and_provided_ones_live_side_by_side(t: Bench) {
         let (vault, _) = with_hsm(&t).await;
         let admin = t.admin();

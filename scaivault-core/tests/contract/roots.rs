@@ -27,7 +27,12 @@ struct FakeService {
     inner: LocalProvider,
     mode: AtomicU8,
     unwraps: AtomicU64,
+    rotations: AtomicU64,
+    /// How many keys it is still to refuse to wrap.
+    refuses: AtomicU64,
     delay: Duration,
+    /// What its key is called, instead of what its value says: so a device names keys.
+    label: Option<&'static str>,
 }
 
 fn key_file(byte: u8) -> KeyFile {
@@ -39,6 +44,11 @@ const DOWN: u8 = 1;
 const HANGS: u8 = 2;
 const LOST: u8 = 3;
 const CORRUPT: u8 = 4;
+const DENIED: u8 = 5;
+/// Opens every wrap to a key of its own choice.
+const LIES: u8 = 6;
+/// Has no rotation in place.
+const PLAIN: u8 = 7;
 
 impl FakeService {
     fn new(byte: u8) -> Arc<Self> {
@@ -55,8 +65,16 @@ impl FakeService {
     }
 
     fn of(inner: LocalProvider, delay: Duration) -> Arc<Self> {
-        let (mode, unwraps) = (AtomicU8::new(UP), AtomicU64::new(0));
-        Arc::new(Self { inner, mode, unwraps, delay })
+        let count = || AtomicU64::new(0);
+        let (mode, label) = (AtomicU8::new(UP), None);
+        Arc::new(Self { inner, mode, unwraps: count(), rotations: count(), refuses: count(), delay, label })
+    }
+
+    /// A device that calls its key so, whichever key it is.
+    fn labelled(byte: u8, label: &'static str) -> Arc<Self> {
+        let device = Self::new(byte);
+        let device = Arc::into_inner(device).unwrap();
+        Arc::new(Self { label: Some(label), ..device })
     }
 
     fn turn(&self, mode: u8) {
@@ -69,14 +87,15 @@ impl FakeService {
     }
 
     fn key_id(&self) -> String {
-        self.inner.describe().key_id
+        self.describe().key_id
     }
 
     async fn pass(&self) -> Result<(), KmsError> {
         let message = "switched by the test".to_owned();
         tokio::time::sleep(self.delay).await;
         match self.mode.load(Ordering::SeqCst) {
-            UP => Ok(()),
+            UP | LIES | PLAIN => Ok(()),
+            DENIED => Err(KmsError::Denied { provider: "fake", message }),
             DOWN => Err(KmsError::Unavailable { provider: "fake", message, retry_after: None, source: None }),
             HANGS => std::future::pending().await,
             LOST => Err(KmsError::NotFound { provider: "fake", message }),
@@ -88,18 +107,39 @@ impl FakeService {
 #[async_trait]
 impl KeyProvider for FakeService {
     fn describe(&self) -> Description {
-        self.inner.describe()
+        let about = self.inner.describe();
+        let key_id = self.label.map_or(about.key_id, str::to_owned);
+        Description { key_id, ..about }
     }
 
     async fn wrap(&self, key: &SecretKey, context: &Context) -> Result<WrappedKey, KmsError> {
         self.pass().await?;
-        self.inner.wrap(key, context).await
+        if self.refuses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(KmsError::Invalid { provider: "fake", message: "not this one".to_owned() });
+        }
+        Ok(WrappedKey { key_id: self.key_id(), ..self.inner.wrap(key, context).await? })
     }
 
     async fn unwrap(&self, wrapped: &WrappedKey, context: &Context) -> Result<SecretKey, KmsError> {
         self.unwraps.fetch_add(1, Ordering::SeqCst);
         self.pass().await?;
-        self.inner.unwrap(wrapped, context).await
+        if self.mode.load(Ordering::SeqCst) == LIES {
+            return Ok(SecretKey::from_slice(&[9; 32]).unwrap());
+        }
+        let key_id = match self.label {
+            Some(_) => self.inner.describe().key_id,
+            None => wrapped.key_id.clone(),
+        };
+        self.inner.unwrap(&WrappedKey { key_id, ..wrapped.clone() }, context).await
+    }
+
+    async fn rotate(&self) -> Result<Description, KmsError> {
+        self.pass().await?;
+        if self.mode.load(Ordering::SeqCst) == PLAIN {
+            return Err(KmsError::Unsupported { provider: "fake", message: "rotating in place".to_owned() });
+        }
+        self.rotations.fetch_add(1, Ordering::SeqCst);
+        Ok(self.describe())
     }
 
     async fn health(&self) -> Result<Health, KmsError> {
@@ -326,12 +366,21 @@ contract! {
         a.turn(DOWN);
         let report = keys.verify(Verify::All).await.unwrap();
         assert_eq!((report.broken_total, report.roots[0].unchecked), (0, 5));
+        a.turn(DENIED);
+        let report = keys.verify(Verify::All).await.unwrap();
+        assert_eq!((report.broken_total, report.roots[0].unchecked), (0, 5), "nothing is known about the wraps");
 
+        a.turn(UP);
+        assert_eq!(keys.verify(Verify::All).await.unwrap().roots[0].opened, 5);
+        a.turn(LIES);
+        let lies = refusal(keys.remove_root("a").await);
+        assert!(lies.code() == Code::InvalidState && lies.message().contains("opens to another key"), "{lies}");
+        a.turn(DOWN);
         let nobody = refusal(keys.remove_root("aws:nothing").await);
         assert_eq!(nobody.code(), Code::NotFound);
         assert!(nobody.message().contains(&format!("local:{}", a.key_id())), "{nobody}");
         let removed = keys.remove_root("a").await.unwrap();
-        assert_eq!((removed.dropped, removed.key_id), (5, a.key_id()));
+        assert_eq!((removed.dropped, removed.key_id, removed.cas), (5, a.key_id(), 0));
         assert!(!shows(&wraps(&t).await, &a) && shows(&wraps(&t).await, &b));
         assert_eq!(keys.remove_root("a").await.unwrap().dropped, 0, "a second time changes nothing");
         assert_eq!(code(keys.remove_root("b").await), Code::InvalidState);
@@ -346,9 +395,12 @@ contract! {
         v.audit_key().await.unwrap();
         assert_eq!(v.keys(&operator(&v)).verify(Verify::All).await.unwrap().broken_total, 0);
         let trail = t.raw.trail("action = 'key_rotate'").await;
-        for step in ["add", "wrap", "remove", "unwrap", "removed"] {
+        for step in ["register", "add", "wrap", "remove", "unwrap", "removed"] {
             assert!(trail.iter().any(|record| record.extra["step"] == step), "{step}");
         }
+        let first = trail.iter().find(|record| record.extra["step"] == "register").unwrap();
+        assert_eq!(first.extra["root_key"], format!("local:{}", a.key_id()));
+        assert_eq!(first.identity, "system:key-rotation");
         v.close().await;
     }
 
@@ -574,8 +626,21 @@ contract! {
         keys.remove_root(&format!("local:{}", a.key_id())).await.unwrap();
         assert!(!shows(&wraps(&t).await, &a));
 
-        // Another recovery root takes the place of this one.
+        // Another recovery root takes the place of this one, whose shares open until that is settled.
         let next = keys.recovery_create(2, 2).await.unwrap();
+        assert!(next.unfinished.is_none());
+        assert_eq!(root(&v, &made.fingerprint).await.state, "removing");
+        let six = "four partners, the audit key, and that of the new recovery root";
+        assert_eq!(keys.recovery_drill(&parse(&[0, 1, 2])).await.unwrap().opened, 6, "{six}");
+        b.turn(DOWN);
+        assert!(keys.recovery_settle().await.is_err());
+        assert_eq!(code(keys.recovery_remove().await), Code::InvalidState);
+        assert_eq!(keys.recovery_drill(&parse(&[0, 1, 2])).await.unwrap().opened, 6, "nothing was taken away");
+        assert_eq!(root(&v, &next.fingerprint).await.state, "active");
+        b.turn(UP);
+        assert_eq!(keys.recovery_settle().await.unwrap(), 6);
+        assert_eq!(root(&v, &made.fingerprint).await.state, "removed");
+        assert_eq!(keys.recovery_settle().await.unwrap(), 0);
         let old = refusal(keys.recovery_drill(&parse(&[0, 1, 2])).await);
         assert!(old.code() == Code::NotFound && old.message().contains(&next.fingerprint), "{old}");
         let drill = keys.recovery_drill(&next.shares).await.unwrap();
@@ -586,6 +651,150 @@ contract! {
         assert!(!wraps(&t).await.contains(&hex::encode(&next.fingerprint)));
         assert_eq!(code(keys.recovery_drill(&next.shares).await), Code::NotFound);
         assert_eq!(keys.verify(Verify::All).await.unwrap().broken_total, 0);
+        v.close().await;
+    }
+
+    async fn shares_are_handed_out_whatever_fails_once_their_key_is_in_force(t: Bench) {
+        let a = FakeService::new(1);
+        let (v, two) = (vault(&t, NONE, &[&a]).await, vault(&t, NONE, &[&a]).await);
+        put(&v, "x").await.unwrap();
+        let ctx = operator(&v);
+        let first = v.keys(&ctx).recovery_create(2, 2).await.unwrap();
+        let once = AtomicU64::new(0);
+        let watch = |progress: scaivault_core::keys::Progress| {
+            if (progress.table, progress.done) == ("root_key", 2) && once.fetch_add(1, Ordering::SeqCst) == 0 {
+                let late = async {
+                    // Under what it is before everybody knows of the new one; and then the root key is out.
+                    put(&two, "late").await.unwrap();
+                    a.turn(DOWN);
+                };
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(late));
+            }
+        };
+        let made = v.keys(&ctx).watched(&watch).recovery_create(3, 2).await.unwrap();
+        assert!(made.unfinished.as_ref().unwrap().code() == Code::ServiceUnavailable, "{:?}", made.unfinished);
+        assert_eq!(made.shares.len(), 3);
+        let keys = v.keys(&ctx);
+        let (new, old) =
+            (keys.recovery_drill(&made.shares).await.unwrap(), keys.recovery_drill(&first.shares).await.unwrap());
+        assert_eq!((new.broken_total, new.missing, old.broken_total), (0, 1, 0));
+        assert!(old.opened >= 2, "{old:?}");
+        assert!(keys.recovery_settle().await.is_err());
+        a.turn(UP);
+        assert!(keys.recovery_settle().await.unwrap() >= 2);
+        let new = keys.recovery_drill(&made.shares).await.unwrap();
+        assert_eq!((new.broken_total, new.missing), (0, 0));
+        assert_eq!(code(keys.recovery_drill(&first.shares).await), Code::NotFound);
+        v.close().await;
+        two.close().await;
+    }
+
+    async fn another_key_under_the_same_name_is_not_taken_for_the_one_before(t: Bench) {
+        let (a, before, now) =
+            (FakeService::new(1), FakeService::labelled(2, "slot"), FakeService::labelled(3, "slot"));
+        let v = vault(&t, TTL, &[&a, &before]).await;
+        for of in ["x", "y"] {
+            put(&v, of).await.unwrap();
+        }
+        v.close().await;
+        // The device was replaced.
+        let v = vault(&t, NONE, &[&a, &now]).await;
+        put(&v, "z").await.unwrap();
+        let ctx = operator(&v);
+        let added = v.keys(&ctx).add_root("b").await.unwrap();
+        assert_eq!((added.wrapped, added.current), (2, 1), "z was under the new one already");
+        assert_eq!(v.keys(&ctx).verify(Verify::All).await.unwrap().broken_total, 0);
+        v.close().await;
+        a.turn(LOST);
+        let alone = builder(&t, &[&now]).first_root_name("b").key_cache_ttl(NONE).open().await.unwrap();
+        for of in ["x", "y", "z"] {
+            get(&alone, of).await.unwrap();
+        }
+        alone.close().await;
+    }
+
+    async fn one_wrap_that_is_refused_does_not_put_the_root_key_out(t: Bench) {
+        let (a, b) = (FakeService::new(1), FakeService::new(2));
+        let v = vault(&t, TTL, &[&a]).await;
+        for of in ["x", "y", "z"] {
+            put(&v, of).await.unwrap();
+        }
+        v.close().await;
+        let v = vault(&t, NONE, &[&a, &b]).await;
+        b.refuses.store(1, Ordering::SeqCst);
+        assert!(v.keys(&operator(&v)).add_root("b").await.is_err());
+        let seen = root(&v, &b.key_id()).await;
+        assert_eq!((seen.wraps, seen.missing), (2, 1));
+        v.close().await;
+    }
+
+    async fn a_rotation_says_what_it_skipped(t: Bench) {
+        let (old, former, b) = (FakeService::new(1), FakeService::new(2), FakeService::new(5));
+        let v = vault(&t, TTL, &[&old, &b, &former]).await;
+        for of in ["x", "y"] {
+            put(&v, of).await.unwrap();
+        }
+        v.close().await;
+        let files = LocalProvider::with_older(key_file(3), vec![key_file(1), key_file(2)]);
+        let (new, other) = (FakeService::of(files, Duration::ZERO), FakeService::after(4, 1));
+        let v = vault(&t, NONE, &[&new, &other, &b]).await;
+        new.turn(DOWN);
+        // What only the one that is out opens has to be told of, although another opens the rest.
+        let error = refusal(v.keys(&operator(&v)).rotate_root().await);
+        assert_eq!(error.code(), Code::ServiceUnavailable);
+        assert!(error.causes().contains("root key a: "), "{}", error.causes());
+        assert!(shows(&wraps(&t).await, &former));
+        new.turn(UP);
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        v.run_due_jobs().await.unwrap();
+        v.keys(&operator(&v)).rotate_root().await.unwrap();
+        assert!(!shows(&wraps(&t).await, &former) && !shows(&wraps(&t).await, &old));
+        v.close().await;
+    }
+
+    async fn a_root_key_that_was_removed_comes_back_with_its_key_file(t: Bench) {
+        let first = FakeService::new(1);
+        let v = vault(&t, TTL, &[&first]).await;
+        put(&v, "x").await.unwrap();
+        v.close().await;
+        let v = vault(&t, NONE, &[&FakeService::after(3, 1)]).await;
+        v.keys(&operator(&v)).rotate_root().await.unwrap();
+        assert_eq!(root(&v, &first.key_id()).await.state, "removed");
+        v.close().await;
+        let v = vault(&t, NONE, &[&FakeService::after(1, 3)]).await;
+        put(&v, "y").await.unwrap();
+        assert_eq!(root(&v, &first.key_id()).await.state, "active");
+        let trail = t.raw.trail("action = 'key_rotate'").await;
+        assert!(trail.iter().any(|record| record.extra["step"] == "succeed"));
+        v.close().await;
+    }
+
+    async fn a_root_key_is_rotated_in_place_once_and_on_record(t: Bench) {
+        let (a, b) = (FakeService::new(1), FakeService::new(2));
+        let v = vault(&t, TTL, &[&a, &b]).await;
+        put(&v, "x").await.unwrap();
+        let ctx = operator(&v);
+        let keys = v.keys(&ctx);
+        let done = keys.rotate_root_in_place(None).await.unwrap();
+        assert_eq!((done.rewrapped, done.current), (0, 1), "it tells no versions apart");
+        keys.rotate_root_in_place(Some("b")).await.unwrap();
+        let rotations = |root: &FakeService| root.rotations.load(Ordering::SeqCst);
+        assert_eq!((rotations(&a), rotations(&b)), (1, 1));
+        let trail = t.raw.trail("action = 'key_rotate'").await;
+        let of = |root: &FakeService| {
+            let root = format!("local:{}", root.key_id());
+            trail.iter().filter(|record| record.extra["step"] == "rotate" && record.extra["root_key"] == *root).count()
+        };
+        assert_eq!((of(&a), of(&b)), (1, 1));
+        assert_eq!(code(keys.rotate_root_in_place(Some("c")).await), Code::NotFound);
+        a.turn(PLAIN);
+        let plain = refusal(keys.rotate_root_in_place(Some("a")).await);
+        assert!(plain.code() == Code::InvalidState && plain.message().contains("in place"), "{plain}");
+        a.turn(DOWN);
+        assert_eq!(code(keys.rotate_root_in_place(Some("a")).await), Code::ServiceUnavailable);
+        let admin = admin(&v, "x");
+        assert_eq!(code(v.keys(&admin).rotate_root_in_place(None).await), Code::AccessDenied);
+        assert_eq!((rotations(&a), rotations(&b)), (1, 1));
         v.close().await;
     }
 
@@ -633,6 +842,13 @@ contract! {
         b.turn(LOST);
         let lost = refusal(v.keys(&operator(&v)).bootstrap().await);
         assert!(lost.code() == Code::InvalidState && lost.message().contains("root key b"), "{lost}");
+        v.close().await;
+
+        // Another of the same kind, of another name, holds nothing.
+        let c = FakeService::new(3);
+        c.turn(LOST);
+        let v = vault(&t, TTL, &[&a, &c]).await;
+        assert!(v.keys(&operator(&v)).bootstrap().await.unwrap()[1].made);
         v.close().await;
     }
 }

@@ -1,5 +1,7 @@
 use std::{
+    fs::File,
     io::{self, IsTerminal as _, Read as _, Write as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,7 +11,7 @@ use scaivault_core::{
     Caller, Code, Ctx, Database, Error, PartnerId, TenantId, Vault,
     keys::{
         KeyReport, KeyStatus, OldKey, Progress, RecoveryDrill, RecoveryMade, RecoveryShare, RootKeyStatus,
-        RootStatus, Rotation, Verify,
+        RootRemoved, RootStatus, Rotation, Verify,
     },
     rfc3339,
 };
@@ -44,7 +46,12 @@ enum Command {
         json: bool,
     },
     /// Wraps every partner key under the current version of the root keys that the settings name.
-    RotateRoot,
+    RotateRoot {
+        /// Makes a version of a root key by the service's own means before, once: of the one of this name in the
+        /// settings, or of the first.
+        #[arg(long, value_name = "NAME", num_args = 0..=1)]
+        in_place: Option<Option<String>>,
+    },
     /// Wraps every key under one more root key of the settings.
     AddRoot {
         /// Its name in the settings.
@@ -153,8 +160,11 @@ async fn run(
             say(&serde_json::to_string_pretty(&keys.status().await?).map_err(Failure::general)?)
         }
         Command::Status { json: false } => say(&table(&keys.status().await?)),
-        Command::RotateRoot => {
-            let done = keys.rotate_root().await?;
+        Command::RotateRoot { in_place } => {
+            let done = match in_place {
+                Some(name) => keys.rotate_root_in_place(name.as_deref()).await.map_err(refused)?,
+                None => keys.rotate_root().await?,
+            };
             told.end();
             say(&format!(
                 "root key {}: {} partner keys wrapped anew, {} were under it already",
@@ -179,10 +189,7 @@ async fn run(
         Command::RemoveRoot { root } => {
             let removed = keys.remove_root(&root).await.map_err(refused)?;
             told.end();
-            say(&format!(
-                "root key {} {}: {} wraps taken away; nothing needs it any more",
-                removed.provider, removed.key_id, removed.dropped
-            ))
+            say(&format!("root key {} {}: {}", removed.provider, removed.key_id, fate_of_root(&removed)))
         }
         Command::Bootstrap => {
             for made in keys.bootstrap().await.map_err(refused)? {
@@ -194,7 +201,22 @@ async fn run(
         Command::RecoveryCreate { shares, threshold } => {
             let made = keys.recovery_create(shares, threshold).await?;
             told.end();
-            hand_out(&made)
+            hand_out(&made)?;
+            if let Some(error) = made.unfinished {
+                let error = Failure::general(error);
+                note(&format!("not all keys are wrapped to it yet, which the server goes on with: {error}"));
+            }
+            let dropped = keys.recovery_settle().await.map_err(|error| {
+                let error = Failure::general(error);
+                let message = "the shares above are good; of the recovery root before, the wraps are there still, and \
+                               `keys remove-root recovery:FINGERPRINT` takes them away";
+                Failure::general(format!("{message}: {error}"))
+            })?;
+            told.end();
+            match dropped {
+                0 => Ok(()),
+                _ => say(&format!("the recovery root before is removed: {dropped} wraps taken away")),
+            }
         }
         Command::RecoveryDrill => {
             let drill = keys.recovery_drill(&read_shares()?).await?;
@@ -202,10 +224,11 @@ async fn run(
             drilled(&drill)
         }
         Command::RecoveryRemove => {
-            let dropped = keys.recovery_remove().await?;
+            let dropped = keys.recovery_remove().await.map_err(refused)?;
             told.end();
             say(&format!(
-                "the recovery root is removed: {dropped} wraps taken away; its shares are of no use"
+                "the recovery root is removed: {dropped} wraps taken away. Its shares still open backups from before: \
+                 rotate the partners' keys if they may be in the wrong hands"
             ))
         }
         Command::RotatePartner { id } => {
@@ -243,9 +266,10 @@ fn read_shares() -> Result<Vec<RecoveryShare>, Failure> {
     if io::stdin().is_terminal() {
         note("shares of the recovery root, one a line, then Ctrl-D:");
     }
-    // Never grown, so that no copy is left behind.
+    // Never grown, and past the buffer of standard input, so that no copy is left behind.
     let mut text = Zeroizing::new(String::with_capacity(SHARES_BYTES));
-    io::stdin().lock().take(SHARES_BYTES as u64).read_to_string(&mut text)?;
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    stdin.take(SHARES_BYTES as u64).read_to_string(&mut text)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let shares = lines.map(|(at, line)| {
         RecoveryShare::parse(line)
@@ -264,10 +288,15 @@ fn hand_out(made: &RecoveryMade) -> Result<(), Failure> {
         made.shares.len()
     ))?;
     for share in &made.shares {
-        let text = share.text();
-        let text = std::str::from_utf8(text.expose()).map_err(Failure::general)?;
         say(&format!("\nshare {} of {}:", share.index(), made.shares.len()))?;
-        say(text)?;
+        let text = share.text();
+        // In one piece: an empty line buffer passes on whole lines without keeping them.
+        let mut line = Zeroizing::new(Vec::with_capacity(text.expose().len() + 1));
+        line.extend_from_slice(text.expose());
+        line.push(b'\n');
+        let mut out = io::stdout().lock();
+        out.write_all(&line)?;
+        out.flush()?;
     }
     Ok(())
 }
@@ -394,6 +423,18 @@ fn fate(old: &OldKey) -> String {
     }
 }
 
+fn fate_of_root(removed: &RootRemoved) -> String {
+    let name = removed.name.as_deref().unwrap_or("of it");
+    match removed.cas {
+        0 => format!("{} wraps taken away; nothing needs it any more", removed.dropped),
+        cas => format!(
+            "{} wraps taken away; no key of the vault needs it any more. But {cas} CAs have their key in the provider \
+             {name}: leave it in the settings by this name, and do not destroy it",
+            removed.dropped
+        ),
+    }
+}
+
 fn root(root: &RootKeyStatus) -> String {
     let version = root.key_version.as_deref().map(|version| format!(" version {version}"));
     format!("{} {}{}", root.provider, root.key_id, version.unwrap_or_default())
@@ -411,7 +452,7 @@ fn root_line(known: &RootStatus) -> String {
             format!("root key: {} {}{version}, {name}, {}", known.provider, known.key_id, known.state)
         }
     };
-    if known.state != "removed" {
+    if known.state != "removed" || known.wraps > 0 {
         line.push_str(&format!("; {} keys under it", known.wraps));
     }
     if known.missing > 0 {
@@ -490,6 +531,46 @@ fn verdict(report: &KeyReport) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(state: &str, wraps: u64) -> RootStatus {
+        RootStatus {
+            name: None,
+            provider: "local".to_owned(),
+            key_id: "k".to_owned(),
+            key_version: None,
+            state: state.to_owned(),
+            failure: None,
+            wraps,
+            missing: 0,
+            shares: None,
+            added_at: None,
+            removed_at: None,
+        }
+    }
+
+    #[test]
+    fn stragglers_under_a_removed_root_key_are_shown() {
+        assert!(root_line(&status("removed", 2)).contains("2 keys under it"));
+        assert!(!root_line(&status("removed", 0)).contains("keys under it"));
+    }
+
+    #[test]
+    fn who_removes_a_root_key_is_told_of_cas_in_its_provider() {
+        let mut removed = RootRemoved {
+            name: Some("hsm".to_owned()),
+            provider: "pkcs11".to_owned(),
+            key_id: "k".to_owned(),
+            dropped: 5,
+            cas: 0,
+        };
+        assert!(fate_of_root(&removed).contains("nothing needs it any more"));
+        removed.cas = 3;
+        let told = fate_of_root(&removed);
+        assert!(
+            told.contains("3 CAs") && told.contains("provider hsm") && !told.contains("nothing needs"),
+            "{told}"
+        );
+    }
 
     #[test]
     fn a_bar_is_full_when_all_is_done_and_never_longer() {
