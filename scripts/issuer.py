@@ -51,7 +51,7 @@ def token(key, issuer, identity, tenant, scopes, roles):
         body.update(client_id=identity, token_type="client_credentials")
     signed = ".".join(b64(json.dumps(part).encode()) for part in (head, body))
     r, s = utils.decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-    return f"{signed}.{b64(r.to_bytes(32, "big") + s.to_bytes(32, "big"))}"
+    return signed + "." + b64(r.to_bytes(32, "big") + s.to_bytes(32, "big"))
 
 
 def main():

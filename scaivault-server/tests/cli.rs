@@ -108,7 +108,7 @@ fn every_problem_of_the_settings_is_told_at_once_and_no_value_of_one() {
             ("KMS_PROVIDER", "local"),
             ("TLS_CERT_FILE", "/etc/canary.pem"),
             ("LOG_LEVLE", "canary"),
-            ("REDIS_URL", "redis://:canary@redis"),
+            ("REDIS_URL", "canary://:canary@redis"),
             ("VAULT_TOKEN", "canary"),
             ("DB_POOL_SIZE", "canary"),
             ("BIND_ADDRESS", "canary"),
