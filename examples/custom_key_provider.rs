@@ -22,8 +22,8 @@ use scaivault_core::{
     secrets::{SecretData, SecretPath, SecretWrite},
 };
 use scaivault_kms::{
-    Cause, Context, Description, Health, KeyProvider, KmsError, SecretKey, WrappedKey, conformance,
-    local::KeyFile,
+    Attestation, Cause, Context, Description, Health, KeyProvider, KmsError, SecretKey, WrappedKey,
+    conformance, local::KeyFile,
 };
 use serde_json::json;
 use tokio::{
@@ -91,7 +91,9 @@ impl KeyProvider for AgentProvider {
             key_version: None,
             algorithm: ALGORITHM.to_owned(),
             native_context: true,
+            key_bits: Some(256),
             extractable: true,
+            attestation: Attestation::None,
             signature_schemes: Vec::new(),
         }
     }

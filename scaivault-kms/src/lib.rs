@@ -62,7 +62,7 @@ pub mod transit;
 mod wrapped;
 
 pub use error::{Cause, KmsError};
-pub use provider::{Description, Health, KeyProvider};
+pub use provider::{Attestation, Description, Health, KeyProvider};
 pub use secret::{Secret, SecretKey};
 pub use signing::{KeyRef, KeySpec, SignatureScheme, SigningKey};
 pub use wrapped::{Context, WrappedKey};

@@ -107,10 +107,26 @@ pub struct Description {
     pub algorithm: String,
     /// Whether the provider itself authenticates the context; if not, the adapter binds it.
     pub native_context: bool,
+    /// The size of the root key in bits (of a curve's order, or of a modulus), as far as it is known.
+    pub key_bits: Option<u32>,
     /// Whether the root key could be read out by whoever runs the provider's host.
     pub extractable: bool,
+    /// What vouches for the root key staying where it is.
+    pub attestation: Attestation,
     /// Signature schemes of the keys that this provider can create; empty if it has none.
     pub signature_schemes: Vec<SignatureScheme>,
+}
+
+/// What vouches for a root key staying where it is. No adapter asks for a signed statement about the key yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attestation {
+    /// Nothing: it is in a file, or in the memory of a program.
+    None,
+    /// The word of the service that has it.
+    Service,
+    /// Attributes of the key that the device itself enforces.
+    Device,
 }
 
 /// The answer of a provider that works.

@@ -211,8 +211,9 @@ fn a_dry_run_changes_nothing_and_a_migration_happens_once() {
     }
     let root = current.out.lines().find_map(|line| line.strip_prefix("root key local: ")).unwrap();
     let fingerprint = KeyFile::open(&place.dir.path().join("root.key")).unwrap().fingerprint().to_owned();
-    let known =
-        format!("local {fingerprint}, AES-256-GCM, context bound by the provider, extractable; health ");
+    let known = format!(
+        "local {fingerprint}, AES-256-GCM, 256 bits, context bound by the provider, extractable; health "
+    );
     assert!(root.starts_with(&known) && root.ends_with(" ms"), "{root}");
 }
 

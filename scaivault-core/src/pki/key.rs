@@ -313,7 +313,9 @@ mod tests {
             key_version: key_version.map(str::to_owned),
             algorithm: String::new(),
             native_context: true,
+            key_bits: None,
             extractable: false,
+            attestation: scaivault_kms::Attestation::Service,
             signature_schemes: Vec::new(),
         }
     }

@@ -19,8 +19,8 @@ use super::{
     sign::{AwsKey, create},
 };
 use crate::{
-    Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
-    SigningKey, WrappedKey, probe::Probe,
+    Attestation, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey,
+    SignatureScheme, SigningKey, WrappedKey, probe::Probe,
 };
 
 /// A root key in AWS KMS. Built without a request to KMS; [`connect`](Self::connect) makes the first one.
@@ -150,7 +150,9 @@ impl KeyProvider for AwsProvider {
             key_version: None,
             algorithm: ALGORITHM.to_owned(),
             native_context: true,
+            key_bits: Some(256),
             extractable: false,
+            attestation: Attestation::Service,
             signature_schemes: SCHEMES.to_vec(),
         }
     }

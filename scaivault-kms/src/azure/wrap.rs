@@ -21,8 +21,8 @@ use super::{
     sign::{AzureKey, Jwk, create},
 };
 use crate::{
-    Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
-    SigningKey, WrappedKey, probe::Probe, spki, wrapped::authenticated,
+    Attestation, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey,
+    SignatureScheme, SigningKey, WrappedKey, probe::Probe, spki, wrapped::authenticated,
 };
 
 /// A root key in Azure. Built without a request; [`connect`](Self::connect) makes the first ones.
@@ -199,7 +199,9 @@ impl KeyProvider for AzureProvider {
             key_version: known.as_ref().map(|known| known.version.clone()),
             algorithm: known.as_ref().map_or("unknown", |known| known.wrapping.as_str()).to_owned(),
             native_context: false,
+            key_bits: known.as_ref().filter(|known| known.wrapping == Wrapping::KeyWrap).map(|_| 256),
             extractable: known.is_some_and(|known| known.extractable),
+            attestation: Attestation::Service,
             signature_schemes: SCHEMES.to_vec(),
         }
     }

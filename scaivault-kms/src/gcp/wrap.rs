@@ -18,8 +18,8 @@ use super::{
     sign::{GcpKey, create},
 };
 use crate::{
-    Cause, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
-    SigningKey, WrappedKey, probe::Probe,
+    Attestation, Cause, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey,
+    SignatureScheme, SigningKey, WrappedKey, probe::Probe,
 };
 
 /// A root key in Cloud KMS. Built without a request; [`connect`](Self::connect) makes the first ones.
@@ -124,7 +124,9 @@ impl KeyProvider for GcpProvider {
             key_version: self.version.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             algorithm: ALGORITHM.to_owned(),
             native_context: true,
+            key_bits: Some(256),
             extractable: false,
+            attestation: Attestation::Service,
             signature_schemes: SCHEMES.to_vec(),
         }
     }

@@ -8,7 +8,7 @@ use aws_lc_rs::{
 use zeroize::Zeroizing;
 
 use super::{KeyFile, PROVIDER};
-use crate::{Context, Description, Health, KeyProvider, KmsError, SecretKey, WrappedKey};
+use crate::{Attestation, Context, Description, Health, KeyProvider, KmsError, SecretKey, WrappedKey};
 
 const ALGORITHM: &str = "AES-256-GCM";
 
@@ -68,7 +68,9 @@ impl KeyProvider for LocalProvider {
             key_version: None,
             algorithm: ALGORITHM.to_owned(),
             native_context: true,
+            key_bits: Some(256),
             extractable: true,
+            attestation: Attestation::None,
             signature_schemes: Vec::new(),
         }
     }

@@ -28,8 +28,8 @@ use super::{
     sign,
 };
 use crate::{
-    Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SigningKey, WrappedKey,
-    device::Pool, wrapped,
+    Attestation, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SigningKey,
+    WrappedKey, device::Pool, wrapped,
 };
 
 /// How a 32-byte key is wrapped in a token. The first that the token can is chosen for a new root key, in this
@@ -191,7 +191,12 @@ impl KeyProvider for Pkcs11Provider {
             key_version: root.as_ref().map(|root| hex::encode(&root.id)),
             algorithm: root.as_ref().map_or("chosen by the token", |root| root.wrapping.as_str()).to_owned(),
             native_context: root.as_ref().is_some_and(|root| root.wrapping == Wrapping::AesGcm),
+            key_bits: root.as_ref().filter(|root| root.wrapping != Wrapping::RsaOaep).map(|_| 256),
             extractable: root.as_ref().is_none_or(|root| root.extractable),
+            attestation: match &root {
+                Some(root) if !root.extractable => Attestation::Device,
+                _ => Attestation::Service,
+            },
             signature_schemes: root.map(|root| root.schemes).unwrap_or_default(),
         }
     }

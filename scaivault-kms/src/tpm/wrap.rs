@@ -23,8 +23,8 @@ use super::{
     sign,
 };
 use crate::{
-    Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
-    SigningKey, WrappedKey, device::Pool,
+    Attestation, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey,
+    SignatureScheme, SigningKey, WrappedKey, device::Pool,
 };
 
 const ALGORITHM: &str = "TPM2-SEAL";
@@ -80,7 +80,9 @@ impl KeyProvider for TpmProvider {
             key_version: self.shared.version.get().cloned(),
             algorithm: algorithm(&self.shared.config.pcrs),
             native_context: false,
+            key_bits: Some(256),
             extractable: false,
+            attestation: Attestation::Device,
             signature_schemes: vec![
                 SignatureScheme::EcdsaSha256,
                 SignatureScheme::EcdsaSha384,

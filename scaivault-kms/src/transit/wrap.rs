@@ -18,8 +18,8 @@ use super::{
     sign::{Create, TransitKey, create},
 };
 use crate::{
-    Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
-    SigningKey, WrappedKey, probe::Probe,
+    Attestation, Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey,
+    SignatureScheme, SigningKey, WrappedKey, probe::Probe,
 };
 
 /// A root key in Transit. Built without a request; [`connect`](Self::connect) makes the first ones.
@@ -179,7 +179,9 @@ impl KeyProvider for TransitProvider {
             key_version: known.map(|known| known.version.to_string()),
             algorithm: known.map_or_else(|| "unknown".to_owned(), |known| known.algorithm.to_string()),
             native_context: true,
+            key_bits: known.map(|_| 256),
             extractable: known.is_some_and(|known| known.extractable),
+            attestation: Attestation::Service,
             signature_schemes: SCHEMES.to_vec(),
         }
     }

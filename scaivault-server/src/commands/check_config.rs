@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use scaivault_core::SchemaState;
-use scaivault_kms::{Context, Description, KmsError, SecretKey};
+use scaivault_kms::{Attestation, Context, Description, KmsError, SecretKey};
 
 use super::{Failure, say, serve};
 use crate::{
@@ -62,17 +62,31 @@ async fn tried(root: &Ready) -> Result<String, KmsError> {
     let started = Instant::now();
     let opened = provider.unwrap(&wrapped, &context).await?;
     let unwrap = started.elapsed();
-    let Description { provider: kind, key_id, key_version, native_context, extractable, .. } =
-        provider.describe();
+    let Description {
+        provider: kind,
+        key_id,
+        key_version,
+        native_context,
+        key_bits,
+        extractable,
+        attestation,
+        ..
+    } = provider.describe();
     if !opened.ct_eq(&key) {
         let message = "another key came back than was wrapped".to_owned();
         return Err(KmsError::Device { provider: kind, message, source: None });
     }
     let version = key_version.map(|version| format!(" version {version}")).unwrap_or_default();
     let bound = if native_context { "the provider" } else { "us" };
-    let kept = if extractable { "extractable" } else { "not extractable" };
+    let kept = match (extractable, attestation) {
+        (true, _) => "extractable",
+        (false, Attestation::Device) => "not extractable, as the device enforces",
+        (false, Attestation::Service) => "not extractable, as the service says",
+        (false, _) => "not extractable",
+    };
+    let bits = key_bits.map(|bits| format!(", {bits} bits")).unwrap_or_default();
     Ok(format!(
-        "{kind} {key_id}{version}, {}, context bound by {bound}, {kept}; health {}, wrap {}, unwrap {}",
+        "{kind} {key_id}{version}, {}{bits}, context bound by {bound}, {kept}; health {}, wrap {}, unwrap {}",
         wrapped.algorithm,
         millis(health),
         millis(wrap),
