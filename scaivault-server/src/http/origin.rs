@@ -38,7 +38,7 @@ impl TrustedProxies {
     /// itself, as a health check does.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] if what is needed to tell cannot be read. It is refused, as OpenBao does, and not
+    /// [`Code::InvalidRequest`] if what is needed to tell cannot be read. It is refused, and not
     /// taken for the proxy's own address: conditions would hold by that address for everybody behind it.
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr> {
         let mut origin = peer.to_canonical();
