@@ -210,7 +210,8 @@ async fn a_lost_root_key_is_made_up_for_by_shares() {
     let drill = place.told(&["recovery-drill"], &[], &format!("{}\n\n{}\n", shares[2], shares[0]));
     assert_eq!(drill.code, 0, "{}", drill.err);
     assert!(drill.out.contains("2 keys opened by the shares, 2 of them compared"), "{}", drill.out);
-    let mistyped = shares[1].replace(&shares[1][30..31], "f");
+    let digit = if &shares[1][30..31] == "f" { "e" } else { "f" };
+    let mistyped = format!("{}{digit}{}", &shares[1][..30], &shares[1][31..]);
     for (input, code, why) in [
         (String::new(), 2, "there are no shares"),
         (shares[1].clone(), 2, "it takes 2"),
