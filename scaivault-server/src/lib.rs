@@ -11,5 +11,6 @@ pub mod egress;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod openapi;
 pub mod roots;
 pub mod routes;

@@ -247,6 +247,12 @@ impl<A> Router<A> {
         self.routes.iter().map(AsRef::as_ref)
     }
 
+    /// The row that a request of this method and raw path reaches.
+    #[must_use]
+    pub fn row(&self, method: &Method, path: &str) -> Option<Arc<Route<A>>> {
+        self.find(method, path).ok().map(|(row, _)| row)
+    }
+
     /// The row for a raw path, with its parameters.
     pub(crate) fn find(&self, method: &Method, raw: &str) -> Result<(Arc<Route<A>>, Params), Box<Miss>> {
         let found = self.tree.at(raw).ok();

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod health;
 mod metrics;
+mod openapi;
 mod pki;
 mod policies;
 mod secrets;
@@ -48,6 +49,7 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/health", health::live).action("health"),
         public(GET, "/v1/health/ready", health::ready).action("health"),
         public(GET, "/v1/version", version::version).action("version"),
+        public(GET, "/v1/openapi.json", openapi::document).action("openapi"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
         row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
     ]

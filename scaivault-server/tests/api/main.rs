@@ -5,6 +5,7 @@
 mod audit;
 mod auth;
 mod canary;
+mod contract;
 mod errors;
 mod health;
 mod limits;

@@ -170,6 +170,7 @@ async fn without_a_token_every_row_but_the_public_ones_is_a_401() {
         "/v1/health",
         "/v1/health/ready",
         "/v1/version",
+        "/v1/openapi.json",
         "/v1/pki/ca/{id}/crl",
         "/v1/pki/ocsp/{ca_id}",
         "/v1/pki/ocsp/{ca_id}/{*request}",

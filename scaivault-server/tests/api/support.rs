@@ -26,6 +26,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::contract;
+
 /// How the vault of the tests is reached, as far as it knows.
 pub(crate) const BASE: &str = "https://vault.example";
 
@@ -287,7 +289,9 @@ impl Call<'_> {
     }
 
     pub(crate) async fn send(self) -> Answer {
-        self.api.raw(&[self.line.as_bytes(), b"\r\n", &self.body].concat()).await
+        let answer = self.api.raw(&[self.line.as_bytes(), b"\r\n", &self.body].concat()).await;
+        contract::check(&self.line, &self.body, &answer);
+        answer
     }
 }
 
