@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use scaivault_core::{Clock as _, Code, Scope, Vault, policy::Binding};
+use scaivault_core::{
+    Clock as _, Code, Scope, Vault,
+    policy::{Binding, BindingWrite},
+};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -97,5 +100,31 @@ contract! {
         assert!(stale > 0 || rounds < 20, "no read was stale");
         assert_eq!(t.clock.now() - start, other.now() - start - Duration::minutes(3));
         vaults[1].close().await;
+    }
+
+    async fn sec_k5_a_clock_that_jumps_neither_lets_in_nor_locks_out(t: Bench) {
+        t.put("a", json!({})).await;
+        let made = t.vault.policies(&t.admin()).create(policy("p", &[("a", &["read"])])).await.unwrap();
+        let other = TestClock::at(t.now());
+        let replica = t.builder(root_key(7)).clock(Arc::clone(&other) as Arc<_>).open().await.unwrap();
+        for jump in [Duration::HOUR, -Duration::HOUR, -Duration::HOUR, Duration::HOUR] {
+            let (binding, _) = t.vault.policies(&t.admin()).bind(&made.id, bind_user("user:u")).await.unwrap();
+            other.advance(std::time::Duration::from_secs(1));
+            assert!(reads(&replica).await, "{jump}");
+            other.set(other.now() + jump);
+            t.vault.policies(&t.admin()).unbind(&made.id, &binding.id).await.unwrap();
+            other.advance(std::time::Duration::from_secs(1));
+            assert!(!reads(&replica).await, "allowed after a jump of {jump}");
+            assert!(!reads(&t.vault).await);
+        }
+        // A binding ends by the clock of whoever is asked; a jump forth does not end it for the others.
+        let ends = BindingWrite { expires_at: Some(t.now() + Duration::minutes(30)), ..bind_user("user:u") };
+        t.vault.policies(&t.admin()).bind(&made.id, ends).await.unwrap();
+        other.set(t.now() + Duration::HOUR);
+        assert!(!reads(&replica).await);
+        assert!(reads(&t.vault).await);
+        other.set(t.now());
+        assert!(reads(&replica).await);
+        replica.close().await;
     }
 }
