@@ -76,6 +76,16 @@ pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
 pub const JWKS_FETCH: Duration = Duration::from_secs(10);
 /// How long an issuer that did not answer is left alone.
 pub const JWKS_RETRY: Duration = Duration::from_secs(5);
+/// Time for one whole request that we make, unless it says otherwise.
+pub const EGRESS_TIME: Duration = Duration::from_secs(5);
+/// Time for a connection of it, its name resolved and TLS agreed.
+pub const EGRESS_CONNECT: Duration = Duration::from_secs(3);
+/// Bytes of the body of an answer to it, unless it says otherwise.
+pub const EGRESS_BODY_BYTES: usize = 1 << 20;
+/// Bytes of the header of an answer to it.
+pub const EGRESS_HEADER_BYTES: usize = 32 << 10;
+/// Fields of the header of an answer to it.
+pub const EGRESS_HEADERS: usize = 100;
 /// How old a compiled policy set or role may be before its epoch is looked at again: the bound on how
 /// long a change made on another replica may go unnoticed.
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
 //! Who is asking.
 //!
 //! A [`TokenVerifier`] turns a bearer token into a [`Caller`], or refuses it. Its keys come from a
-//! [`JwksSource`]; this room makes no connection of its own, reads no global clock and issues no tokens.
+//! [`JwksSource`], such as [`HttpJwks`]; this room makes connections through [`crate::egress`] alone, reads no
+//! global clock and issues no tokens.
 //! An embedder who authenticates callers himself builds them with [`Caller::user`] and
 //! [`Caller::service_account`].
 //!
@@ -10,6 +11,7 @@
 
 mod caller;
 mod claims;
+mod discovery;
 mod json;
 mod jwks;
 mod token;
@@ -19,6 +21,7 @@ mod types;
 mod tests;
 
 pub use caller::{Caller, Whoami};
+pub use discovery::HttpJwks;
 pub use jwks::{JwksSource, StaticJwks};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

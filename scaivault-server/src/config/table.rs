@@ -161,6 +161,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "TLS_CERT_FILE", "none", "the server's certificates, PEM, its own first; TLS 1.2 and 1.3, HTTP/2";
         "TLS_KEY_FILE", "none", "the key of the first of them, PEM";
         "TRUSTED_PROXIES", "none", "networks and addresses, separated by commas, of proxies whose `X-Forwarded-For` is believed: the rightmost address in it that is not among them is where a request comes from";
+        "EGRESS_ALLOWED_CIDRS", "none", "networks and addresses, separated by commas, besides the public internet, that the vault may connect to where a user names the address: private ones are refused otherwise. What an operator configures may be anywhere";
         "DRAIN_TIMEOUT", "`30s`", "how long a stop waits for what has begun";
     }
     Part::Identity => {

@@ -1,6 +1,7 @@
 //! Tokens are signed, and key sets written, by `jsonwebtoken`: an implementation that the room under
 //! test does not use.
 
+mod discovery;
 mod keys;
 mod token;
 

@@ -5,13 +5,20 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use scaivault_core::Code;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use super::*;
+use super::{
+    super::discovery::{Discovery, PLATFORM_DISCOVERY, STANDARD_DISCOVERY},
+    *,
+};
+use crate::{
+    Code,
+    egress::{Egress, ServiceUrl},
+    limits,
+};
 
 const KEYS: &str = r#"{"keys":[]}"#;
 
@@ -53,9 +60,8 @@ impl Stub {
     }
 
     fn jwks(&self, path: Option<&str>) -> HttpJwks {
-        let url = |path: &str| Issuer::parse(&format!("http://{}{path}", self.address)).unwrap();
-        let identity = Identity { issuer: url(""), jwks: path.map(url), audiences: vec!["scaivault".into()] };
-        HttpJwks::new(Egress::new().unwrap(), &identity)
+        let url = |path: &str| ServiceUrl::parse(&format!("http://{}{path}", self.address)).unwrap();
+        HttpJwks::new(Egress::builder().build().unwrap(), url(""), path.map(url))
     }
 
     fn asked(&self) -> Vec<String> {
@@ -126,7 +132,7 @@ async fn answers_are_bounded_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_discovery_document_cannot_point_anywhere() {
+async fn sec_g3_a_discovery_document_cannot_point_anywhere() {
     for document in [
         "not json",
         "{}",
@@ -143,30 +149,30 @@ async fn a_discovery_document_cannot_point_anywhere() {
 
 #[test]
 fn an_https_issuer_keeps_its_keys_on_https() {
-    let issuer = Issuer::parse("https://scaikey.example").unwrap();
-    let jwks = HttpJwks { egress: Egress::new().unwrap(), issuer, jwks: None };
-    let address = |uri: &str| jwks.key_address("x", &format!(r#"{{"jwks_uri":"{uri}"}}"#));
-    assert_eq!(address("https://keys.example/jwks").unwrap(), "https://keys.example/jwks");
+    let issuer = ServiceUrl::parse("https://scaikey.example").unwrap();
+    let discovery = Discovery::new(Egress::builder().build().unwrap(), issuer);
+    let address = |uri: &str| discovery.address("x".into(), Some(uri.into()), "jwks_uri");
+    assert_eq!(address("https://keys.example/jwks").unwrap().as_str(), "https://keys.example/jwks");
     assert!(address("http://127.0.0.1:4000/jwks").is_err());
+    assert!(discovery.address("x".into(), None, "jwks_uri").is_err());
 }
 
 #[tokio::test]
-async fn a_certificate_that_no_root_of_the_system_signed_is_refused() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("c"), folder.path().join("k"));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = crate::http::tls::acceptor(&certificate, &key).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://127.0.0.1:{}/keys", listener.local_addr().unwrap().port());
-    let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        acceptor.accept(stream).await.map(drop)
-    });
-    let error = Egress::new().unwrap().get(&url, 100).await.unwrap_err();
-    assert!(matches!(error, FetchError::Transport { .. }), "{error:?}");
-    assert!(server.await.unwrap().is_err());
+async fn sec_h1_an_issuer_that_a_user_named_is_asked_only_where_it_may_be() {
+    let document = |issuer: &str| open_ended(&format!(r#"{{"issuer":"{issuer}","jwks_uri":"BASE/keys"}}"#));
+    let stub = Stub::start(&[(STANDARD_DISCOVERY, document("BASE")), ("/keys", ok(KEYS))]).await;
+    let outside = |egress: &Egress, stub: &Stub| {
+        let issuer = ServiceUrl::parse(&format!("http://{}", stub.address)).unwrap();
+        HttpJwks::outside(egress.clone(), issuer, None)
+    };
+    let nowhere = Egress::builder().build().unwrap();
+    assert!(refusal(outside(&nowhere, &stub)).await.contains("loopback"));
+    assert!(stub.asked().is_empty());
+    let here = Egress::builder().allow(["127.0.0.0/8".parse().unwrap()]).build().unwrap();
+    assert_eq!(outside(&here, &stub).fetch().await.unwrap(), KEYS);
+    assert_eq!(stub.asked(), [STANDARD_DISCOVERY, "/keys"]);
+    let other = Stub::start(&[(STANDARD_DISCOVERY, document("https://other.example"))]).await;
+    assert!(refusal(outside(&here, &other)).await.contains("unexpected issuer"));
 }
 
 #[tokio::test]
