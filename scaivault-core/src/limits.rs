@@ -66,6 +66,16 @@ pub const CLAIM_ENTRIES: usize = 1024;
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 /// How long a token that was good is believed without checking its signature again.
 pub const TOKEN_KNOWN: Duration = Duration::from_secs(60);
+/// The same of a token that its issuer does not vouch for.
+pub const TOKEN_UNKNOWN: Duration = Duration::from_secs(10);
+/// Bytes of an opaque token, its prefix included.
+pub const OPAQUE_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 12..=512;
+/// Opaque tokens that are looked up at one time; more wait.
+pub const INTROSPECTIONS: usize = 32;
+/// Bytes of what an issuer says of one.
+pub const INTROSPECTION_BYTES: usize = 64 << 10;
+/// How long an issuer that could not be asked about one is left alone.
+pub const INTROSPECTION_RETRY: Duration = Duration::from_secs(1);
 /// How old a key set may be before it is fetched again.
 pub const JWKS_TTL: Duration = Duration::from_secs(300);
 /// How often an unknown key id may cause a fetch.

@@ -33,6 +33,7 @@ use address::Reachable;
 use ipnet::IpNet;
 use reqwest::{Client, Method, redirect, retry};
 
+pub(crate) use self::request::encode;
 pub use self::{
     error::EgressError,
     request::{Answer, Request},

@@ -12,6 +12,7 @@
 mod caller;
 mod claims;
 mod discovery;
+mod introspection;
 mod json;
 mod jwks;
 mod token;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use caller::{Caller, Whoami};
 pub use discovery::HttpJwks;
+pub use introspection::{HttpIntrospection, Introspect};
 pub use jwks::{JwksSource, StaticJwks};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

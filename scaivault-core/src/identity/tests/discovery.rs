@@ -23,40 +23,41 @@ use crate::{
 const KEYS: &str = r#"{"keys":[]}"#;
 
 /// Answers each path with the bytes it is given, and remembers which were asked.
-struct Stub {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+pub(super) struct Stub {
+    pub(super) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Stub {
     /// `BASE` in an answer stands for the stub's own URL.
-    async fn start(answers: &[(&str, String)]) -> Self {
+    pub(super) async fn start(answers: &[(&str, String)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers: BTreeMap<String, String> = answers
             .iter()
             .map(|(path, answer)| ((*path).to_owned(), answer.replace("BASE", &format!("http://{address}"))))
             .collect();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    if stream.read(&mut byte).await.unwrap_or(0) == 0 {
-                        break;
+                while !is_whole(&request) {
+                    let mut bytes = [0; 4096];
+                    match stream.read(&mut bytes).await {
+                        Ok(read @ 1..) => request.extend_from_slice(&bytes[..read]),
+                        _ => break,
                     }
-                    request.push(byte[0]);
                 }
-                let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or_default().to_owned();
+                let request = String::from_utf8_lossy(&request).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
                 let missing = status("404 Not Found", "");
                 let answer = answers.get(&path).unwrap_or(&missing).clone();
-                log.lock().unwrap().push(path);
+                log.lock().unwrap().push(request);
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        Self { address, asked }
+        Self { address, requests }
     }
 
     fn jwks(&self, path: Option<&str>) -> HttpJwks {
@@ -64,21 +65,35 @@ impl Stub {
         HttpJwks::new(Egress::builder().build().unwrap(), url(""), path.map(url))
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// The paths that were asked for.
+    pub(super) fn asked(&self) -> Vec<String> {
+        let path = |request: &String| request.split(' ').nth(1).unwrap_or_default().to_owned();
+        self.requests.lock().unwrap().iter().map(path).collect()
+    }
+
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-fn status(line: &str, extra: &str) -> String {
+pub(super) fn status(line: &str, extra: &str) -> String {
     format!("HTTP/1.1 {line}\r\nConnection: close\r\nContent-Length: 0\r\n{extra}\r\n")
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// Whether a request is there with the body that its header announces.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_none_or(|length| body.len() >= length.parse::<usize>().unwrap())
+}
+
 /// A 200 whose length is told by the end of the connection, so that it may hold `BASE`.
-fn open_ended(body: &str) -> String {
+pub(super) fn open_ended(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}")
 }
 
@@ -180,6 +195,6 @@ async fn nobody_there_is_an_outage() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let stub = Stub { address, asked: Arc::default() };
+    let stub = Stub { address, requests: Arc::default() };
     assert!(refusal(stub.jwks(Some("/keys"))).await.contains("/keys"));
 }

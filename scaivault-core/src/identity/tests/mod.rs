@@ -2,6 +2,7 @@
 //! test does not use.
 
 mod discovery;
+mod introspection;
 mod keys;
 mod token;
 
