@@ -105,8 +105,8 @@ pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
 pub use identity::{
-    Caller, HttpIntrospection, HttpJwks, IdentityType, Introspect, JwksSource, Role, Scope, Scopes,
-    StaticJwks, TokenSettings, TokenVerifier, Whoami,
+    Caller, HttpIntrospection, HttpJwks, IdentityType, Introspect, Introspection, JwksSource, Role, Scope,
+    Scopes, StaticJwks, TokenSettings, TokenSubject, TokenVerifier, Whoami,
 };
 pub use name::Name;
 pub use pipeline::Ctx;

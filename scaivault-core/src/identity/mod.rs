@@ -15,6 +15,7 @@ mod discovery;
 mod introspection;
 mod json;
 mod jwks;
+mod look;
 mod token;
 mod types;
 
@@ -25,5 +26,7 @@ pub use caller::{Caller, Whoami};
 pub use discovery::HttpJwks;
 pub use introspection::{HttpIntrospection, Introspect};
 pub use jwks::{JwksSource, StaticJwks};
+pub(crate) use look::introspect;
+pub use look::{Introspection, TokenSubject};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

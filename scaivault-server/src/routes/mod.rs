@@ -49,6 +49,7 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/health/ready", health::ready).action("health"),
         public(GET, "/v1/version", version::version).action("version"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
+        row(POST, "/v1/auth/introspect", auth::introspect, Action::AuthIntrospect, &[Scope::Admin]),
         row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
     ]
 }
