@@ -264,6 +264,15 @@ impl Vault {
         self.inner.door.failed_login(from).await
     }
 
+    /// Whether a token from there may be looked up at its issuer ([`TokenVerifier::has_to_ask`]): not while the address
+    /// has been told to wait for showing tokens that were not believed, so that guessing is no load on the issuer.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] if not: answer with that.
+    pub fn may_look_up(&self, from: std::net::IpAddr) -> Result<()> {
+        self.inner.door.may_look_up(from)
+    }
+
     /// Whether replicas share rate limits, as they do while Redis answers; `None` if they are not to.
     pub async fn limits_are_shared(&self) -> Option<bool> {
         self.inner.door.limits_are_shared().await
