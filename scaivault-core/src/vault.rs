@@ -15,8 +15,8 @@ use crate::RedisUrl;
 #[cfg(feature = "postgres")]
 use crate::storage::RolePasswords;
 use crate::{
-    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, PartnerId, Random, RateLimits, Result,
-    SchemaState, Scope, SystemClock, SystemRandom, TenantId, Whoami,
+    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random, RateLimits,
+    Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
@@ -240,12 +240,37 @@ impl Vault {
         Ok(ctx.caller().whoami())
     }
 
+    /// Whom a token speaks for, by the judgement of `verifier`. A token that is bad, or of a tenant that is none of the
+    /// caller's business, is not active: nothing tells one from the other. An administrator of a partner may know of
+    /// the tokens of its tenants, and a super admin of all.
+    ///
+    /// # Errors
+    /// [`Code::InsufficientScope`]; [`Code::RateLimited`]; [`Code::ServiceUnavailable`] if the issuer is needed and
+    /// does not answer.
+    pub async fn introspect(
+        &self,
+        ctx: &Ctx,
+        verifier: &TokenVerifier,
+        token: &str,
+    ) -> Result<Introspection> {
+        crate::identity::introspect(&self.inner.door, ctx, verifier, token).await
+    }
+
     /// Charges the source address of a token that was not believed.
     ///
     /// # Errors
     /// [`Code::RateLimited`] if there were too many: answer with that instead.
     pub async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
         self.inner.door.failed_login(from).await
+    }
+
+    /// Whether a token from there may be looked up at its issuer ([`TokenVerifier::has_to_ask`]): not while the address
+    /// has been told to wait for showing tokens that were not believed, so that guessing is no load on the issuer.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] if not: answer with that.
+    pub fn may_look_up(&self, from: std::net::IpAddr) -> Result<()> {
+        self.inner.door.may_look_up(from)
     }
 
     /// Whether replicas share rate limits, as they do while Redis answers; `None` if they are not to.

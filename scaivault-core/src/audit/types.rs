@@ -89,6 +89,8 @@ actions! {
     ExportCreated = "export_created",
     /// A database that was put back to an older state was accepted.
     RollbackAccept = "rollback_accept",
+    /// A token was looked at: whom it speaks for.
+    AuthIntrospect = "auth_introspect",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.

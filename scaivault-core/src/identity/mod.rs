@@ -1,7 +1,8 @@
 //! Who is asking.
 //!
 //! A [`TokenVerifier`] turns a bearer token into a [`Caller`], or refuses it. Its keys come from a
-//! [`JwksSource`]; this room makes no connection of its own, reads no global clock and issues no tokens.
+//! [`JwksSource`], such as [`HttpJwks`]; this room makes connections through [`crate::egress`] alone, reads no
+//! global clock and issues no tokens.
 //! An embedder who authenticates callers himself builds them with [`Caller::user`] and
 //! [`Caller::service_account`].
 //!
@@ -10,8 +11,11 @@
 
 mod caller;
 mod claims;
+mod discovery;
+mod introspection;
 mod json;
 mod jwks;
+mod look;
 mod token;
 mod types;
 
@@ -19,6 +23,10 @@ mod types;
 mod tests;
 
 pub use caller::{Caller, Whoami};
+pub use discovery::HttpJwks;
+pub use introspection::{HttpIntrospection, Introspect};
 pub use jwks::{JwksSource, StaticJwks};
+pub(crate) use look::introspect;
+pub use look::{Introspection, TokenSubject};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

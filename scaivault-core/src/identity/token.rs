@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::{
     claims::Claims,
+    introspection::{Introspect, Opaque},
     json,
     jwks::{Algorithm, JwksSource, KeyCache, Loaded},
 };
@@ -32,7 +33,11 @@ pub struct TokenSettings {
 /// decides the algorithm: the header has to name both and they have to fit. What a header says about
 /// where keys are (`jku`, `x5u`, `jwk`, `x5c`) is never read.
 ///
-/// A token that was good is known by its hash for up to [`limits::TOKEN_KNOWN`], while it lasts and while the keys
+/// Other tokens with that prefix are opaque: whoever issued them is asked ([`Introspect`]), and what he says is held to
+/// the rules for the claims of a JWT. It is believed for up to [`limits::TOKEN_KNOWN`] and never beyond the token's end,
+/// that he does not vouch for it for [`limits::TOKEN_UNKNOWN`].
+///
+/// A JWT that was good is known by its hash for up to [`limits::TOKEN_KNOWN`], while it lasts and while the keys
 /// are those that it was judged by: a caller who comes again costs no signature check, and a key that the issuer takes
 /// back is looked for in the very next set.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub struct TokenVerifier {
     settings: TokenSettings,
     clock: Arc<dyn Clock>,
     known: Cache<[u8; 32], Arc<Known>>,
+    opaque: Option<Opaque>,
 }
 
 /// A token that was good.
@@ -67,7 +73,15 @@ impl TokenVerifier {
         fields.finish()?;
         let keys = KeyCache::new(source, Arc::clone(&clock), limits::JWKS_FETCH);
         let known = Cache::builder().max_capacity(KNOWN).time_to_live(limits::TOKEN_KNOWN).build();
-        Ok(Self { keys, settings, clock, known })
+        Ok(Self { keys, settings, clock, known, opaque: None })
+    }
+
+    /// Takes opaque tokens as well, and looks them up there: those that begin with `skt_` and are no JWT. Without
+    /// this they are refused.
+    #[must_use]
+    pub fn with_introspection(mut self, source: Arc<dyn Introspect>) -> Self {
+        self.opaque = Some(Opaque::new(source, Arc::clone(&self.clock)));
+        self
     }
 
     /// The caller that `token` speaks for.
@@ -75,8 +89,12 @@ impl TokenVerifier {
     /// # Errors
     /// - [`Code::TokenExpired`] if nothing but its age is wrong with it.
     /// - [`Code::TokenInvalid`] if it cannot be believed, naming the part or claim at fault.
-    /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by.
+    /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by, or its issuer cannot be asked.
     pub async fn verify(&self, token: &str) -> Result<Caller> {
+        if Opaque::is_one(token) {
+            let opaque = self.opaque.as_ref().ok_or_else(|| refuse("opaque tokens are not taken here"))?;
+            return opaque.look_up(token, &self.settings).await;
+        }
         let token = token.strip_prefix("skt_").unwrap_or(token);
         if token.len() > limits::TOKEN_BYTES {
             return Err(refuse("it is too long"));
@@ -95,6 +113,14 @@ impl TokenVerifier {
         let caller = Claims::new(members, at).into_caller(&self.settings)?;
         self.known.insert(hash, Arc::new(Known { caller: caller.clone(), keys, at }));
         Ok(caller)
+    }
+
+    /// Whether [`verify`](Self::verify) would have to ask the issuer about this very token.
+    pub async fn has_to_ask(&self, token: &str) -> bool {
+        match self.opaque.as_ref().filter(|_| Opaque::is_one(token)) {
+            Some(opaque) => !opaque.knows(token).await,
+            None => false,
+        }
     }
 
     /// Whether a token that was good is so still. It began before it was seen, so only its end has to be looked at;
@@ -116,7 +142,7 @@ impl TokenVerifier {
     }
 }
 
-fn hash(token: &str) -> [u8; 32] {
+pub(super) fn hash(token: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
     hash

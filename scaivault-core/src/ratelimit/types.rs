@@ -48,7 +48,7 @@ categories! {
     PkiIssue = "pki:issue", 50;
     /// Certificate authorities, roles, certificates, revocation.
     PkiAdmin = "pki:admin", 20;
-    /// Who the caller is, and what belongs to no other category.
+    /// Who the caller or a token is, and what belongs to no other category.
     Auth = "auth", 300;
     /// Tokens that were not believed, by source address; see [`Vault::failed_login`](crate::Vault::failed_login).
     AuthFailed = "auth:failed", 60;
@@ -81,7 +81,7 @@ impl Category {
             | Action::PkiCrlBuild => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
-            Action::Whoami | Action::Unrouted | Action::MetricsRead => Self::Auth,
+            Action::Whoami | Action::AuthIntrospect | Action::Unrouted | Action::MetricsRead => Self::Auth,
             Action::SecretPurge
             | Action::SecretNotify
             | Action::KeyRead

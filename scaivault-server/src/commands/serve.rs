@@ -1,12 +1,15 @@
 use std::sync::Arc;
 
-use scaivault_core::{Database, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault, VaultBuilder};
+use scaivault_core::{
+    Database, HttpIntrospection, HttpJwks, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault,
+    VaultBuilder, egress::Egress,
+};
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use super::{Failure, start};
 use crate::{
     config::{self, Config, DatabaseKind},
-    egress::{Egress, HttpJwks},
     http::{stop, tls},
     logging,
     metrics::Metrics,
@@ -98,11 +101,18 @@ pub(super) fn database(config: &config::Database) -> Result<Database, Failure> {
 }
 
 fn verifier(config: &Config) -> Result<TokenVerifier, Failure> {
-    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(Egress::new()?, &config.identity));
+    let egress = Egress::builder().allow(config.egress_allowed.iter().copied()).build()?;
+    let (issuer, jwks) = (config.identity.issuer.clone(), config.identity.jwks.clone());
+    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(egress.clone(), issuer.clone(), jwks));
     let settings = TokenSettings {
         issuers: vec![config.identity.issuer.as_str().to_owned()],
         audiences: config.identity.audiences.clone(),
         default_partner: None,
     };
-    TokenVerifier::new(source, settings, Arc::new(SystemClock)).map_err(Failure::settings)
+    let verifier = TokenVerifier::new(source, settings, Arc::new(SystemClock)).map_err(Failure::settings)?;
+    let Some(client) = &config.identity.client else { return Ok(verifier) };
+    let url = config.identity.introspection.clone();
+    let secret = Zeroizing::new(client.secret.expose().to_owned());
+    let source = HttpIntrospection::new(egress, issuer, url, &client.id, secret);
+    Ok(verifier.with_introspection(Arc::new(source)))
 }

@@ -11,15 +11,16 @@ mod value;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 pub use place::{
     Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
 };
 use read::Reader;
-use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, limits};
+use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, egress::ServiceUrl, limits};
 pub(crate) use table::document;
-pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
+pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Level};
 
-use crate::http::origin::TrustedProxies;
+use crate::http::origin::{TrustedProxies, networks};
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// `REDIS_URL`, or the content of `REDIS_URL_FILE`: what replicas share their counts through.
     pub redis: Option<RedisUrl>,
+    /// `EGRESS_ALLOWED_CIDRS`: networks besides the public internet that may be reached on a user's word.
+    pub egress_allowed: Vec<IpNet>,
     /// How to log.
     pub log: Log,
     /// `MIGRATE_ON_START`: whether `serve` brings the schema up to date itself.
@@ -89,11 +92,25 @@ pub struct TlsFiles {
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `SCAIKEY_URL`: the issuer.
-    pub issuer: Issuer,
+    pub issuer: ServiceUrl,
     /// `SCAIKEY_JWKS_URL`: its keys; discovered if absent.
-    pub jwks: Option<Issuer>,
+    pub jwks: Option<ServiceUrl>,
+    /// `SCAIKEY_CLIENT_ID` and `SCAIKEY_CLIENT_SECRET`, or the content of `SCAIKEY_CLIENT_SECRET_FILE`: as whom we look
+    /// opaque tokens up; without them none is taken.
+    pub client: Option<Client>,
+    /// `SCAIKEY_INTROSPECTION_URL`: where; discovered if absent.
+    pub introspection: Option<ServiceUrl>,
     /// `JWT_AUDIENCE`: a token must name one of these.
     pub audiences: Vec<String>,
+}
+
+/// A client of the issuer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its name.
+    pub id: String,
+    /// Its password.
+    pub secret: Hidden,
 }
 
 /// How to log.
@@ -160,6 +177,9 @@ impl Config {
             let parse = |text: &str| RedisUrl::parse(text).map_err(|error| error.message().to_owned());
             from.parsed("REDIS_URL", Some(url.to_string()), parse)
         });
+        let egress_allowed = from.text("EGRESS_ALLOWED_CIDRS");
+        let egress_allowed =
+            from.parsed("EGRESS_ALLOWED_CIDRS", egress_allowed, networks).unwrap_or_default();
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
         let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
@@ -177,6 +197,7 @@ impl Config {
                 kms,
                 rate_limits,
                 redis,
+                egress_allowed,
                 log,
                 migrate_on_start,
                 soft_delete_retention,
@@ -292,12 +313,34 @@ fn http(from: &mut Reader<'_>) -> Option<Http> {
 
 fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let issuer = from.required("SCAIKEY_URL");
-    let issuer = from.parsed("SCAIKEY_URL", issuer, Issuer::parse);
+    let issuer = from.parsed("SCAIKEY_URL", issuer, ServiceUrl::parse);
     let jwks = from.text("SCAIKEY_JWKS_URL");
-    let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, Issuer::parse);
+    let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, ServiceUrl::parse);
+    let id = from.text("SCAIKEY_CLIENT_ID");
+    let secret = from.optional_secret("SCAIKEY_CLIENT_SECRET", "SCAIKEY_CLIENT_SECRET_FILE");
+    let introspection = from.text("SCAIKEY_INTROSPECTION_URL");
+    let introspection = from.parsed("SCAIKEY_INTROSPECTION_URL", introspection, ServiceUrl::parse);
+    let has_secret = from.names().any(|name| name.starts_with("SCAIKEY_CLIENT_SECRET"));
+    match (id.is_some(), has_secret) {
+        (true, false) if !from.is_empty("SCAIKEY_CLIENT_SECRET") => {
+            from.problem(
+                "SCAIKEY_CLIENT_ID is set without SCAIKEY_CLIENT_SECRET, or SCAIKEY_CLIENT_SECRET_FILE.",
+            );
+        }
+        (false, true) if !from.is_empty("SCAIKEY_CLIENT_ID") => {
+            from.problem("SCAIKEY_CLIENT_SECRET is set without SCAIKEY_CLIENT_ID.");
+        }
+        (false, false) if introspection.is_some() => {
+            from.problem(
+                "SCAIKEY_INTROSPECTION_URL is set without SCAIKEY_CLIENT_ID and SCAIKEY_CLIENT_SECRET.",
+            );
+        }
+        _ => {}
+    }
+    let client = id.zip(secret).map(|(id, secret)| Client { id, secret: Hidden::new(secret) });
     let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
-    Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
+    Some(Identity { issuer: issuer?, jwks, client, introspection, audiences: audiences? })
 }
 
 /// `RATE_LIMIT_SECRETS_READ` is the category `secrets:read`, and so on.

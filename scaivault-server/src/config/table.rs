@@ -161,11 +161,15 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "TLS_CERT_FILE", "none", "the server's certificates, PEM, its own first; TLS 1.2 and 1.3, HTTP/2";
         "TLS_KEY_FILE", "none", "the key of the first of them, PEM";
         "TRUSTED_PROXIES", "none", "networks and addresses, separated by commas, of proxies whose `X-Forwarded-For` is believed: the rightmost address in it that is not among them is where a request comes from";
+        "EGRESS_ALLOWED_CIDRS", "none", "networks and addresses, separated by commas, besides the public internet, that the vault may connect to where a user names the address: private ones are refused otherwise. What an operator configures may be anywhere";
         "DRAIN_TIMEOUT", "`30s`", "how long a stop waits for what has begun";
     }
     Part::Identity => {
         "SCAIKEY_URL", "required", "whose tokens are accepted: the issuer, https (http on this machine)";
         "SCAIKEY_JWKS_URL", "discovered", "where the issuer's keys are";
+        "SCAIKEY_CLIENT_ID", "none: only JWTs are accepted", "as which client of the issuer the vault looks up personal access tokens (`skt_…`) that are no JWTs";
+        "SCAIKEY_CLIENT_SECRET" secret, "none", "the secret of that client";
+        "SCAIKEY_INTROSPECTION_URL", "discovered", "where such tokens are looked up (RFC 7662), https (http on this machine)";
         "JWT_AUDIENCE", "`scaivault`", "the audiences, separated by commas, of which a token must name one";
     }
     Part::Limits => {
@@ -180,7 +184,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "RATE_LIMIT_POLICIES_TEST", "`200`", "the same: dry runs of policies";
         "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
         "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
-        "RATE_LIMIT_AUTH", "`300`", "the same: who am I, and requests that no route answers";
+        "RATE_LIMIT_AUTH", "`300`", "the same: who am I, looking at tokens, and requests that no route answers";
         "RATE_LIMIT_AUTH_FAILED", "`60`", "tokens that were not believed, by source address (a network of 64 bits of IPv6); behind a proxy, which is one address, name it in `TRUSTED_PROXIES`";
     }
     Part::Vault => {

@@ -51,6 +51,7 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/version", version::version).action("version"),
         public(GET, "/v1/openapi.json", openapi::document).action("openapi"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
+        row(POST, "/v1/auth/introspect", auth::introspect, Action::AuthIntrospect, &[Scope::Admin]),
         row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
     ]
 }

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use scaivault_core::{
-    Database, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier,
-    Vault,
+    Database, Introspect, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings,
+    TokenVerifier, Vault,
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
@@ -67,20 +67,33 @@ impl Api {
     /// On a database in memory, where nobody may ask as often as he likes.
     pub(crate) async fn limited(limits: RateLimits) -> Self {
         let proxies = TrustedProxies::default();
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies, None).await
+    }
+
+    /// The same with somebody who is asked about opaque tokens.
+    pub(crate) async fn asking(limits: RateLimits, source: Arc<dyn Introspect>) -> Self {
+        let proxies = TrustedProxies::default();
+        let dir = tempfile::tempdir().unwrap();
+        Self::with(Database::in_memory(), dir, limits, proxies, Some(source)).await
     }
 
     /// On a database in memory, behind proxies.
     pub(crate) async fn behind(proxies: &str) -> Self {
         let (limits, proxies) = (RateLimits::none(), TrustedProxies::parse(proxies).unwrap());
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies, None).await
     }
 
     async fn on(database: Database, dir: TempDir) -> Self {
-        Self::with(database, dir, RateLimits::none(), TrustedProxies::default()).await
+        Self::with(database, dir, RateLimits::none(), TrustedProxies::default(), None).await
     }
 
-    async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
+    async fn with(
+        database: Database,
+        dir: TempDir,
+        limits: RateLimits,
+        proxies: TrustedProxies,
+        source: Option<Arc<dyn Introspect>>,
+    ) -> Self {
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
@@ -97,6 +110,10 @@ impl Api {
         };
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
         let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
+        let verifier = match source {
+            Some(source) => verifier.with_introspection(source),
+            None => verifier,
+        };
         let (stopper, stop) = pair();
         let app =
             Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default(), proxies });
