@@ -103,7 +103,8 @@ pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
 pub use identity::{
-    Caller, IdentityType, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenVerifier, Whoami,
+    Caller, ClientCertificate, ClientIdentities, IdentityType, JwksSource, Role, Scope, Scopes, StaticJwks,
+    TokenSettings, TokenVerifier, Whoami,
 };
 pub use name::Name;
 pub use pipeline::Ctx;

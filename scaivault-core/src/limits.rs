@@ -58,6 +58,10 @@ pub const PAGE_MAX: u32 = 1000;
 pub const LIST_SCAN: usize = 10_000;
 /// Bytes of a bearer token.
 pub const TOKEN_BYTES: usize = 16 << 10;
+/// Path patterns that a token may be narrowed to.
+pub const ALLOWED_PATHS: usize = 64;
+/// Client certificates that may stand for a service account.
+pub const CLIENT_IDENTITIES: usize = 10_000;
 /// Bytes of a key set that an issuer serves.
 pub const JWKS_BYTES: usize = 256 << 10;
 /// Groups, scopes and roles taken from one token.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
-use scaivault_core::{Action, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
+use scaivault_core::{Action, ClientIdentities, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
 
 use crate::http::{
     Head,
@@ -26,6 +26,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// Whose word is taken for where a request comes from.
     pub proxies: TrustedProxies,
+    /// Whom client certificates stand for.
+    pub identities: ClientIdentities,
 }
 
 impl App for Service {
@@ -35,9 +37,13 @@ impl App for Service {
         let origin = self.proxies.origin(head.peer().ip(), head.headers());
         let from = *origin.as_ref().unwrap_or(&head.peer().ip());
         let caller = match bearer(head) {
-            Ok(token) => self.verifier.verify(token).await,
+            Ok(token) => self.verifier.verify_over(token, head.certificate()).await,
             Err(error) => Err(error),
         };
+        let caller = caller.and_then(|caller| {
+            self.identities.check(head.certificate(), &caller)?;
+            Ok(caller)
+        });
         let caller = match caller {
             Ok(caller) => caller,
             // Whose token has expired is told so, and gets another.

@@ -1,3 +1,4 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -5,7 +6,7 @@ use super::{
     caller::{is_outside_identity, is_principal_name},
     token::{TokenSettings, refuse},
 };
-use crate::{Caller, Code, Error, PartnerId, Result, Role, Scope, TenantId, limits};
+use crate::{Caller, Code, Error, PartnerId, Result, Role, Scope, TenantId, limits, policy::PathPattern};
 
 /// The claims of a token whose signature holds. `null` is as good as absent.
 pub(super) struct Claims {
@@ -33,7 +34,9 @@ impl Claims {
             .with_scopes(self.scopes()?)
             .with_groups(self.groups()?)?
             .with_roles(self.roles()?)
-            .with_mfa(self.mfa()?);
+            .with_mfa(self.mfa()?)
+            .with_allowed_paths(self.allowed_paths()?)
+            .with_certificate(self.certificate()?);
         let (issued, expires) = self.check_times()?;
         Ok(caller.with_validity(issued, expires))
     }
@@ -117,6 +120,34 @@ impl Claims {
             Some(_) => return Err(wrong_type("mfa_verified_at")),
         };
         Ok(at.filter(|at| at.unix_timestamp() >= 0 && *at <= self.now + limits::TOKEN_LEEWAY))
+    }
+
+    /// `allowed_paths`, patterns as in policies, that nothing is granted outside of. A claim that narrows is understood
+    /// or the token is refused; `null` is no list.
+    fn allowed_paths(&self) -> Result<Option<Vec<PathPattern>>> {
+        let Some(value) = self.members.get("allowed_paths") else { return Ok(None) };
+        let patterns = value.as_array().ok_or_else(|| wrong_type("allowed_paths"))?;
+        if patterns.len() > limits::ALLOWED_PATHS {
+            return Err(refuse("claim allowed_paths has too many entries"));
+        }
+        let read = |pattern: &Value| {
+            let text = pattern.as_str().ok_or_else(|| wrong_type("allowed_paths"))?;
+            PathPattern::parse(text).map_err(|_| unusable("allowed_paths"))
+        };
+        patterns.iter().map(read).collect::<Result<_>>().map(Some)
+    }
+
+    /// `cnf` (RFC 7800) with `x5t#S256` (RFC 8705 section 3.1): the certificate that the token is bound to. Any other
+    /// proof is one that we cannot check.
+    fn certificate(&self) -> Result<Option<[u8; 32]>> {
+        let Some(value) = self.members.get("cnf") else { return Ok(None) };
+        let members = value.as_object().ok_or_else(|| wrong_type("cnf"))?;
+        let Some(thumbprint) = members.get("x5t#S256").filter(|_| members.len() == 1) else {
+            return Err(refuse("claim cnf asks for another proof than a client certificate"));
+        };
+        let text = thumbprint.as_str().ok_or_else(|| wrong_type("cnf"))?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| unusable("cnf"))?;
+        bytes.try_into().map(Some).map_err(|_| unusable("cnf"))
     }
 
     /// `iat` and `exp`, if the token holds now. Clocks may differ by [`limits::TOKEN_LEEWAY`].

@@ -9,6 +9,7 @@
 //! is believed only then. Errors name the claim or the reason, never the token or a value in it.
 
 mod caller;
+mod certificate;
 mod claims;
 mod json;
 mod jwks;
@@ -19,6 +20,7 @@ mod types;
 mod tests;
 
 pub use caller::{Caller, Whoami};
+pub use certificate::{ClientCertificate, ClientIdentities};
 pub use jwks::{JwksSource, StaticJwks};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
+    certificate::ClientCertificate,
     claims::Claims,
     json,
     jwks::{Algorithm, JwksSource, KeyCache, Loaded},
@@ -70,13 +71,34 @@ impl TokenVerifier {
         Ok(Self { keys, settings, clock, known })
     }
 
-    /// The caller that `token` speaks for.
+    /// The caller that `token` speaks for, over a connection without a client certificate.
+    ///
+    /// # Errors
+    /// As [`verify_over`](Self::verify_over).
+    pub async fn verify(&self, token: &str) -> Result<Caller> {
+        self.verify_over(token, None).await
+    }
+
+    /// The caller that `token` speaks for, over a connection whose other end showed `certificate`.
+    ///
+    /// A token that is bound to a certificate (`cnf` with `x5t#S256`, RFC 8705 section 3) is good with exactly that one;
+    /// one that is bound to something else is not good at all.
     ///
     /// # Errors
     /// - [`Code::TokenExpired`] if nothing but its age is wrong with it.
     /// - [`Code::TokenInvalid`] if it cannot be believed, naming the part or claim at fault.
     /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by.
-    pub async fn verify(&self, token: &str) -> Result<Caller> {
+    pub async fn verify_over(&self, token: &str, certificate: Option<&ClientCertificate>) -> Result<Caller> {
+        let caller = self.believe(token).await?;
+        match (caller.certificate(), certificate) {
+            (None, _) => Ok(caller),
+            (Some(bound), Some(shown)) if shown.is(bound) => Ok(caller),
+            (Some(_), _) => Err(refuse("it is bound to a client certificate that this connection has not")),
+        }
+    }
+
+    /// The caller that `token` speaks for, if whoever sent it proves what it asks for.
+    async fn believe(&self, token: &str) -> Result<Caller> {
         let token = token.strip_prefix("skt_").unwrap_or(token);
         if token.len() > limits::TOKEN_BYTES {
             return Err(refuse("it is too long"));

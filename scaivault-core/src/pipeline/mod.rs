@@ -297,6 +297,10 @@ impl Door {
         let by_path = matches!(act.on, On::Path { .. } | On::Virtual { .. } | On::Listing { .. });
         let above = standing.filter(|standing| by_path || *standing == Standing::System);
         let grant = match (&act.on, above) {
+            // Whatever would grant it: the token is narrowed to other paths.
+            (On::Path { path, .. } | On::Virtual { path, .. }, _) if !caller.may_reach(path) => {
+                return Err(denied(path, None));
+            }
             (_, Some(standing)) => {
                 sees = Sees::Everything;
                 Grant::Above(standing)
@@ -357,6 +361,9 @@ impl Door {
             On::Path { path, permission } | On::Virtual { path, permission, .. } if by_policy => {
                 who(ctx.caller(), &mut record.extra);
                 record.extra.insert("permission".into(), json!(permission.as_str()));
+                if !ctx.caller().may_reach(path) {
+                    record.extra.insert("outside_allowed_paths".into(), json!(true));
+                }
                 if let Some(failed) = failed {
                     record.extra.insert("failed_condition".into(), json!(failed));
                 }

@@ -1,6 +1,8 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use scaivault_core::{Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault};
+use scaivault_core::{
+    ClientIdentities, Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault,
+};
 use tokio::net::TcpListener;
 
 use super::{Failure, say, start};
@@ -54,6 +56,7 @@ pub(super) async fn dev(
         verifier: verifier(&issuer)?,
         metrics: Metrics::default(),
         proxies: TrustedProxies::default(),
+        identities: ClientIdentities::default(),
     };
     start::serve(listener, app, None, Duration::from_secs(30), stop).await
 }

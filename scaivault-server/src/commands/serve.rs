@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 
 use super::{Failure, start};
 use crate::{
-    config::{self, Config, DatabaseKind},
+    config::{self, Config, DatabaseKind, TlsFiles},
     egress::{Egress, HttpJwks},
     http::{stop, tls},
     logging,
@@ -17,10 +17,9 @@ use crate::{
 pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let config = Config::from_env()?;
     logging::start(config.log);
-    let acceptor = match &config.http.tls {
-        Some(files) => Some(tls::acceptor(&files.certificates, &files.key).map_err(Failure::settings)?),
-        None => None,
-    };
+    let acceptor =
+        |files: &TlsFiles| tls::acceptor(&files.certificates, &files.key, files.clients.as_deref());
+    let acceptor = config.http.tls.as_ref().map(acceptor).transpose().map_err(Failure::settings)?;
     let verifier = verifier(&config)?;
     let roots = roots::ready(&config.kms.roots).await.map_err(Failure::settings)?;
     let vault = builder_over(&config, &roots)?.migrate(config.migrate_on_start && !no_migrate).open().await?;
@@ -32,7 +31,8 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let metrics = Metrics::new(roots.iter().map(|root| (root.name.clone(), root.latencies.clone())));
     // A root key that does not answer keeps nobody from listening: readiness says so, and the log.
     tokio::spawn(roots::watch_start(roots));
-    let app = start::App { vault, verifier, metrics, proxies: config.http.trusted_proxies };
+    let (proxies, identities) = (config.http.trusted_proxies, config.http.client_identities);
+    let app = start::App { vault, verifier, metrics, proxies, identities };
     start::serve(listener, app, acceptor, config.http.drain, stop).await
 }
 

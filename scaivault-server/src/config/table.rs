@@ -160,6 +160,8 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "BASE_URL", "required", "the public address (scheme, host, port); it is written into certificates (CRL and OCSP)";
         "TLS_CERT_FILE", "none", "the server's certificates, PEM, its own first; TLS 1.2 and 1.3, HTTP/2";
         "TLS_KEY_FILE", "none", "the key of the first of them, PEM";
+        "TLS_CLIENT_CA_FILE", "none", "the authorities, PEM, one of which has to have signed the certificate that every client shows in the handshake, health checks included; besides tokens. Needs the two above";
+        "TLS_CLIENT_IDENTITIES_FILE", "none", "whom client certificates stand for, a line each: `uri:spiffe://acme.example/billing tnt_acme sa:billing` or `dns:billing.acme.example tnt_acme sa:billing`. Over a connection with such a certificate only that account is let in, with a token that is bound to the certificate";
         "TRUSTED_PROXIES", "none", "networks and addresses, separated by commas, of proxies whose `X-Forwarded-For` is believed: the rightmost address in it that is not among them is where a request comes from";
         "DRAIN_TIMEOUT", "`30s`", "how long a stop waits for what has begun";
     }

@@ -157,7 +157,7 @@ async fn a_certificate_that_no_root_of_the_system_signed_is_refused() {
     let (certificate, key) = (folder.path().join("c"), folder.path().join("k"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = crate::http::tls::acceptor(&certificate, &key).unwrap();
+    let acceptor = crate::http::tls::acceptor(&certificate, &key, None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://127.0.0.1:{}/keys", listener.local_addr().unwrap().port());
     let server = tokio::spawn(async move {

@@ -5,6 +5,7 @@
 mod audit;
 mod auth;
 mod canary;
+mod certificates;
 mod errors;
 mod health;
 mod limits;

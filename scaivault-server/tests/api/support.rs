@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use scaivault_core::{
-    Database, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings, TokenVerifier,
-    Vault,
+    ClientIdentities, Database, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings,
+    TokenVerifier, Vault,
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
@@ -25,9 +25,25 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How the vault of the tests is reached, as far as it knows.
 pub(crate) const BASE: &str = "https://vault.example";
+
+/// What differs between the servers of the tests.
+struct Setup {
+    limits: RateLimits,
+    proxies: TrustedProxies,
+    tls: Option<TlsAcceptor>,
+    identities: ClientIdentities,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (proxies, identities) = (TrustedProxies::default(), ClientIdentities::default());
+        Self { limits: RateLimits::none(), proxies, tls: None, identities }
+    }
+}
 
 /// A running server and the issuer that it believes.
 pub(crate) struct Api {
@@ -78,7 +94,18 @@ impl Api {
         Self::with(database, dir, RateLimits::none(), TrustedProxies::default()).await
     }
 
+    /// On a database in memory, behind TLS that asks for client certificates, some of which stand for somebody.
+    pub(crate) async fn over_tls(tls: TlsAcceptor, identities: ClientIdentities) -> Self {
+        let setup = Setup { tls: Some(tls), identities, ..Setup::default() };
+        Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
+    }
+
     async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
+        Self::set_up(database, dir, Setup { limits, proxies, ..Setup::default() }).await
+    }
+
+    async fn set_up(database: Database, dir: TempDir, setup: Setup) -> Self {
+        let Setup { limits, proxies, tls, identities } = setup;
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
@@ -96,11 +123,11 @@ impl Api {
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
         let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
         let (stopper, stop) = pair();
-        let app =
-            Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default(), proxies });
+        let (served, metrics) = (vault.clone(), Metrics::default());
+        let app = Arc::new(Service { vault: served, verifier, stop, metrics, proxies, identities });
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let server =
-            Server::bind(local, app, routes::router().unwrap(), None, Limits::default()).await.unwrap();
+            Server::bind(local, app, routes::router().unwrap(), tls, Limits::default()).await.unwrap();
         let address = server.address().unwrap();
         let (ends, until) = pair();
         tokio::spawn(server.run(until));
