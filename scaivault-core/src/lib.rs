@@ -59,6 +59,7 @@
 //! | see who did what | [`Vault::audit`] |
 //! | rotate the keys that everything is under | [`Vault::keys`], [`keys`] |
 //! | know who a bearer token speaks for | [`TokenVerifier`] |
+//! | give workloads tokens for what their platform gave them | [`Vault::trusts`], [`Vault::exchange`], [`trust`] |
 //! | know every bound | [`limits`] |
 //!
 //! Errors are an [`Error`] with a stable [`Code`]; its message and details are safe to show to the caller.
@@ -90,6 +91,7 @@ mod ratelimit;
 pub mod secrets;
 mod storage;
 mod tenancy;
+pub mod trust;
 mod vault;
 mod wire;
 

@@ -9,13 +9,13 @@ use super::{
 use crate::{Caller, Code, Error, PartnerId, Result, Role, Scope, TenantId, limits, policy::PathPattern};
 
 /// The claims of a token whose signature holds. `null` is as good as absent.
-pub(super) struct Claims {
+pub(crate) struct Claims {
     members: Map<String, Value>,
     now: OffsetDateTime,
 }
 
 impl Claims {
-    pub(super) fn new(members: Map<String, Value>, now: OffsetDateTime) -> Self {
+    pub(crate) fn new(members: Map<String, Value>, now: OffsetDateTime) -> Self {
         Self { members, now }
     }
 
@@ -39,6 +39,27 @@ impl Claims {
             .with_certificate(self.certificate()?);
         let (issued, expires) = self.check_times()?;
         Ok(caller.with_validity(issued, expires))
+    }
+
+    /// Who a token of another issuer speaks of, byte for byte, and until when, if these claims are from exactly that
+    /// issuer, for one of these audiences, and hold now. It has to say when it was issued, no longer ago than
+    /// [`limits::SUBJECT_LIFE`], and not to last longer than that in all.
+    pub(crate) fn into_foreign(self, issuer: &str, audiences: &[String]) -> Result<(String, OffsetDateTime)> {
+        if self.text("iss")? != Some(issuer) {
+            return Err(refuse("claim iss is not the trusted issuer"));
+        }
+        self.check_audience(audiences)?;
+        let (issued, expires) = self.check_times()?;
+        let issued = issued.ok_or_else(|| missing("iat"))?;
+        let oldest = self.now - limits::SUBJECT_LIFE - limits::TOKEN_LEEWAY;
+        if issued < oldest || expires > issued + limits::SUBJECT_LIFE {
+            return Err(refuse("it was issued too long ago, or lasts too long"));
+        }
+        let sub = self.text("sub")?.ok_or_else(|| missing("sub"))?;
+        if !(1..=limits::BOUND_VALUE).contains(&sub.len()) || sub.chars().any(char::is_control) {
+            return Err(unusable("sub"));
+        }
+        Ok((sub.to_owned(), expires))
     }
 
     fn check_issuer(&self, issuers: &[String]) -> Result<()> {

@@ -11,7 +11,7 @@
 mod caller;
 mod certificate;
 mod claims;
-mod json;
+pub(crate) mod json;
 mod jwks;
 mod token;
 mod types;
@@ -19,6 +19,11 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::{
+    claims::Claims,
+    jwks::{KeyCache, KeySet},
+    token::Signed,
+};
 pub use caller::{Caller, Whoami};
 pub use certificate::{ClientCertificate, ClientIdentities};
 pub use jwks::{JwksSource, StaticJwks};

@@ -259,6 +259,14 @@ impl Door {
 
     /// See [`Vault::failed_login`](crate::Vault::failed_login).
     pub(crate) async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
+        self.charge_address(Category::AuthFailed, from).await
+    }
+
+    /// Charges an address for what it asks without being anybody.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    pub(crate) async fn charge_address(&self, category: Category, from: std::net::IpAddr) -> Result<()> {
         let from = match from.to_canonical() {
             std::net::IpAddr::V4(ip) => ip.to_string(),
             // A subscriber has a whole network of them.
@@ -267,7 +275,7 @@ impl Door {
                 format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
             }
         };
-        match self.limiter.charge(Category::AuthFailed, &[&from]).await {
+        match self.limiter.charge(category, &[&from]).await {
             Some(charged) => charged.passed(),
             None => Ok(()),
         }
@@ -350,6 +358,10 @@ impl Door {
         let now = self.clock.now();
         let mut record = Record::new(ctx, act.action, &act.on, (now, took), self.random.as_ref())?;
         record.error = Some(error.code());
+        if act.action == Action::AuthExchange {
+            // Whoever asked is told less.
+            record.extra.insert("reason".into(), json!(error.message()));
+        }
         if ctx.tenant() != ctx.caller().tenant_id() {
             // A tenant that is not the caller's own does not get his records.
             record.tenant = ctx.caller().tenant_id().clone();
@@ -523,6 +535,11 @@ impl Door {
 
     pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
         id::new(prefix, self.clock.now(), self.random.as_ref())
+    }
+
+    /// Whether there is such a tenant. Asking makes none.
+    pub(crate) async fn is_tenant(&self, tenant: &TenantId) -> Result<bool> {
+        Ok(self.tenants.partner_of(tenant).await?.is_some())
     }
 
     async fn partner_of(&self, tenant: &TenantId) -> Result<PartnerId> {

@@ -183,6 +183,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
         "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
         "RATE_LIMIT_AUTH", "`300`", "the same: who am I, and requests that no route answers";
+        "RATE_LIMIT_AUTH_EXCHANGE", "`60`", "exchanges of foreign proofs for tokens, by source address as those below";
         "RATE_LIMIT_AUTH_FAILED", "`60`", "tokens that were not believed, by source address (a network of 64 bits of IPv6); behind a proxy, which is one address, name it in `TRUSTED_PROXIES`";
     }
     Part::Vault => {
