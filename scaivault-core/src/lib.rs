@@ -1,6 +1,6 @@
 //! A vault to embed: secrets, policies, an X.509 PKI and an audit trail behind typed verbs.
 //!
-//! What it does **not** do: it speaks no HTTP and knows no status codes, reads no environment, prints
+//! What it does **not** do: it serves no HTTP and knows no status codes of its own, reads no environment, prints
 //! nothing, and installs nothing process-wide. It has no global state: a [`Vault`] owns its database, its
 //! clock, its randomness and the provider of its root key, and several may live in one process.
 //!
@@ -60,6 +60,7 @@
 //! | rotate the keys that everything is under | [`Vault::keys`], [`keys`] |
 //! | know who a bearer token speaks for | [`TokenVerifier`] |
 //! | give workloads tokens for what their platform gave them | [`Vault::trusts`], [`Vault::exchange`], [`trust`] |
+//! | ask somebody else over HTTP, safely | [`egress`] |
 //! | know every bound | [`limits`] |
 //!
 //! Errors are an [`Error`] with a stable [`Code`]; its message and details are safe to show to the caller.
@@ -68,6 +69,7 @@ mod anchor;
 mod audit;
 mod clock;
 mod duration;
+pub mod egress;
 mod envelope;
 mod error;
 mod events;
@@ -105,8 +107,8 @@ pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
 pub use identity::{
-    Caller, ClientCertificate, ClientIdentities, IdentityType, JwksSource, Role, Scope, Scopes, StaticJwks,
-    TokenSettings, TokenVerifier, Whoami,
+    Caller, ClientCertificate, ClientIdentities, HttpIntrospection, HttpJwks, IdentityType, Introspect,
+    JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenVerifier, Whoami,
 };
 pub use name::Name;
 pub use pipeline::Ctx;

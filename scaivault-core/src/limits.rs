@@ -90,6 +90,16 @@ pub const CLAIM_ENTRIES: usize = 1024;
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
 /// How long a token that was good is believed without checking its signature again.
 pub const TOKEN_KNOWN: Duration = Duration::from_secs(60);
+/// The same of a token that its issuer does not vouch for.
+pub const TOKEN_UNKNOWN: Duration = Duration::from_secs(10);
+/// Bytes of an opaque token, its prefix included.
+pub const OPAQUE_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 12..=512;
+/// Opaque tokens that are looked up at one time; more wait.
+pub const INTROSPECTIONS: usize = 32;
+/// Bytes of what an issuer says of one.
+pub const INTROSPECTION_BYTES: usize = 64 << 10;
+/// How long an issuer that could not be asked about one is left alone.
+pub const INTROSPECTION_RETRY: Duration = Duration::from_secs(1);
 /// How old a key set may be before it is fetched again.
 pub const JWKS_TTL: Duration = Duration::from_secs(300);
 /// How often an unknown key id may cause a fetch.
@@ -100,6 +110,16 @@ pub const JWKS_STALE: Duration = Duration::from_secs(24 * 3600);
 pub const JWKS_FETCH: Duration = Duration::from_secs(10);
 /// How long an issuer that did not answer is left alone.
 pub const JWKS_RETRY: Duration = Duration::from_secs(5);
+/// Time for one whole request that we make, unless it says otherwise.
+pub const EGRESS_TIME: Duration = Duration::from_secs(5);
+/// Time for a connection of it, its name resolved and TLS agreed.
+pub const EGRESS_CONNECT: Duration = Duration::from_secs(3);
+/// Bytes of the body of an answer to it, unless it says otherwise.
+pub const EGRESS_BODY_BYTES: usize = 1 << 20;
+/// Bytes of the header of an answer to it.
+pub const EGRESS_HEADER_BYTES: usize = 32 << 10;
+/// Fields of the header of an answer to it.
+pub const EGRESS_HEADERS: usize = 100;
 /// How old a compiled policy set or role may be before its epoch is looked at again: the bound on how
 /// long a change made on another replica may go unnoticed.
 pub const EPOCH_CHECK: Duration = Duration::from_secs(1);

@@ -7,7 +7,6 @@ pub mod app;
 pub mod commands;
 pub mod config;
 pub mod dev;
-pub mod egress;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -1,7 +1,8 @@
 //! Who is asking.
 //!
 //! A [`TokenVerifier`] turns a bearer token into a [`Caller`], or refuses it. Its keys come from a
-//! [`JwksSource`]; this room makes no connection of its own, reads no global clock and issues no tokens.
+//! [`JwksSource`], such as [`HttpJwks`]; this room makes connections through [`crate::egress`] alone, reads no
+//! global clock and issues no tokens.
 //! An embedder who authenticates callers himself builds them with [`Caller::user`] and
 //! [`Caller::service_account`].
 //!
@@ -11,6 +12,8 @@
 mod caller;
 mod certificate;
 mod claims;
+mod discovery;
+mod introspection;
 pub(crate) mod json;
 mod jwks;
 mod token;
@@ -26,6 +29,8 @@ pub(crate) use self::{
 };
 pub use caller::{Caller, Whoami};
 pub use certificate::{ClientCertificate, ClientIdentities};
+pub use discovery::HttpJwks;
+pub use introspection::{HttpIntrospection, Introspect};
 pub use jwks::{JwksSource, StaticJwks};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::{
     certificate::ClientCertificate,
     claims::Claims,
+    introspection::{Introspect, Opaque},
     json,
     jwks::{Algorithm, JwksSource, KeyCache, Loaded},
 };
@@ -33,7 +34,11 @@ pub struct TokenSettings {
 /// decides the algorithm: the header has to name both and they have to fit. What a header says about
 /// where keys are (`jku`, `x5u`, `jwk`, `x5c`) is never read.
 ///
-/// A token that was good is known by its hash for up to [`limits::TOKEN_KNOWN`], while it lasts and while the keys
+/// Other tokens with that prefix are opaque: whoever issued them is asked ([`Introspect`]), and what he says is held to
+/// the rules for the claims of a JWT. It is believed for up to [`limits::TOKEN_KNOWN`] and never beyond the token's end,
+/// that he does not vouch for it for [`limits::TOKEN_UNKNOWN`].
+///
+/// A JWT that was good is known by its hash for up to [`limits::TOKEN_KNOWN`], while it lasts and while the keys
 /// are those that it was judged by: a caller who comes again costs no signature check, and a key that the issuer takes
 /// back is looked for in the very next set.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub struct TokenVerifier {
     settings: TokenSettings,
     clock: Arc<dyn Clock>,
     known: Cache<[u8; 32], Arc<Known>>,
+    opaque: Option<Opaque>,
 }
 
 /// A token that was good.
@@ -68,7 +74,15 @@ impl TokenVerifier {
         fields.finish()?;
         let keys = KeyCache::new(source, Arc::clone(&clock), limits::JWKS_FETCH);
         let known = Cache::builder().max_capacity(KNOWN).time_to_live(limits::TOKEN_KNOWN).build();
-        Ok(Self { keys, settings, clock, known })
+        Ok(Self { keys, settings, clock, known, opaque: None })
+    }
+
+    /// Takes opaque tokens as well, and looks them up there: those that begin with `skt_` and are no JWT. Without
+    /// this they are refused.
+    #[must_use]
+    pub fn with_introspection(mut self, source: Arc<dyn Introspect>) -> Self {
+        self.opaque = Some(Opaque::new(source, Arc::clone(&self.clock)));
+        self
     }
 
     /// The caller that `token` speaks for, over a connection without a client certificate.
@@ -87,7 +101,7 @@ impl TokenVerifier {
     /// # Errors
     /// - [`Code::TokenExpired`] if nothing but its age is wrong with it.
     /// - [`Code::TokenInvalid`] if it cannot be believed, naming the part or claim at fault.
-    /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by.
+    /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by, or its issuer cannot be asked.
     pub async fn verify_over(&self, token: &str, certificate: Option<&ClientCertificate>) -> Result<Caller> {
         let caller = self.believe(token).await?;
         match (caller.certificate(), certificate) {
@@ -99,6 +113,10 @@ impl TokenVerifier {
 
     /// The caller that `token` speaks for, if whoever sent it proves what it asks for.
     async fn believe(&self, token: &str) -> Result<Caller> {
+        if Opaque::is_one(token) {
+            let opaque = self.opaque.as_ref().ok_or_else(|| refuse("opaque tokens are not taken here"))?;
+            return opaque.look_up(token, &self.settings).await;
+        }
         let token = token.strip_prefix("skt_").unwrap_or(token);
         let hash = hash(token);
         if let Some(known) = self.known.get(&hash).filter(|known| self.holds(known)) {
@@ -130,7 +148,7 @@ impl TokenVerifier {
     }
 }
 
-fn hash(token: &str) -> [u8; 32] {
+pub(super) fn hash(token: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
     hash

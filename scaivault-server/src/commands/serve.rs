@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
-use scaivault_core::{Database, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault, VaultBuilder};
+use scaivault_core::{
+    Database, HttpJwks, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault, VaultBuilder,
+    egress::Egress,
+};
 use tokio::net::TcpListener;
 
 use super::{Failure, start};
 use crate::{
     config::{self, Config, DatabaseKind, TlsFiles},
-    egress::{Egress, HttpJwks},
     http::{stop, tls},
     logging,
     metrics::Metrics,
@@ -98,7 +100,9 @@ pub(super) fn database(config: &config::Database) -> Result<Database, Failure> {
 }
 
 fn verifier(config: &Config) -> Result<TokenVerifier, Failure> {
-    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(Egress::new()?, &config.identity));
+    let egress = Egress::builder().allow(config.egress_allowed.iter().copied()).build()?;
+    let (issuer, jwks) = (config.identity.issuer.clone(), config.identity.jwks.clone());
+    let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(egress, issuer, jwks));
     let settings = TokenSettings {
         issuers: vec![config.identity.issuer.as_str().to_owned()],
         audiences: config.identity.audiences.clone(),

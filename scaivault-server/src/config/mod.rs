@@ -11,15 +11,18 @@ mod value;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 pub use place::{
     Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
 };
 use read::Reader;
-use scaivault_core::{Category, ClientIdentities, RateLimits, RedisUrl, RolePasswords, limits};
+use scaivault_core::{
+    Category, ClientIdentities, RateLimits, RedisUrl, RolePasswords, egress::ServiceUrl, limits,
+};
 pub(crate) use table::document;
-pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
+pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Level};
 
-use crate::http::origin::TrustedProxies;
+use crate::http::origin::{TrustedProxies, networks};
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -36,6 +39,8 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// `REDIS_URL`, or the content of `REDIS_URL_FILE`: what replicas share their counts through.
     pub redis: Option<RedisUrl>,
+    /// `EGRESS_ALLOWED_CIDRS`: networks besides the public internet that may be reached on a user's word.
+    pub egress_allowed: Vec<IpNet>,
     /// How to log.
     pub log: Log,
     /// `MIGRATE_ON_START`: whether `serve` brings the schema up to date itself.
@@ -93,9 +98,9 @@ pub struct TlsFiles {
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `SCAIKEY_URL`: the issuer.
-    pub issuer: Issuer,
+    pub issuer: ServiceUrl,
     /// `SCAIKEY_JWKS_URL`: its keys; discovered if absent.
-    pub jwks: Option<Issuer>,
+    pub jwks: Option<ServiceUrl>,
     /// `JWT_AUDIENCE`: a token must name one of these.
     pub audiences: Vec<String>,
 }
@@ -164,6 +169,9 @@ impl Config {
             let parse = |text: &str| RedisUrl::parse(text).map_err(|error| error.message().to_owned());
             from.parsed("REDIS_URL", Some(url.to_string()), parse)
         });
+        let egress_allowed = from.text("EGRESS_ALLOWED_CIDRS");
+        let egress_allowed =
+            from.parsed("EGRESS_ALLOWED_CIDRS", egress_allowed, networks).unwrap_or_default();
         let migrate_on_start = from.flag("MIGRATE_ON_START", true);
         let soft_delete_retention = from.duration("SOFT_DELETE_RETENTION", limits::SOFT_DELETE_RETENTION);
         let audit_retention = from.duration("AUDIT_RETENTION", limits::AUDIT_RETENTION);
@@ -181,6 +189,7 @@ impl Config {
                 kms,
                 rate_limits,
                 redis,
+                egress_allowed,
                 log,
                 migrate_on_start,
                 soft_delete_retention,
@@ -312,9 +321,9 @@ fn client_identities(from: &mut Reader<'_>) -> ClientIdentities {
 
 fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let issuer = from.required("SCAIKEY_URL");
-    let issuer = from.parsed("SCAIKEY_URL", issuer, Issuer::parse);
+    let issuer = from.parsed("SCAIKEY_URL", issuer, ServiceUrl::parse);
     let jwks = from.text("SCAIKEY_JWKS_URL");
-    let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, Issuer::parse);
+    let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, ServiceUrl::parse);
     let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
     Some(Identity { issuer: issuer?, jwks, audiences: audiences? })

@@ -25,6 +25,7 @@ const PREFIXES: &[&str] = &[
     "KMS_",
     "KEY_CACHE_",
     "SCAIKEY_",
+    "EGRESS_",
     "TLS_",
     "JWT_",
     "LOG_",

@@ -163,6 +163,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "TLS_CLIENT_CA_FILE", "none", "the authorities, PEM, one of which has to have signed the certificate that every client shows in the handshake, health checks included; besides tokens. Needs the two above";
         "TLS_CLIENT_IDENTITIES_FILE", "none", "whom client certificates stand for, a line each: `uri:spiffe://acme.example/billing tnt_acme sa:billing` or `dns:billing.acme.example tnt_acme sa:billing`. Over a connection with such a certificate only that account is let in, with a token that is bound to the certificate";
         "TRUSTED_PROXIES", "none", "networks and addresses, separated by commas, of proxies whose `X-Forwarded-For` is believed: the rightmost address in it that is not among them is where a request comes from";
+        "EGRESS_ALLOWED_CIDRS", "none", "networks and addresses, separated by commas, besides the public internet, that the vault may connect to where a user names the address: private ones are refused otherwise. What an operator configures may be anywhere";
         "DRAIN_TIMEOUT", "`30s`", "how long a stop waits for what has begun";
     }
     Part::Identity => {

@@ -131,35 +131,6 @@ impl Base {
     }
 }
 
-/// The URL of somebody whose word is believed: `https`, or `http` on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issuer(String);
-
-impl Issuer {
-    /// Takes an absolute URL without credentials, query, fragment or trailing slash.
-    ///
-    /// # Errors
-    /// What is wrong, as the end of a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let url = web(text)?;
-        if url.scheme() == "http" && !is_loopback(&url) {
-            return Err(
-                "must be https: whoever sits on the way could sign tokens (http is for loopback only)".into(),
-            );
-        }
-        if url.query().is_some() || url.fragment().is_some() || text.ends_with('/') {
-            return Err("must have no query, fragment or trailing slash".into());
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 fn web(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let Some(url) = url else { return Err("must be an absolute http or https URL".into()) };

@@ -24,12 +24,7 @@ impl TrustedProxies {
     /// # Errors
     /// Which part is wrong, as the end of a sentence; no part is repeated.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-        if parts.len() > RANGES {
-            return Err(format!("must name at most {RANGES} networks"));
-        }
-        let read = |(i, text)| range(text).map_err(|why| format!("{why}; number {} is not", i + 1));
-        parts.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(Self)
+        networks(text).map(Self)
     }
 
     /// Where a request comes from: the other end of the connection, unless that is a trusted proxy. Then it is the
@@ -72,6 +67,16 @@ impl fmt::Debug for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.iter().map(ToString::to_string)).finish()
     }
+}
+
+/// Reads networks and single addresses, separated by commas, as [`TrustedProxies::parse`] does.
+pub(crate) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if parts.len() > RANGES {
+        return Err(format!("must name at most {RANGES} networks"));
+    }
+    let read = |(i, text)| range(text).map_err(|why| format!("{why}; number {} is not", i + 1));
+    parts.into_iter().enumerate().map(read).collect()
 }
 
 fn range(text: &str) -> Result<IpNet, &'static str> {

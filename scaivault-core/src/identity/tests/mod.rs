@@ -1,6 +1,8 @@
 //! Tokens are signed, and key sets written, by `jsonwebtoken`: an implementation that the room under
 //! test does not use.
 
+mod discovery;
+mod introspection;
 mod keys;
 mod token;
 

@@ -5,74 +5,95 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use scaivault_core::Code;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use super::*;
+use super::{
+    super::discovery::{Discovery, PLATFORM_DISCOVERY, STANDARD_DISCOVERY},
+    *,
+};
+use crate::{
+    Code,
+    egress::{Egress, ServiceUrl},
+    limits,
+};
 
 const KEYS: &str = r#"{"keys":[]}"#;
 
 /// Answers each path with the bytes it is given, and remembers which were asked.
-struct Stub {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+pub(super) struct Stub {
+    pub(super) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Stub {
     /// `BASE` in an answer stands for the stub's own URL.
-    async fn start(answers: &[(&str, String)]) -> Self {
+    pub(super) async fn start(answers: &[(&str, String)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers: BTreeMap<String, String> = answers
             .iter()
             .map(|(path, answer)| ((*path).to_owned(), answer.replace("BASE", &format!("http://{address}"))))
             .collect();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    if stream.read(&mut byte).await.unwrap_or(0) == 0 {
-                        break;
+                while !is_whole(&request) {
+                    let mut bytes = [0; 4096];
+                    match stream.read(&mut bytes).await {
+                        Ok(read @ 1..) => request.extend_from_slice(&bytes[..read]),
+                        _ => break,
                     }
-                    request.push(byte[0]);
                 }
-                let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or_default().to_owned();
+                let request = String::from_utf8_lossy(&request).into_owned();
+                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
                 let missing = status("404 Not Found", "");
                 let answer = answers.get(&path).unwrap_or(&missing).clone();
-                log.lock().unwrap().push(path);
+                log.lock().unwrap().push(request);
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        Self { address, asked }
+        Self { address, requests }
     }
 
     fn jwks(&self, path: Option<&str>) -> HttpJwks {
-        let url = |path: &str| Issuer::parse(&format!("http://{}{path}", self.address)).unwrap();
-        let identity = Identity { issuer: url(""), jwks: path.map(url), audiences: vec!["scaivault".into()] };
-        HttpJwks::new(Egress::new().unwrap(), &identity)
+        let url = |path: &str| ServiceUrl::parse(&format!("http://{}{path}", self.address)).unwrap();
+        HttpJwks::new(Egress::builder().build().unwrap(), url(""), path.map(url))
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// The paths that were asked for.
+    pub(super) fn asked(&self) -> Vec<String> {
+        let path = |request: &String| request.split(' ').nth(1).unwrap_or_default().to_owned();
+        self.requests.lock().unwrap().iter().map(path).collect()
+    }
+
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-fn status(line: &str, extra: &str) -> String {
+pub(super) fn status(line: &str, extra: &str) -> String {
     format!("HTTP/1.1 {line}\r\nConnection: close\r\nContent-Length: 0\r\n{extra}\r\n")
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// Whether a request is there with the body that its header announces.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_none_or(|length| body.len() >= length.parse::<usize>().unwrap())
+}
+
 /// A 200 whose length is told by the end of the connection, so that it may hold `BASE`.
-fn open_ended(body: &str) -> String {
+pub(super) fn open_ended(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}")
 }
 
@@ -126,7 +147,7 @@ async fn answers_are_bounded_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_discovery_document_cannot_point_anywhere() {
+async fn sec_g3_a_discovery_document_cannot_point_anywhere() {
     for document in [
         "not json",
         "{}",
@@ -143,30 +164,30 @@ async fn a_discovery_document_cannot_point_anywhere() {
 
 #[test]
 fn an_https_issuer_keeps_its_keys_on_https() {
-    let issuer = Issuer::parse("https://scaikey.example").unwrap();
-    let jwks = HttpJwks { egress: Egress::new().unwrap(), issuer, jwks: None };
-    let address = |uri: &str| jwks.key_address("x", &format!(r#"{{"jwks_uri":"{uri}"}}"#));
-    assert_eq!(address("https://keys.example/jwks").unwrap(), "https://keys.example/jwks");
+    let issuer = ServiceUrl::parse("https://scaikey.example").unwrap();
+    let discovery = Discovery::new(Egress::builder().build().unwrap(), issuer);
+    let address = |uri: &str| discovery.address("x".into(), Some(uri.into()), "jwks_uri");
+    assert_eq!(address("https://keys.example/jwks").unwrap().as_str(), "https://keys.example/jwks");
     assert!(address("http://127.0.0.1:4000/jwks").is_err());
+    assert!(discovery.address("x".into(), None, "jwks_uri").is_err());
 }
 
 #[tokio::test]
-async fn a_certificate_that_no_root_of_the_system_signed_is_refused() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("c"), folder.path().join("k"));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = crate::http::tls::acceptor(&certificate, &key, None).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://127.0.0.1:{}/keys", listener.local_addr().unwrap().port());
-    let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        acceptor.accept(stream).await.map(drop)
-    });
-    let error = Egress::new().unwrap().get(&url, 100).await.unwrap_err();
-    assert!(matches!(error, FetchError::Transport { .. }), "{error:?}");
-    assert!(server.await.unwrap().is_err());
+async fn sec_h1_an_issuer_that_a_user_named_is_asked_only_where_it_may_be() {
+    let document = |issuer: &str| open_ended(&format!(r#"{{"issuer":"{issuer}","jwks_uri":"BASE/keys"}}"#));
+    let stub = Stub::start(&[(STANDARD_DISCOVERY, document("BASE")), ("/keys", ok(KEYS))]).await;
+    let outside = |egress: &Egress, stub: &Stub| {
+        let issuer = ServiceUrl::parse(&format!("http://{}", stub.address)).unwrap();
+        HttpJwks::outside(egress.clone(), issuer, None)
+    };
+    let nowhere = Egress::builder().build().unwrap();
+    assert!(refusal(outside(&nowhere, &stub)).await.contains("loopback"));
+    assert!(stub.asked().is_empty());
+    let here = Egress::builder().allow(["127.0.0.0/8".parse().unwrap()]).build().unwrap();
+    assert_eq!(outside(&here, &stub).fetch().await.unwrap(), KEYS);
+    assert_eq!(stub.asked(), [STANDARD_DISCOVERY, "/keys"]);
+    let other = Stub::start(&[(STANDARD_DISCOVERY, document("https://other.example"))]).await;
+    assert!(refusal(outside(&here, &other)).await.contains("unexpected issuer"));
 }
 
 #[tokio::test]
@@ -174,6 +195,6 @@ async fn nobody_there_is_an_outage() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let stub = Stub { address, asked: Arc::default() };
+    let stub = Stub { address, requests: Arc::default() };
     assert!(refusal(stub.jwks(Some("/keys"))).await.contains("/keys"));
 }
