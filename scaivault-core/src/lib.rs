@@ -108,7 +108,8 @@ pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
 pub use identity::{
     Caller, ClientCertificate, ClientIdentities, HttpIntrospection, HttpJwks, IdentityType, Introspect,
-    JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenVerifier, Whoami,
+    Introspection, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenSubject, TokenVerifier,
+    Whoami,
 };
 pub use name::Name;
 pub use pipeline::Ctx;

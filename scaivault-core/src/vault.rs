@@ -15,8 +15,8 @@ use crate::RedisUrl;
 #[cfg(feature = "postgres")]
 use crate::storage::RolePasswords;
 use crate::{
-    Action, Audit, Caller, Category, Clock, Code, Ctx, Database, Error, PartnerId, Random, RateLimits,
-    Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, Whoami,
+    Action, Audit, Caller, Category, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random,
+    RateLimits, Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
@@ -262,6 +262,22 @@ impl Vault {
     pub async fn whoami<'c>(&self, ctx: &'c Ctx) -> Result<Whoami<'c>> {
         self.inner.door.whoami(ctx).await?;
         Ok(ctx.caller().whoami())
+    }
+
+    /// Whom a token speaks for, by the judgement of `verifier`. A token that is bad, or of a tenant that is none of the
+    /// caller's business, is not active: nothing tells one from the other. An administrator of a partner may know of
+    /// the tokens of its tenants, and a super admin of all.
+    ///
+    /// # Errors
+    /// [`Code::InsufficientScope`]; [`Code::RateLimited`]; [`Code::ServiceUnavailable`] if the issuer is needed and
+    /// does not answer.
+    pub async fn introspect(
+        &self,
+        ctx: &Ctx,
+        verifier: &TokenVerifier,
+        token: &str,
+    ) -> Result<Introspection> {
+        crate::identity::introspect(&self.inner.door, ctx, verifier, token).await
     }
 
     /// Charges the source address of a token that was not believed.

@@ -19,7 +19,7 @@ pub struct Service {
     /// The vault.
     pub vault: Vault,
     /// Turns bearer tokens into callers.
-    pub verifier: TokenVerifier,
+    pub verifier: Arc<TokenVerifier>,
     /// Readiness fails once this says so.
     pub stop: Stop,
     /// What is counted while it runs.

@@ -97,6 +97,8 @@ actions! {
     TrustDelete = "trust_delete",
     /// A foreign proof of identity was exchanged for a token.
     AuthExchange = "auth_exchange",
+    /// A token was looked at: whom it speaks for.
+    AuthIntrospect = "auth_introspect",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
     /// A request that no route answers.

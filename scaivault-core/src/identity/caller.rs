@@ -320,7 +320,7 @@ pub struct Whoami<'a> {
     allowed_paths: Option<&'a [PathPattern]>,
 }
 
-fn whole_seconds<S: Serializer>(at: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn whole_seconds<S: Serializer>(at: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S::Error> {
     let text = at.map(|at| at.to_offset(UtcOffset::UTC).truncate_to_second().format(&Rfc3339)).transpose();
     text.map_err(serde::ser::Error::custom)?.serialize(to)
 }

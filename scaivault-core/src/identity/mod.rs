@@ -16,6 +16,7 @@ mod discovery;
 mod introspection;
 pub(crate) mod json;
 mod jwks;
+mod look;
 mod token;
 mod types;
 
@@ -24,6 +25,7 @@ mod tests;
 
 pub(crate) use self::{
     claims::Claims,
+    discovery::Discovery,
     jwks::{KeyCache, KeySet},
     token::Signed,
 };
@@ -32,5 +34,7 @@ pub use certificate::{ClientCertificate, ClientIdentities};
 pub use discovery::HttpJwks;
 pub use introspection::{HttpIntrospection, Introspect};
 pub use jwks::{JwksSource, StaticJwks};
+pub(crate) use look::introspect;
+pub use look::{Introspection, TokenSubject};
 pub use token::{TokenSettings, TokenVerifier};
 pub use types::{IdentityType, Role, Scope, Scopes};

@@ -110,6 +110,11 @@ impl<'a> Permit<'a> {
         &self.partner
     }
 
+    /// The partner of a tenant, if that has been seen.
+    pub(crate) async fn partner_of(&self, tenant: &TenantId) -> Result<Option<PartnerId>> {
+        self.door.tenants.partner_of(tenant).await
+    }
+
     /// The tenant's policies as requests are decided by.
     pub(crate) async fn policies(&self) -> Result<Arc<CompiledPolicies>> {
         self.door.policies.current(self.tenant()).await

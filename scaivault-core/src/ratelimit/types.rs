@@ -48,7 +48,7 @@ categories! {
     PkiIssue = "pki:issue", 50;
     /// Certificate authorities, roles, certificates, revocation.
     PkiAdmin = "pki:admin", 20;
-    /// Who the caller is, and what belongs to no other category.
+    /// Who the caller or a token is, and what belongs to no other category.
     Auth = "auth", 300;
     /// Exchanges of foreign proofs for tokens, by source address; see [`Vault::exchange`](crate::Vault::exchange).
     AuthExchange = "auth:exchange", 60;
@@ -84,6 +84,7 @@ impl Category {
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
             Action::Whoami
+            | Action::AuthIntrospect
             | Action::Unrouted
             | Action::MetricsRead
             | Action::TrustRead

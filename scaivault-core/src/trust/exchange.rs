@@ -35,7 +35,6 @@ pub trait TokenMinter: fmt::Debug + Send + Sync {
 }
 
 /// What a token is to say.
-#[derive(Debug)]
 pub struct MintRequest<'a> {
     /// For which tenant.
     pub tenant: &'a TenantId,
@@ -49,6 +48,19 @@ pub struct MintRequest<'a> {
     pub allowed_paths: &'a [PathPattern],
     /// How long it is to last at most.
     pub ttl: Duration,
+    /// The proof that was believed, and its type (RFC 8693 section 3).
+    pub subject_token: &'a str,
+    /// See `subject_token`.
+    pub subject_token_type: &'static str,
+}
+
+impl fmt::Debug for MintRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("MintRequest");
+        f.field("tenant", &self.tenant)
+            .field("service_account", &self.service_account)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A token that was made.
@@ -109,6 +121,21 @@ pub struct ExchangeRequest {
 enum Shown {
     Token(Zeroizing<String>),
     AwsRequest(Zeroizing<String>),
+}
+
+impl Shown {
+    fn text(&self) -> &str {
+        match self {
+            Self::Token(text) | Self::AwsRequest(text) => text,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Token(_) => JWT,
+            Self::AwsRequest(_) => AWS_REQUEST,
+        }
+    }
 }
 
 impl ExchangeRequest {
@@ -172,8 +199,8 @@ fn patterns(texts: &[String], wrong: &mut FieldErrors) -> Vec<PathPattern> {
     all
 }
 
-const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const AWS_REQUEST: &str = "urn:scaivault:params:oauth:token-type:aws-sts-request";
@@ -309,6 +336,8 @@ async fn work(
         scopes: &scopes,
         allowed_paths: &allowed_paths,
         ttl: document.lifetime(),
+        subject_token: request.proof.text(),
+        subject_token_type: request.proof.kind(),
     };
     let Minted { token, ttl } = exchanger.minter.mint(&wanted).await?;
     let scope = scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ");

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::types::TokenProof;
 use crate::{
     Clock, Error, JwksSource, Result, StaticJwks,
+    egress::{Answer, Egress, Reach},
     identity::{KeyCache, KeySet},
     limits,
 };
@@ -29,6 +30,22 @@ pub trait Outside: Debug + Send + Sync {
     /// # Errors
     /// As [`get`](Self::get), for what is no answer.
     async fn post(&self, url: &str, headers: &[(&str, &str)], body: &str, max: usize) -> Result<Posted>;
+}
+
+#[async_trait]
+impl Outside for Egress {
+    async fn get(&self, url: &str, max: usize) -> Result<String> {
+        let answer = Self::get(self, Reach::Outside, url).protected().max_bytes(max).send().await;
+        answer.and_then(Answer::ok).and_then(Answer::text).map_err(Error::internal)
+    }
+
+    async fn post(&self, url: &str, headers: &[(&str, &str)], body: &str, max: usize) -> Result<Posted> {
+        let request = Self::post(self, Reach::Outside, url).protected().max_bytes(max);
+        let request = request.body("application/x-www-form-urlencoded; charset=utf-8", body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let answer = request.send().await.map_err(Error::internal)?;
+        Ok(Posted { status: answer.status(), body: answer.text().map_err(Error::internal)? })
+    }
 }
 
 /// The answer to a POST.

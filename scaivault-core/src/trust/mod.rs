@@ -13,6 +13,7 @@ mod exchange;
 mod keys;
 mod ops;
 mod records;
+mod scaikey;
 pub(crate) mod store;
 mod types;
 
@@ -26,4 +27,5 @@ pub(crate) use exchange::{Exchanger, exchange};
 pub use keys::{Outside, Posted};
 pub use ops::Trusts;
 pub use records::Trust;
+pub use scaikey::ScaiKeyMinter;
 pub use types::{TrustDocument, TrustKind, TrustWrite};

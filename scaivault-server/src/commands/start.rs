@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) vault: Vault,
-    pub(super) verifier: TokenVerifier,
+    pub(super) verifier: Arc<TokenVerifier>,
     pub(super) metrics: Metrics,
     pub(super) proxies: TrustedProxies,
     pub(super) identities: ClientIdentities,

@@ -101,8 +101,22 @@ pub struct Identity {
     pub issuer: ServiceUrl,
     /// `SCAIKEY_JWKS_URL`: its keys; discovered if absent.
     pub jwks: Option<ServiceUrl>,
+    /// `SCAIKEY_CLIENT_ID` and `SCAIKEY_CLIENT_SECRET`, or the content of `SCAIKEY_CLIENT_SECRET_FILE`: as whom we look
+    /// opaque tokens up; without them none is taken.
+    pub client: Option<Client>,
+    /// `SCAIKEY_INTROSPECTION_URL`: where; discovered if absent.
+    pub introspection: Option<ServiceUrl>,
     /// `JWT_AUDIENCE`: a token must name one of these.
     pub audiences: Vec<String>,
+}
+
+/// A client of the issuer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Its name.
+    pub id: String,
+    /// Its password.
+    pub secret: Hidden,
 }
 
 /// How to log.
@@ -324,9 +338,31 @@ fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let issuer = from.parsed("SCAIKEY_URL", issuer, ServiceUrl::parse);
     let jwks = from.text("SCAIKEY_JWKS_URL");
     let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, ServiceUrl::parse);
+    let id = from.text("SCAIKEY_CLIENT_ID");
+    let secret = from.optional_secret("SCAIKEY_CLIENT_SECRET", "SCAIKEY_CLIENT_SECRET_FILE");
+    let introspection = from.text("SCAIKEY_INTROSPECTION_URL");
+    let introspection = from.parsed("SCAIKEY_INTROSPECTION_URL", introspection, ServiceUrl::parse);
+    let has_secret = from.names().any(|name| name.starts_with("SCAIKEY_CLIENT_SECRET"));
+    match (id.is_some(), has_secret) {
+        (true, false) if !from.is_empty("SCAIKEY_CLIENT_SECRET") => {
+            from.problem(
+                "SCAIKEY_CLIENT_ID is set without SCAIKEY_CLIENT_SECRET, or SCAIKEY_CLIENT_SECRET_FILE.",
+            );
+        }
+        (false, true) if !from.is_empty("SCAIKEY_CLIENT_ID") => {
+            from.problem("SCAIKEY_CLIENT_SECRET is set without SCAIKEY_CLIENT_ID.");
+        }
+        (false, false) if introspection.is_some() => {
+            from.problem(
+                "SCAIKEY_INTROSPECTION_URL is set without SCAIKEY_CLIENT_ID and SCAIKEY_CLIENT_SECRET.",
+            );
+        }
+        _ => {}
+    }
+    let client = id.zip(secret).map(|(id, secret)| Client { id, secret: Hidden::new(secret) });
     let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
-    Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
+    Some(Identity { issuer: issuer?, jwks, client, introspection, audiences: audiences? })
 }
 
 /// `RATE_LIMIT_SECRETS_READ` is the category `secrets:read`, and so on.

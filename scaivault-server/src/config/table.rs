@@ -169,6 +169,9 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     Part::Identity => {
         "SCAIKEY_URL", "required", "whose tokens are accepted: the issuer, https (http on this machine)";
         "SCAIKEY_JWKS_URL", "discovered", "where the issuer's keys are";
+        "SCAIKEY_CLIENT_ID", "none: only JWTs are accepted", "as which client of the issuer the vault looks up personal access tokens (`skt_…`) that are no JWTs";
+        "SCAIKEY_CLIENT_SECRET" secret, "none", "the secret of that client";
+        "SCAIKEY_INTROSPECTION_URL", "discovered", "where such tokens are looked up (RFC 7662), https (http on this machine)";
         "JWT_AUDIENCE", "`scaivault`", "the audiences, separated by commas, of which a token must name one";
     }
     Part::Limits => {
@@ -183,7 +186,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "RATE_LIMIT_POLICIES_TEST", "`200`", "the same: dry runs of policies";
         "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
         "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
-        "RATE_LIMIT_AUTH", "`300`", "the same: who am I, and requests that no route answers";
+        "RATE_LIMIT_AUTH", "`300`", "the same: who am I, looking at tokens, and requests that no route answers";
         "RATE_LIMIT_AUTH_EXCHANGE", "`60`", "exchanges of foreign proofs for tokens, by source address as those below";
         "RATE_LIMIT_AUTH_FAILED", "`60`", "tokens that were not believed, by source address (a network of 64 bits of IPv6); behind a proxy, which is one address, name it in `TRUSTED_PROXIES`";
     }

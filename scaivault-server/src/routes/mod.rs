@@ -49,6 +49,12 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/health/ready", health::ready).action("health"),
         public(GET, "/v1/version", version::version).action("version"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
+        row(POST, "/v1/auth/introspect", auth::introspect, Action::AuthIntrospect, &[Scope::Admin]),
+        public(POST, "/v1/auth/exchange", auth::exchange::exchange).action("auth_exchange"),
+        row(GET, "/v1/auth/trust", auth::trust::list, Action::TrustRead, &[Scope::Admin]),
+        row(POST, "/v1/auth/trust", auth::trust::create, Action::TrustCreate, &[Scope::Admin]),
+        row(GET, "/v1/auth/trust/{id}", auth::trust::read, Action::TrustRead, &[Scope::Admin]),
+        row(DELETE, "/v1/auth/trust/{id}", auth::trust::delete, Action::TrustDelete, &[Scope::Admin]),
         row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
     ]
 }

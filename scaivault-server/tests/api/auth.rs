@@ -285,3 +285,102 @@ async fn whoami_has_no_other_fields_than_the_contract() {
     ];
     assert_eq!(keys(&body), expected);
 }
+
+async fn introspect(api: &Api, caller: &str, token: &str) -> Value {
+    let body = json!({ "token": token });
+    api.call(caller, "POST", "/v1/auth/introspect").json(&body).send().await.expect(200).json()
+}
+
+#[tokio::test]
+async fn introspection_says_whom_a_token_speaks_for() {
+    let api = Api::start().await;
+    let token = api.token("sa:billing", "secrets:read pki:issue");
+    let body = introspect(&api, &api.admin, &token).await;
+    assert!(is_seconds(&body["expires_at"]) && is_seconds(&body["issued_at"]), "{body}");
+    assert_eq!(
+        body,
+        json!({
+            "active": true,
+            "identity_id": "sa:billing",
+            "identity_type": "service_account",
+            "tenant_id": TENANT,
+            "scopes": ["secrets:read", "pki:issue"],
+            "expires_at": body["expires_at"],
+            "issued_at": body["issued_at"],
+        })
+    );
+    assert_eq!(introspect(&api, &api.admin, &format!("skt_{token}")).await["active"], true);
+    let trail = api.audit("action=auth_introspect").await;
+    assert_eq!(trail.len(), 2);
+    for record in &trail {
+        assert_eq!(
+            (&record["identity_id"], &record["success"]),
+            (&json!("user:admin@dev.example"), &json!(true))
+        );
+        assert!(record.to_string().contains("sa:billing"), "{record}");
+        assert!(!record.to_string().contains(token.rsplit_once('.').unwrap().1), "{record}");
+    }
+    // He is told of by others, and does not ask himself.
+    let body = json!({ "token": token });
+    let refused = api.call(&token, "POST", "/v1/auth/introspect").json(&body).send().await;
+    assert_eq!(refused.refusal(403, "insufficient_scope")["details"]["required_scope"], "admin");
+    for bad in [json!({}), json!({ "token": 7 }), json!({ "token": token, "token_type_hint": "x" })] {
+        let answer = api.admin("POST", "/v1/auth/introspect").json(&bad).send().await;
+        assert!([400, 422].contains(&answer.status), "{bad}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn sec_g1_a_bad_token_is_not_active_and_that_is_all_one_learns() {
+    let api = Api::start().await;
+    let forge = Forge::of(&api);
+    let now = SystemClock.now().unix_timestamp();
+    for bad in [
+        String::new(),
+        "garbage".to_owned(),
+        "a.b.c".to_owned(),
+        "é".to_owned(),
+        "skt_0123456789".to_owned(),
+        "x".repeat(20_000),
+        forge.sign(|claims| claims["exp"] = json!(now - 31)),
+        forge.sign(|claims| claims["aud"] = json!("another")),
+        forge.sign(|claims| claims["tenant_id"] = json!("a b")),
+        forge.with_header(&json!({ "alg": "none" })),
+        forge.hmac(b"x"),
+        Api::start().await.token("user:mallory", "admin"),
+    ] {
+        assert_eq!(introspect(&api, &api.admin, &bad).await, json!({ "active": false }), "{bad}");
+    }
+    let trail = api.audit("action=auth_introspect").await;
+    assert_eq!(trail.len(), 12);
+    assert!(trail.iter().all(|record| record["success"] == true && !record.to_string().contains("mallory")));
+}
+
+#[tokio::test]
+async fn sec_c1_a_token_of_another_tenant_is_active_for_who_administers_its_partner() {
+    let api = Api::start().await;
+    let token = |tenant, partner, roles| {
+        api.token_of(&Who { tenant, partner, roles, ..Who::new("user:root@dev.example", "admin") })
+    };
+    // Whose a tenant is stands in the database once somebody of it has come, and in his token before.
+    let seen = token("tnt_sibling", "ptn_dev", &[]);
+    api.call(&seen, "GET", "/v1/secrets").send().await.expect(200);
+    let unseen = token("tnt_new", "ptn_dev", &[]);
+    let abroad = token("tnt_abroad", "ptn_abroad", &[]);
+    api.call(&abroad, "GET", "/v1/secrets").send().await.expect(200);
+    let liar = token("tnt_abroad", "ptn_dev", &[]);
+    let own = token(TENANT, "ptn_dev", &[]);
+    for (role, sees) in [
+        (&["tenant_admin"][..], [true, false, false, false, false]),
+        (&[], [true, false, false, false, false]),
+        (&["partner_admin"], [true, true, true, false, false]),
+        (&["super_admin"], [true, true, true, true, false]),
+    ] {
+        let caller = token(TENANT, "ptn_dev", role);
+        for (other, sees) in [&own, &seen, &unseen, &abroad, &liar].into_iter().zip(sees) {
+            let answer = introspect(&api, &caller, other).await;
+            assert_eq!(answer["active"], sees, "{role:?} {answer}");
+            assert!(sees || answer == json!({ "active": false }), "{role:?} {answer}");
+        }
+    }
+}

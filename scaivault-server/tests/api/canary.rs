@@ -96,6 +96,18 @@ async fn sec_i1_no_secret_is_in_an_error_the_trail_or_the_log() {
         told.push(api.anonymous("GET", "/v1/secrets").header("Authorization", &bad).send().await);
     }
     told.push(api.call(&token, "GET", "/v1/secrets/app/canary").send().await);
+    for body in [
+        format!(r#"{{"token":["{token}"]}}"#),
+        format!(r#"{{"token":"{token}","{token}":1}}"#),
+        format!(r#"{{"token":"{token}""#),
+    ] {
+        told.push(api.admin("POST", "/v1/auth/introspect").body("application/json", body).send().await);
+    }
+    for asked in [token.clone(), format!("skt_{CANARY}-token"), format!("{token}{CANARY}")] {
+        let body = json!({ "token": asked });
+        let answer = api.admin("POST", "/v1/auth/introspect").json(&body).send().await.expect(200);
+        assert!(!answer.text().contains(CANARY) && !answer.text().contains(&token), "{answer:?}");
+    }
     told.push(
         api.admin("PUT", "/v1/secrets/app/canary")
             .json(&json!({ "data": { "k": CANARY }, "options": { "cas": 7 } }))

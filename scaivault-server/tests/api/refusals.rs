@@ -20,6 +20,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/policies/test" | "/v1/policies/explain") => {
             json!({ "identity_id": "sa:narrow", "path": "app/db", "permission": "read" })
         }
+        ("POST", "/v1/auth/introspect") => json!({ "token": world.api.admin }),
         ("POST", "/v1/policies/diff") => json!({ "policy_id": world.policy, "rules": rules }),
         ("PATCH", "/v1/policies/{id}") => json!({ "rules": rules }),
         ("POST", "/v1/policies/{id}/bindings") => json!({ "identity_type": "user", "identity_id": "user:x" }),
