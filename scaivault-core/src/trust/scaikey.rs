@@ -131,8 +131,8 @@ impl ScaiKeyMinter {
         if !caller.roles().is_empty() {
             return Err("it carries a role");
         }
-        if !caller.scopes().iter().all(|scope| wanted.scopes.contains(&scope)) {
-            return Err("it carries a scope that was not asked for");
+        if caller.scopes() != wanted.scopes.iter().copied().collect() {
+            return Err("its scopes are not those that were asked for");
         }
         if caller.allowed_paths() != Some(wanted.allowed_paths) {
             return Err("it is not narrowed to the paths that were asked for");

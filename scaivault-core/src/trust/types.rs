@@ -138,7 +138,7 @@ impl TrustDocument {
         if kind.is_none() {
             wrong.push("type", "must be oidc, kubernetes, github, gcp or aws");
         }
-        let is_account = write.service_account.starts_with("sa:")
+        let is_account = write.service_account.strip_prefix("sa:").is_some_and(|name| !name.is_empty())
             && TenantId::parse("x").and_then(|x| Caller::service_account(&*write.service_account, x)).is_ok();
         if !is_account {
             wrong.push(

@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use scaivault_core::{
-    ClientIdentities, Database, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings,
-    TokenVerifier, Vault,
+    ClientIdentities, Database, Error, PartnerId, RateLimits, Result, RolePasswords, StaticJwks, SystemClock,
+    TokenSettings, TokenVerifier, Vault,
+    trust::{ExchangeSettings, Outside, Posted},
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
@@ -36,12 +38,29 @@ struct Setup {
     proxies: TrustedProxies,
     tls: Option<TlsAcceptor>,
     identities: ClientIdentities,
+    outside: Arc<dyn Outside>,
+}
+
+/// Nothing can be reached.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Outside for Nowhere {
+    async fn get(&self, _: &str, _: usize) -> Result<String> {
+        Err(Error::internal("nothing is reached in this test"))
+    }
+
+    async fn post(&self, _: &str, _: &[(&str, &str)], _: &str, _: usize) -> Result<Posted> {
+        Err(Error::internal("nothing is reached in this test"))
+    }
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let (proxies, identities) = (TrustedProxies::default(), ClientIdentities::default());
-        Self { limits: RateLimits::none(), proxies, tls: None, identities }
+        let outside = Arc::new(Nowhere);
+        Self { limits: RateLimits::none(), proxies, tls: None, identities, outside }
     }
 }
 
@@ -100,17 +119,24 @@ impl Api {
         Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
     }
 
+    /// On a database in memory, where exchanges reach these platforms.
+    pub(crate) async fn exchanging(outside: Arc<dyn Outside>, limits: RateLimits) -> Self {
+        let setup = Setup { outside, limits, ..Setup::default() };
+        Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
+    }
+
     async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
         Self::set_up(database, dir, Setup { limits, proxies, ..Setup::default() }).await
     }
 
     async fn set_up(database: Database, dir: TempDir, setup: Setup) -> Self {
-        let Setup { limits, proxies, tls, identities } = setup;
+        let Setup { limits, proxies, tls, identities, outside } = setup;
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
             .base_url(BASE)
             .rate_limits(limits)
+            .exchange(ExchangeSettings { minter: Arc::new(DevIssuer::open(dir.path()).unwrap()), outside })
             .default_partner(PartnerId::parse(PARTNER).unwrap())
             .open()
             .await
@@ -121,7 +147,7 @@ impl Api {
             default_partner: None,
         };
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
-        let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
+        let verifier = Arc::new(TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap());
         let (stopper, stop) = pair();
         let (served, metrics) = (vault.clone(), Metrics::default());
         let app = Arc::new(Service { vault: served, verifier, stop, metrics, proxies, identities });
