@@ -80,6 +80,8 @@ pub const STS_BYTES: usize = 16 << 10;
 pub const EXCHANGED_LIFE: Duration = Duration::from_secs(3600);
 /// The shortest time that a trust configuration may ask for.
 pub const EXCHANGED_LIFE_MIN: Duration = Duration::from_secs(60);
+/// How long a proof that was exchanged is remembered after it has expired: clocks of replicas may be as far apart.
+pub const PROOF_KEPT: Duration = Duration::from_secs(3600);
 /// How long a token may last from its issue on that is to be exchanged.
 pub const SUBJECT_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a key set that an issuer serves.

@@ -357,7 +357,11 @@ async fn work(
     }
     let mut tx = permit.begin().await?;
     tx.execute(query(sql::FORGET_USED).bind(tx.tenant()).bind(tx.ctx().now())).await?;
-    let insert = query(sql::USE).bind(tx.tenant()).bind(&trust.id).bind(&proven.hash).bind(proven.expires);
+    let insert = query(sql::USE)
+        .bind(tx.tenant())
+        .bind(&trust.id)
+        .bind(&proven.hash)
+        .bind(proven.expires + limits::PROOF_KEPT);
     if tx.execute(insert).await? == 0 {
         return Err(refuse(format_args!("{}: it was exchanged before", trust.id)));
     }
