@@ -124,6 +124,8 @@ codes! {
     CertificateNotFound = "certificate_not_found",
     /// No such PKI role.
     RoleNotFound = "role_not_found",
+    /// No such trust configuration.
+    TrustNotFound = "trust_not_found",
     /// No such route.
     NotFound = "not_found",
     /// The route exists, not for this method.

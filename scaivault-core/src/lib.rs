@@ -59,6 +59,7 @@
 //! | see who did what | [`Vault::audit`] |
 //! | rotate the keys that everything is under | [`Vault::keys`], [`keys`] |
 //! | know who a bearer token speaks for | [`TokenVerifier`] |
+//! | give workloads tokens for what their platform gave them | [`Vault::trusts`], [`Vault::exchange`], [`trust`] |
 //! | ask somebody else over HTTP, safely | [`egress`] |
 //! | know every bound | [`limits`] |
 //!
@@ -92,6 +93,7 @@ mod ratelimit;
 pub mod secrets;
 mod storage;
 mod tenancy;
+pub mod trust;
 mod vault;
 mod wire;
 
@@ -105,8 +107,9 @@ pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
 pub use identity::{
-    Caller, HttpIntrospection, HttpJwks, IdentityType, Introspect, Introspection, JwksSource, Role, Scope,
-    Scopes, StaticJwks, TokenSettings, TokenSubject, TokenVerifier, Whoami,
+    Caller, ClientCertificate, ClientIdentities, HttpIntrospection, HttpJwks, IdentityType, Introspect,
+    Introspection, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenSubject, TokenVerifier,
+    Whoami,
 };
 pub use name::Name;
 pub use pipeline::Ctx;

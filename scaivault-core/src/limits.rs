@@ -58,6 +58,32 @@ pub const PAGE_MAX: u32 = 1000;
 pub const LIST_SCAN: usize = 10_000;
 /// Bytes of a bearer token.
 pub const TOKEN_BYTES: usize = 16 << 10;
+/// Path patterns that a token may be narrowed to.
+pub const ALLOWED_PATHS: usize = 64;
+/// Client certificates that may stand for a service account.
+pub const CLIENT_IDENTITIES: usize = 10_000;
+/// Trust configurations of one tenant.
+pub const TRUSTS: i64 = 100;
+/// Claims that a trust configuration may bind.
+pub const BOUND_CLAIMS: usize = 32;
+/// Values of one claim, audiences, accounts and ARNs that a trust configuration may name.
+pub const BOUND_VALUES: usize = 64;
+/// Bytes of one of them.
+pub const BOUND_VALUE: usize = 512;
+/// Bytes of a key set in a trust configuration.
+pub const TRUST_JWKS_BYTES: usize = 32 << 10;
+/// Bytes of an issuer's discovery document.
+pub const DISCOVERY_BYTES: usize = 64 << 10;
+/// Bytes of an answer of AWS's Security Token Service.
+pub const STS_BYTES: usize = 16 << 10;
+/// How long a token that is given out for another may last.
+pub const EXCHANGED_LIFE: Duration = Duration::from_secs(3600);
+/// The shortest time that a trust configuration may ask for.
+pub const EXCHANGED_LIFE_MIN: Duration = Duration::from_secs(60);
+/// How long a proof that was exchanged is remembered after it has expired: clocks of replicas may be as far apart.
+pub const PROOF_KEPT: Duration = Duration::from_secs(3600);
+/// How long a token may last from its issue on that is to be exchanged.
+pub const SUBJECT_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a key set that an issuer serves.
 pub const JWKS_BYTES: usize = 256 << 10;
 /// Groups, scopes and roles taken from one token.

@@ -15,8 +15,8 @@ use crate::RedisUrl;
 #[cfg(feature = "postgres")]
 use crate::storage::RolePasswords;
 use crate::{
-    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random, RateLimits,
-    Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
+    Action, Audit, Caller, Category, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random,
+    RateLimits, Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
@@ -27,6 +27,7 @@ use crate::{
     secrets::Secrets,
     storage::Db,
     tenancy::Tenants,
+    trust::{ExchangeRequest, ExchangeSettings, Exchanged, Exchanger, Origin, Trusts},
 };
 
 /// A vault: everything behind one database and one root key. Cheap to clone; several may live in a process.
@@ -50,6 +51,8 @@ pub(crate) struct Inner {
     /// Wraps under active root keys that are missing, as the background work last found them.
     pub(crate) root_wraps_missing: AtomicU64,
     pub(crate) sequencer: Sequencer,
+    /// None where nothing mints tokens.
+    pub(crate) exchanger: Option<Exchanger>,
     /// Whether the anchor was written since the start.
     pub(crate) anchored: std::sync::atomic::AtomicBool,
     /// Becomes `true` when the vault is closed.
@@ -108,6 +111,7 @@ pub struct VaultBuilder {
     tenant_admin_bypass: bool,
     mfa_window: Duration,
     default_partner: Option<PartnerId>,
+    exchange: Option<ExchangeSettings>,
     settings: Settings,
 }
 
@@ -131,6 +135,7 @@ impl Vault {
             tenant_admin_bypass: true,
             mfa_window: limits::MFA_WINDOW,
             default_partner: None,
+            exchange: None,
             settings: Settings {
                 base_url: None,
                 soft_delete_retention: limits::SOFT_DELETE_RETENTION,
@@ -174,6 +179,25 @@ impl Vault {
     #[must_use]
     pub fn policies<'a>(&'a self, ctx: &'a Ctx) -> Policies<'a> {
         Policies::new(&self.inner, ctx)
+    }
+
+    /// Whose proofs of identity are exchanged for tokens, as `ctx` may say.
+    #[must_use]
+    pub fn trusts<'a>(&'a self, ctx: &'a Ctx) -> Trusts<'a> {
+        Trusts::new(&self.inner, ctx)
+    }
+
+    /// Gives a workload a token of its own for what its platform gave it, if a trust configuration of the tenant that it
+    /// names accepts that (RFC 8693). Whoever asks needs nothing else, and is charged by his address.
+    ///
+    /// # Errors
+    /// - [`Code::TokenInvalid`], with one message whatever the reason is; the reason is in the tenant's audit trail.
+    /// - [`Code::InvalidRequest`] for a scope or path beyond what the trust configuration gives.
+    /// - [`Code::RateLimited`]; [`Code::ServiceUnavailable`] if nothing mints the token;
+    ///   [`Code::NotFound`] if nothing is configured that could.
+    pub async fn exchange(&self, request: &ExchangeRequest, origin: Origin<'_>) -> Result<Exchanged> {
+        self.inner.door.charge_address(Category::AuthExchange, origin.source_ip).await?;
+        crate::trust::exchange(&self.inner, request, origin).await
     }
 
     /// Certificate authorities, roles and certificates, as `ctx` may see them.
@@ -454,6 +478,13 @@ impl VaultBuilder {
         self
     }
 
+    /// What exchanges of foreign proofs for tokens stand on; without it there are none.
+    #[must_use]
+    pub fn exchange(mut self, settings: ExchangeSettings) -> Self {
+        self.exchange = Some(settings);
+        self
+    }
+
     /// The partner of tenants whose callers name none; `ptn_default` unless given.
     #[must_use]
     pub fn default_partner(mut self, partner: PartnerId) -> Self {
@@ -558,8 +589,10 @@ impl VaultBuilder {
             random.clone(),
             DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass, mfa_window: self.mfa_window },
         );
+        let exchanger = self.exchange.map(|settings| Exchanger::new(settings, clock.clone()));
         let inner = Arc::new(Inner {
             door,
+            exchanger,
             clock,
             random,
             settings: self.settings,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
-use scaivault_core::{Action, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
+use scaivault_core::{Action, ClientIdentities, Code, Ctx, Error, Result, TenantId, TokenVerifier, Vault};
 
 use crate::http::{
     Head,
@@ -19,13 +19,15 @@ pub struct Service {
     /// The vault.
     pub vault: Vault,
     /// Turns bearer tokens into callers.
-    pub verifier: TokenVerifier,
+    pub verifier: Arc<TokenVerifier>,
     /// Readiness fails once this says so.
     pub stop: Stop,
     /// What is counted while it runs.
     pub metrics: Metrics,
     /// Whose word is taken for where a request comes from.
     pub proxies: TrustedProxies,
+    /// Whom client certificates stand for.
+    pub identities: ClientIdentities,
 }
 
 impl App for Service {
@@ -39,10 +41,14 @@ impl App for Service {
                 if self.verifier.has_to_ask(token).await {
                     self.vault.may_look_up(from)?;
                 }
-                self.verifier.verify(token).await
+                self.verifier.verify_over(token, head.certificate()).await
             }
             Err(error) => Err(error),
         };
+        let caller = caller.and_then(|caller| {
+            self.identities.check(head.certificate(), &caller)?;
+            Ok(caller)
+        });
         let caller = match caller {
             Ok(caller) => caller,
             // Whose token has expired is told so, and gets another.

@@ -89,6 +89,14 @@ actions! {
     ExportCreated = "export_created",
     /// A database that was put back to an older state was accepted.
     RollbackAccept = "rollback_accept",
+    /// A trust configuration or the list of them was read.
+    TrustRead = "trust_read",
+    /// A trust configuration was made.
+    TrustCreate = "trust_create",
+    /// A trust configuration was deleted.
+    TrustDelete = "trust_delete",
+    /// A foreign proof of identity was exchanged for a token.
+    AuthExchange = "auth_exchange",
     /// A token was looked at: whom it speaks for.
     AuthIntrospect = "auth_introspect",
     /// The caller asked who he is. Only refusals of it are recorded.

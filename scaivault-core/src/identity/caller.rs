@@ -1,7 +1,11 @@
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use crate::{Code, Error, IdentityType, PartnerId, Result, Role, Scope, Scopes, TenantId, limits};
+use crate::{
+    Code, Error, IdentityType, PartnerId, Result, Role, Scope, Scopes, TenantId, limits, policy::PathPattern,
+};
 
 /// Somebody who has been authenticated, and what the authenticator said of him.
 ///
@@ -19,6 +23,8 @@ pub struct Caller {
     mfa_verified_at: Option<OffsetDateTime>,
     token_issued_at: Option<OffsetDateTime>,
     token_expires_at: Option<OffsetDateTime>,
+    allowed_paths: Option<Arc<[PathPattern]>>,
+    certificate: Option<[u8; 32]>,
 }
 
 impl Caller {
@@ -115,6 +121,22 @@ impl Caller {
         self
     }
 
+    /// Narrows him to paths that match one of these, whatever policies and roles grant; no pattern is no path, and
+    /// `None` narrows nothing.
+    #[must_use]
+    pub fn with_allowed_paths(mut self, patterns: impl Into<Option<Vec<PathPattern>>>) -> Self {
+        self.allowed_paths = patterns.into().map(Into::into);
+        self
+    }
+
+    /// Says that the credentials are good only with the certificate of this SHA-256 (RFC 8705 section 3.1). Whoever
+    /// authenticates him sees to it that it is there; see [`TokenVerifier::verify_over`](crate::TokenVerifier::verify_over).
+    #[must_use]
+    pub fn with_certificate(mut self, thumbprint: impl Into<Option<[u8; 32]>>) -> Self {
+        self.certificate = thumbprint.into();
+        self
+    }
+
     /// The identifier; with [`Caller::identity_type`] and the tenant it names one principal, byte for byte.
     #[must_use]
     pub fn identity_id(&self) -> &str {
@@ -193,6 +215,24 @@ impl Caller {
         self.token_expires_at
     }
 
+    /// The patterns of the paths that the credentials are narrowed to, if they are.
+    #[must_use]
+    pub fn allowed_paths(&self) -> Option<&[PathPattern]> {
+        self.allowed_paths.as_deref()
+    }
+
+    /// Whether the credentials are not narrowed to other paths than this one. It grants nothing.
+    #[must_use]
+    pub fn may_reach(&self, path: &str) -> bool {
+        self.allowed_paths().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(path)))
+    }
+
+    /// The SHA-256 of the certificate that the credentials are bound to, if they are bound to one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&[u8; 32]> {
+        self.certificate.as_ref()
+    }
+
     /// What the caller may be told of himself.
     #[must_use]
     pub fn whoami(&self) -> Whoami<'_> {
@@ -207,6 +247,7 @@ impl Caller {
             roles: &self.roles,
             mfa_verified_at: self.mfa_verified_at,
             token_expires_at: self.token_expires_at,
+            allowed_paths: self.allowed_paths(),
         }
     }
 
@@ -238,6 +279,8 @@ impl Caller {
             mfa_verified_at: None,
             token_issued_at: None,
             token_expires_at: None,
+            allowed_paths: None,
+            certificate: None,
         }
     }
 }
@@ -273,6 +316,8 @@ pub struct Whoami<'a> {
     mfa_verified_at: Option<OffsetDateTime>,
     #[serde(serialize_with = "whole_seconds")]
     token_expires_at: Option<OffsetDateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_paths: Option<&'a [PathPattern]>,
 }
 
 pub(super) fn whole_seconds<S: Serializer>(at: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S::Error> {

@@ -1,3 +1,4 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -5,16 +6,16 @@ use super::{
     caller::{is_outside_identity, is_principal_name},
     token::{TokenSettings, refuse},
 };
-use crate::{Caller, Code, Error, PartnerId, Result, Role, Scope, TenantId, limits};
+use crate::{Caller, Code, Error, PartnerId, Result, Role, Scope, TenantId, limits, policy::PathPattern};
 
 /// The claims of a token whose signature holds. `null` is as good as absent.
-pub(super) struct Claims {
+pub(crate) struct Claims {
     members: Map<String, Value>,
     now: OffsetDateTime,
 }
 
 impl Claims {
-    pub(super) fn new(members: Map<String, Value>, now: OffsetDateTime) -> Self {
+    pub(crate) fn new(members: Map<String, Value>, now: OffsetDateTime) -> Self {
         Self { members, now }
     }
 
@@ -33,9 +34,32 @@ impl Claims {
             .with_scopes(self.scopes()?)
             .with_groups(self.groups()?)?
             .with_roles(self.roles()?)
-            .with_mfa(self.mfa()?);
+            .with_mfa(self.mfa()?)
+            .with_allowed_paths(self.allowed_paths()?)
+            .with_certificate(self.certificate()?);
         let (issued, expires) = self.check_times()?;
         Ok(caller.with_validity(issued, expires))
+    }
+
+    /// Who a token of another issuer speaks of, byte for byte, and until when, if these claims are from exactly that
+    /// issuer, for one of these audiences, and hold now. It has to say when it was issued, no longer ago than
+    /// [`limits::SUBJECT_LIFE`], and not to last longer than that in all.
+    pub(crate) fn into_foreign(self, issuer: &str, audiences: &[String]) -> Result<(String, OffsetDateTime)> {
+        if self.text("iss")? != Some(issuer) {
+            return Err(refuse("claim iss is not the trusted issuer"));
+        }
+        self.check_audience(audiences)?;
+        let (issued, expires) = self.check_times()?;
+        let issued = issued.ok_or_else(|| missing("iat"))?;
+        let oldest = self.now - limits::SUBJECT_LIFE - limits::TOKEN_LEEWAY;
+        if issued < oldest || expires > issued + limits::SUBJECT_LIFE {
+            return Err(refuse("it was issued too long ago, or lasts too long"));
+        }
+        let sub = self.text("sub")?.ok_or_else(|| missing("sub"))?;
+        if !(1..=limits::BOUND_VALUE).contains(&sub.len()) || sub.chars().any(char::is_control) {
+            return Err(unusable("sub"));
+        }
+        Ok((sub.to_owned(), expires))
     }
 
     fn check_issuer(&self, issuers: &[String]) -> Result<()> {
@@ -117,6 +141,34 @@ impl Claims {
             Some(_) => return Err(wrong_type("mfa_verified_at")),
         };
         Ok(at.filter(|at| at.unix_timestamp() >= 0 && *at <= self.now + limits::TOKEN_LEEWAY))
+    }
+
+    /// `allowed_paths`, patterns as in policies, that nothing is granted outside of. A claim that narrows is understood
+    /// or the token is refused; `null` is no list.
+    fn allowed_paths(&self) -> Result<Option<Vec<PathPattern>>> {
+        let Some(value) = self.members.get("allowed_paths") else { return Ok(None) };
+        let patterns = value.as_array().ok_or_else(|| wrong_type("allowed_paths"))?;
+        if patterns.len() > limits::ALLOWED_PATHS {
+            return Err(refuse("claim allowed_paths has too many entries"));
+        }
+        let read = |pattern: &Value| {
+            let text = pattern.as_str().ok_or_else(|| wrong_type("allowed_paths"))?;
+            PathPattern::parse(text).map_err(|_| unusable("allowed_paths"))
+        };
+        patterns.iter().map(read).collect::<Result<_>>().map(Some)
+    }
+
+    /// `cnf` (RFC 7800) with `x5t#S256` (RFC 8705 section 3.1): the certificate that the token is bound to. Any other
+    /// proof is one that we cannot check.
+    fn certificate(&self) -> Result<Option<[u8; 32]>> {
+        let Some(value) = self.members.get("cnf") else { return Ok(None) };
+        let members = value.as_object().ok_or_else(|| wrong_type("cnf"))?;
+        let Some(thumbprint) = members.get("x5t#S256").filter(|_| members.len() == 1) else {
+            return Err(refuse("claim cnf asks for another proof than a client certificate"));
+        };
+        let text = thumbprint.as_str().ok_or_else(|| wrong_type("cnf"))?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| unusable("cnf"))?;
+        bytes.try_into().map(Some).map_err(|_| unusable("cnf"))
     }
 
     /// `iat` and `exp`, if the token holds now. Clocks may differ by [`limits::TOKEN_LEEWAY`].

@@ -51,7 +51,7 @@ impl JwksSource for HttpJwks {
 
 /// Where the services of an issuer are.
 #[derive(Clone, Debug)]
-pub(super) struct Discovery {
+pub(crate) struct Discovery {
     egress: Egress,
     reach: Reach,
     issuer: ServiceUrl,
@@ -59,20 +59,21 @@ pub(super) struct Discovery {
 
 /// What we read of a discovery document.
 #[derive(Debug, Deserialize)]
-pub(super) struct Document {
+pub(crate) struct Document {
     issuer: Option<String>,
     pub(super) jwks_uri: Option<String>,
     pub(super) introspection_endpoint: Option<String>,
+    pub(crate) token_endpoint: Option<String>,
 }
 
 impl Discovery {
-    pub(super) fn new(egress: Egress, issuer: ServiceUrl) -> Self {
+    pub(crate) fn new(egress: Egress, issuer: ServiceUrl) -> Self {
         Self { egress, reach: Reach::Operator, issuer }
     }
 
     /// The address that a discovery document gives as `name`. It may be at another host, but under the rules for the
     /// issuer itself: an answer must not talk us down to plain HTTP.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         pick: impl FnOnce(Document) -> Option<String>,
         name: &str,

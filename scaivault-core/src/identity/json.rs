@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 /// read differently is not read at all (RFC 8725 section 2.8, RFC 7519 section 4).
 ///
 /// Depth is bounded by `serde_json` (128), size by the caller.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(Unique(Value::Object(members))) => Some(members),
         _ => None,

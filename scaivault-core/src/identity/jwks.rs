@@ -69,13 +69,13 @@ impl Algorithm {
 
 /// The keys of an issuer, parsed once; each is for one algorithm.
 #[derive(Debug, Default)]
-pub(super) struct KeySet(HashMap<String, Vec<(Algorithm, ParsedPublicKey)>>);
+pub(crate) struct KeySet(HashMap<String, Vec<(Algorithm, ParsedPublicKey)>>);
 
 impl KeySet {
     /// Reads a set, passing over every key that is not a signature key of ours: another type, another
     /// use, too small, malformed, or without an id. An id that two keys of one algorithm share names
     /// neither. `None` if this is no key set at all.
-    pub(super) fn parse(body: &str) -> Option<Self> {
+    pub(crate) fn parse(body: &str) -> Option<Self> {
         if body.len() > limits::JWKS_BYTES {
             return None;
         }
@@ -94,6 +94,11 @@ impl KeySet {
             }
         }
         Some(Self(all))
+    }
+
+    /// Whether there is no key of ours in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
@@ -164,7 +169,7 @@ fn bytes(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
 /// [`limits::JWKS_FORCED_REFRESH`] at most, and a source that failed is left alone for
 /// [`limits::JWKS_RETRY`].
 #[derive(Debug)]
-pub(super) struct KeyCache {
+pub(crate) struct KeyCache {
     source: Arc<dyn JwksSource>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
@@ -186,7 +191,7 @@ struct Attempts {
 }
 
 impl KeyCache {
-    pub(super) fn new(source: Arc<dyn JwksSource>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
+    pub(crate) fn new(source: Arc<dyn JwksSource>, clock: Arc<dyn Clock>, deadline: Duration) -> Self {
         Self { source, clock, deadline, current: ArcSwapOption::empty(), attempts: Mutex::default() }
     }
 

@@ -10,10 +10,11 @@
 //! is believed only then. Errors name the claim or the reason, never the token or a value in it.
 
 mod caller;
+mod certificate;
 mod claims;
 mod discovery;
 mod introspection;
-mod json;
+pub(crate) mod json;
 mod jwks;
 mod look;
 mod token;
@@ -22,7 +23,14 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::{
+    claims::Claims,
+    discovery::Discovery,
+    jwks::{KeyCache, KeySet},
+    token::Signed,
+};
 pub use caller::{Caller, Whoami};
+pub use certificate::{ClientCertificate, ClientIdentities};
 pub use discovery::HttpJwks;
 pub use introspection::{HttpIntrospection, Introspect};
 pub use jwks::{JwksSource, StaticJwks};

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
+    certificate::ClientCertificate,
     claims::Claims,
     introspection::{Introspect, Opaque},
     json,
@@ -84,31 +85,44 @@ impl TokenVerifier {
         self
     }
 
-    /// The caller that `token` speaks for.
+    /// The caller that `token` speaks for, over a connection without a client certificate.
+    ///
+    /// # Errors
+    /// As [`verify_over`](Self::verify_over).
+    pub async fn verify(&self, token: &str) -> Result<Caller> {
+        self.verify_over(token, None).await
+    }
+
+    /// The caller that `token` speaks for, over a connection whose other end showed `certificate`.
+    ///
+    /// A token that is bound to a certificate (`cnf` with `x5t#S256`, RFC 8705 section 3) is good with exactly that one;
+    /// one that is bound to something else is not good at all.
     ///
     /// # Errors
     /// - [`Code::TokenExpired`] if nothing but its age is wrong with it.
     /// - [`Code::TokenInvalid`] if it cannot be believed, naming the part or claim at fault.
     /// - [`Code::ServiceUnavailable`] if there is no key set to judge it by, or its issuer cannot be asked.
-    pub async fn verify(&self, token: &str) -> Result<Caller> {
+    pub async fn verify_over(&self, token: &str, certificate: Option<&ClientCertificate>) -> Result<Caller> {
+        let caller = self.believe(token).await?;
+        match (caller.certificate(), certificate) {
+            (None, _) => Ok(caller),
+            (Some(bound), Some(shown)) if shown.is(bound) => Ok(caller),
+            (Some(_), _) => Err(refuse("it is bound to a client certificate that this connection has not")),
+        }
+    }
+
+    /// The caller that `token` speaks for, if whoever sent it proves what it asks for.
+    async fn believe(&self, token: &str) -> Result<Caller> {
         if Opaque::is_one(token) {
             let opaque = self.opaque.as_ref().ok_or_else(|| refuse("opaque tokens are not taken here"))?;
             return opaque.look_up(token, &self.settings).await;
         }
         let token = token.strip_prefix("skt_").unwrap_or(token);
-        if token.len() > limits::TOKEN_BYTES {
-            return Err(refuse("it is too long"));
-        }
         let hash = hash(token);
         if let Some(known) = self.known.get(&hash).filter(|known| self.holds(known)) {
             return Ok(known.caller.clone());
         }
-        let parts = Parts::split(token)?;
-        let header = Header::read(&parts.header)?;
-        let keys = self.keys.verify(&header.kid, header.algorithm, parts.signed, &parts.signature).await?;
-        let keys = keys.ok_or_else(|| refuse("the signature is not one of the issuer's keys"))?;
-        let members = json::object(&parts.payload)
-            .ok_or_else(|| refuse("the payload is not a JSON object without duplicate members"))?;
+        let (members, keys) = Signed::read(token)?.verified(&self.keys).await?;
         let at = self.clock.now();
         let caller = Claims::new(members, at).into_caller(&self.settings)?;
         self.known.insert(hash, Arc::new(Known { caller: caller.clone(), keys, at }));
@@ -154,6 +168,62 @@ const KNOWN: u64 = 10_000;
 /// The refusal of a token. `reason` comes from us alone.
 pub(super) fn refuse(reason: &str) -> Error {
     Error::new(Code::TokenInvalid, format!("The token is not valid: {reason}."))
+}
+
+/// A token that can be read, and is not believed yet.
+pub(crate) struct Signed<'a> {
+    parts: Parts<'a>,
+    header: Header,
+}
+
+impl<'a> Signed<'a> {
+    /// Reads all of a token but its claims.
+    ///
+    /// # Errors
+    /// [`Code::TokenInvalid`].
+    pub(crate) fn read(token: &'a str) -> Result<Self> {
+        if token.len() > limits::TOKEN_BYTES {
+            return Err(refuse("it is too long"));
+        }
+        let parts = Parts::split(token)?;
+        let header = Header::read(&parts.header)?;
+        Ok(Self { parts, header })
+    }
+
+    /// Who it says has issued it: good for finding whose keys to ask, and for nothing else.
+    ///
+    /// # Errors
+    /// [`Code::TokenInvalid`].
+    pub(crate) fn claimed_issuer(&self) -> Result<String> {
+        let members = self.members()?;
+        let issuer = members.get("iss").and_then(Value::as_str);
+        issuer.map(str::to_owned).ok_or_else(|| refuse("claim iss is missing or no text"))
+    }
+
+    /// The claims, if one of those keys has signed them.
+    ///
+    /// # Errors
+    /// [`Code::TokenInvalid`]; [`Code::ServiceUnavailable`] if there is no key set to judge it by.
+    pub(crate) async fn open(&self, keys: &KeyCache) -> Result<Map<String, Value>> {
+        self.verified(keys).await.map(|(members, _)| members)
+    }
+
+    /// What tells it from other tokens: the hash of what is signed. A signature can be written in more ways than one.
+    pub(crate) fn hash(&self) -> String {
+        hex::encode(digest::digest(&digest::SHA256, self.parts.signed))
+    }
+
+    async fn verified(&self, keys: &KeyCache) -> Result<(Map<String, Value>, Arc<Loaded>)> {
+        let Self { parts, header } = self;
+        let keys = keys.verify(&header.kid, header.algorithm, parts.signed, &parts.signature).await?;
+        let keys = keys.ok_or_else(|| refuse("the signature is not one of the issuer's keys"))?;
+        Ok((self.members()?, keys))
+    }
+
+    fn members(&self) -> Result<Map<String, Value>> {
+        json::object(&self.parts.payload)
+            .ok_or_else(|| refuse("the payload is not a JSON object without duplicate members"))
+    }
 }
 
 /// A compact serialization taken apart (RFC 7515 section 7.1).

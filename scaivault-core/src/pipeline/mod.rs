@@ -267,6 +267,17 @@ impl Door {
         self.limiter.check_stranger(&stranger(from))
     }
 
+    /// Charges an address for what it asks without being anybody.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    pub(crate) async fn charge_address(&self, category: Category, from: std::net::IpAddr) -> Result<()> {
+        match self.limiter.charge(category, &[&stranger(from)]).await {
+            Some(charged) => charged.passed(),
+            None => Ok(()),
+        }
+    }
+
     /// See [`RateLimiter::may_sign_for_anybody`].
     pub(crate) fn may_sign_for_anybody(&self, ca_id: &str) -> bool {
         self.limiter.may_sign_for_anybody(ca_id)
@@ -291,6 +302,10 @@ impl Door {
         let by_path = matches!(act.on, On::Path { .. } | On::Virtual { .. } | On::Listing { .. });
         let above = standing.filter(|standing| by_path || *standing == Standing::System);
         let grant = match (&act.on, above) {
+            // Whatever would grant it: the token is narrowed to other paths.
+            (On::Path { path, .. } | On::Virtual { path, .. }, _) if !caller.may_reach(path) => {
+                return Err(denied(path, None));
+            }
             (_, Some(standing)) => {
                 sees = Sees::Everything;
                 Grant::Above(standing)
@@ -340,6 +355,10 @@ impl Door {
         let now = self.clock.now();
         let mut record = Record::new(ctx, act.action, &act.on, (now, took), self.random.as_ref())?;
         record.error = Some(error.code());
+        if act.action == Action::AuthExchange {
+            // Whoever asked is told less.
+            record.extra.insert("reason".into(), json!(error.message()));
+        }
         if ctx.tenant() != ctx.caller().tenant_id() {
             // A tenant that is not the caller's own does not get his records.
             record.tenant = ctx.caller().tenant_id().clone();
@@ -351,6 +370,9 @@ impl Door {
             On::Path { path, permission } | On::Virtual { path, permission, .. } if by_policy => {
                 who(ctx.caller(), &mut record.extra);
                 record.extra.insert("permission".into(), json!(permission.as_str()));
+                if !ctx.caller().may_reach(path) {
+                    record.extra.insert("outside_allowed_paths".into(), json!(true));
+                }
                 if let Some(failed) = failed {
                     record.extra.insert("failed_condition".into(), json!(failed));
                 }
@@ -510,6 +532,11 @@ impl Door {
 
     pub(crate) fn new_id(&self, prefix: &str) -> Result<String> {
         id::new(prefix, self.clock.now(), self.random.as_ref())
+    }
+
+    /// Whether there is such a tenant. Asking makes none.
+    pub(crate) async fn is_tenant(&self, tenant: &TenantId) -> Result<bool> {
+        Ok(self.tenants.partner_of(tenant).await?.is_some())
     }
 
     async fn partner_of(&self, tenant: &TenantId) -> Result<PartnerId> {

@@ -176,6 +176,9 @@ impl<'a> Permit<'a> {
     /// Whether the caller may do this to that path as well: for each item of a list, and for what only
     /// those may see who administer a path.
     pub(crate) fn may(&self, path: &str, permission: Permission) -> bool {
+        if !self.ctx.caller().may_reach(path) {
+            return false;
+        }
         match &self.sees {
             Sees::Nothing => false,
             Sees::Everything => true,

@@ -251,7 +251,8 @@ fn again(permit: &Permit<'_>, log: &AuditLog) -> Again {
     let by_policy = extra.get("policy_id").is_some();
     let denied =
         log.error_code.as_deref().is_some_and(|code| DENIALS.iter().any(|denial| denial.as_str() == code));
-    if extra.get("granted_by").is_some() || log.identity_type == IdentityType::System.as_str() {
+    let narrowed = extra.get("outside_allowed_paths").is_some();
+    if narrowed || extra.get("granted_by").is_some() || log.identity_type == IdentityType::System.as_str() {
         return Again::NotByPolicy;
     }
     match log.error_code.as_deref() {

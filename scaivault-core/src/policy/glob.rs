@@ -61,6 +61,13 @@ impl PathPattern {
         self.walk(path, &mut || {})
     }
 
+    /// Whether every path that `narrower` matches is one that this pattern matches. A `false` may be wrong where a
+    /// segment holds characters beside its wildcards; a `true` never is.
+    #[must_use]
+    pub fn covers(&self, narrower: &Self) -> bool {
+        covers(&self.segments, &narrower.segments)
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -106,6 +113,18 @@ impl PathPattern {
     }
 }
 
+/// At most [`limits::PATTERN_DOUBLE_STARS`] segments of `wide` leave a choice, and each as many as `narrow` has segments.
+fn covers(wide: &[Segment], narrow: &[Segment]) -> bool {
+    match (wide.split_first(), narrow.split_first()) {
+        (None, None) => true,
+        (Some((Segment::Many, wide_rest)), _) => {
+            covers(wide_rest, narrow) || narrow.split_first().is_some_and(|(_, rest)| covers(wide, rest))
+        }
+        (Some((one, wide_rest)), Some((other, rest))) => one.covers(other) && covers(wide_rest, rest),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
 fn cut(path: &str) -> (&str, Option<&str>) {
     path.split_once('/').map_or((path, None), |(first, tail)| (first, Some(tail)))
 }
@@ -148,6 +167,21 @@ impl Segment {
             "*" => Self::One,
             _ if text.contains(['*', '?']) => Self::Like(text.into()),
             _ => Self::Exact(text.into()),
+        }
+    }
+
+    /// Whether it matches every segment that `narrower` matches. A wildcard of `narrower` is read as a character here:
+    /// what a `*` of ours takes it for, it takes whatever stands in its place, but a `?` takes no `*`.
+    fn covers(&self, narrower: &Self) -> bool {
+        match (self, narrower) {
+            (_, Self::Many) => false,
+            (Self::Many | Self::One, _) => true,
+            (Self::Exact(exact), Self::Exact(other)) => exact == other,
+            (Self::Like(like), Self::Exact(other)) => is_like(like.as_bytes(), other, &mut || {}),
+            (Self::Like(like), Self::Like(other)) => {
+                like == other || (!like.contains('?') && is_like(like.as_bytes(), other, &mut || {}))
+            }
+            (Self::Exact(_) | Self::Like(_), Self::One) | (Self::Exact(_), Self::Like(_)) => false,
         }
     }
 
@@ -342,6 +376,50 @@ mod tests {
         ) {
             if let Ok(parsed) = PathPattern::parse(&pattern) {
                 prop_assert_eq!(parsed.matches(&path), reference(&pattern, &path), "{} {}", pattern, path);
+            }
+        }
+    }
+
+    #[test]
+    fn what_covers_what() {
+        let covers = |wide: &str, narrow: &str| {
+            PathPattern::parse(wide).unwrap().covers(&PathPattern::parse(narrow).unwrap())
+        };
+        for (wide, yes, no) in [
+            ("**", &["**", "a", "*", "a/**", "**/b", "a?c/*"][..], &[][..]),
+            (
+                "app/**",
+                &["app", "app/db", "app/*", "app/**", "app/**/x"],
+                &["**", "apps/**", "*/db", "ap?/x"],
+            ),
+            ("app/*", &["app/db", "app/*", "app/d*"], &["app", "app/**", "app/a/b"]),
+            ("app/db", &["app/db"], &["app/d?", "app/*", "app/DB"]),
+            ("app/a*", &["app/a", "app/ab", "app/a*b", "app/a?"], &["app/*", "app/b*", "app/*a"]),
+            ("app/a?", &["app/ab", "app/a?"], &["app/a*", "app/abc"]),
+            ("**/ssl", &["a/ssl", "a/b/ssl", "*/ssl", "**/ssl"], &["ssl", "a/ssl/b"]),
+        ] {
+            for narrow in yes {
+                assert!(covers(wide, narrow), "{wide} {narrow}");
+            }
+            for narrow in no {
+                assert!(!covers(wide, narrow), "{wide} {narrow}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn sec_b1_what_is_covered_matches_nothing_more(
+            wide in pattern(),
+            narrow in pattern(),
+            path in proptest::collection::vec("[ab]{1,4}", 0..7).prop_map(|segments| segments.join("/")),
+        ) {
+            if let (Ok(wide), Ok(narrow)) = (PathPattern::parse(&wide), PathPattern::parse(&narrow)) {
+                prop_assert!(narrow.covers(&narrow));
+                if wide.covers(&narrow) && narrow.matches(&path) {
+                    prop_assert!(wide.matches(&path), "{} {} {}", wide, narrow, path);
+                }
             }
         }
     }

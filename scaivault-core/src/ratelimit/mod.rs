@@ -57,7 +57,8 @@ impl RateLimiter {
     /// Takes one from the bucket of `who` in that category, if it has a limit.
     pub(crate) async fn charge(&self, category: Category, who: &[&str]) -> Option<Charged> {
         let limit = self.limits.of(category)?;
-        let taken = self.take(&self.key(category, who), limit, category == Category::AuthFailed).await;
+        let stranger = matches!(category, Category::AuthFailed | Category::AuthExchange);
+        let taken = self.take(&self.key(category, who), limit, stranger).await;
         let rate = f64::from(limit) / MINUTE.as_secs_f64();
         let reset = Duration::from_secs_f64(f64::from(limit.saturating_sub(taken.left)) / rate);
         let retry_after = (!taken.ok).then_some(taken.wait);

@@ -50,6 +50,8 @@ categories! {
     PkiAdmin = "pki:admin", 20;
     /// Who the caller or a token is, and what belongs to no other category.
     Auth = "auth", 300;
+    /// Exchanges of foreign proofs for tokens, by source address; see [`Vault::exchange`](crate::Vault::exchange).
+    AuthExchange = "auth:exchange", 60;
     /// Tokens that were not believed, by source address; see [`Vault::failed_login`](crate::Vault::failed_login).
     AuthFailed = "auth:failed", 60;
 }
@@ -81,7 +83,14 @@ impl Category {
             | Action::PkiCrlBuild => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
-            Action::Whoami | Action::AuthIntrospect | Action::Unrouted | Action::MetricsRead => Self::Auth,
+            Action::Whoami
+            | Action::AuthIntrospect
+            | Action::Unrouted
+            | Action::MetricsRead
+            | Action::TrustRead
+            | Action::TrustCreate
+            | Action::TrustDelete => Self::Auth,
+            Action::AuthExchange => Self::AuthExchange,
             Action::SecretPurge
             | Action::SecretNotify
             | Action::KeyRead

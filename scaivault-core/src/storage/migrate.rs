@@ -109,6 +109,7 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0011_root_holds.postgres.sql"),
         sqlite: "",
     },
+    Step { version: 13, description: "trust", shared: text!("0013_trust.sql"), postgres: "", sqlite: "" },
 ];
 
 impl Step {

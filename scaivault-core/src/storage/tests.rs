@@ -123,6 +123,7 @@ fn statements() -> Vec<Arc<str>> {
         crate::policy::store::sql::ALL,
         crate::secrets::store::sql::ALL,
         crate::tenancy::store::sql::ALL,
+        crate::trust::store::sql::ALL,
     ];
     let constants = rooms.into_iter().flatten().map(|sql| Arc::from(*sql));
     constants.chain(crate::audit::store::inserts()).collect()

@@ -25,4 +25,5 @@ mod proof;
 mod roots;
 mod secrets;
 mod tenancy;
+mod trust;
 mod upgrade;

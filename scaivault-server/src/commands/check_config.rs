@@ -18,7 +18,8 @@ pub(super) async fn check_config(settings_table: bool) -> Result<(), Failure> {
     }
     let config = Config::from_env()?;
     if let Some(files) = &config.http.tls {
-        tls::acceptor(&files.certificates, &files.key).map_err(Failure::settings)?;
+        tls::acceptor(&files.certificates, &files.key, files.clients.as_deref())
+            .map_err(Failure::settings)?;
     }
     let roots = roots::ready(&config.kms.roots).await.map_err(Failure::settings)?;
     let builder = serve::builder_over(&config, &roots)?;

@@ -1,6 +1,10 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use scaivault_core::{Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault};
+use scaivault_core::{
+    ClientIdentities, Database, PartnerId, StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault,
+    egress::Egress,
+    trust::{ExchangeSettings, TokenMinter},
+};
 use tokio::net::TcpListener;
 
 use super::{Failure, say, start};
@@ -26,7 +30,7 @@ pub(super) async fn dev(
     logging::start(Log::from_env()?);
     let dir = DataDir::open(data_dir)
         .map_err(|error| Failure::general(format!("the data folder cannot be used: {error}")))?;
-    let issuer = DevIssuer::open(dir.path()).map_err(Failure::general)?;
+    let issuer = Arc::new(DevIssuer::open(dir.path()).map_err(Failure::general)?);
     let database = match database_url {
         Some(url) => Database::postgres(url, POOL).map_err(Failure::settings)?,
         None => Database::sqlite(dir.database()),
@@ -41,6 +45,10 @@ pub(super) async fn dev(
     };
     let vault = Vault::builder(database, dir.root_key(sealed).map_err(Failure::general)?)
         .base_url(&url)
+        .exchange(ExchangeSettings {
+            minter: Arc::clone(&issuer) as Arc<dyn TokenMinter>,
+            outside: Arc::new(Egress::builder().build()?),
+        })
         .default_partner(PartnerId::parse(PARTNER)?)
         // Whatever role a developer has at hand.
         .allow_unfenced(true)
@@ -51,9 +59,10 @@ pub(super) async fn dev(
     greet(&url, &issuer, &dir, data_dir.is_some())?;
     let app = start::App {
         vault,
-        verifier: verifier(&issuer)?,
+        verifier: Arc::new(verifier(&issuer)?),
         metrics: Metrics::default(),
         proxies: TrustedProxies::default(),
+        identities: ClientIdentities::default(),
     };
     start::serve(listener, app, None, Duration::from_secs(30), stop).await
 }

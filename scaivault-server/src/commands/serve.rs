@@ -2,14 +2,16 @@ use std::sync::Arc;
 
 use scaivault_core::{
     Database, HttpIntrospection, HttpJwks, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault,
-    VaultBuilder, egress::Egress,
+    VaultBuilder,
+    egress::Egress,
+    trust::{ExchangeSettings, ScaiKeyMinter},
 };
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
 use super::{Failure, start};
 use crate::{
-    config::{self, Config, DatabaseKind},
+    config::{self, Config, DatabaseKind, TlsFiles},
     http::{stop, tls},
     logging,
     metrics::Metrics,
@@ -20,13 +22,18 @@ use crate::{
 pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let config = Config::from_env()?;
     logging::start(config.log);
-    let acceptor = match &config.http.tls {
-        Some(files) => Some(tls::acceptor(&files.certificates, &files.key).map_err(Failure::settings)?),
-        None => None,
-    };
-    let verifier = verifier(&config)?;
+    let acceptor =
+        |files: &TlsFiles| tls::acceptor(&files.certificates, &files.key, files.clients.as_deref());
+    let acceptor = config.http.tls.as_ref().map(acceptor).transpose().map_err(Failure::settings)?;
+    let egress = Egress::builder().allow(config.egress_allowed.iter().copied()).build()?;
+    let verifier = Arc::new(verifier(&config, &egress)?);
     let roots = roots::ready(&config.kms.roots).await.map_err(Failure::settings)?;
-    let vault = builder_over(&config, &roots)?.migrate(config.migrate_on_start && !no_migrate).open().await?;
+    let builder = builder_over(&config, &roots)?.migrate(config.migrate_on_start && !no_migrate);
+    let builder = match exchange(&config, &egress, &verifier) {
+        Some(exchange) => builder.exchange(exchange),
+        None => builder,
+    };
+    let vault = builder.open().await?;
     let listener = TcpListener::bind(config.http.bind)
         .await
         .map_err(|error| Failure::general(format!("cannot listen on {}: {error}", config.http.bind)))?;
@@ -35,7 +42,8 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let metrics = Metrics::new(roots.iter().map(|root| (root.name.clone(), root.latencies.clone())));
     // A root key that does not answer keeps nobody from listening: readiness says so, and the log.
     tokio::spawn(roots::watch_start(roots));
-    let app = start::App { vault, verifier, metrics, proxies: config.http.trusted_proxies };
+    let (proxies, identities) = (config.http.trusted_proxies, config.http.client_identities);
+    let app = start::App { vault, verifier, metrics, proxies, identities };
     start::serve(listener, app, acceptor, config.http.drain, stop).await
 }
 
@@ -100,8 +108,22 @@ pub(super) fn database(config: &config::Database) -> Result<Database, Failure> {
     }
 }
 
-fn verifier(config: &Config) -> Result<TokenVerifier, Failure> {
-    let egress = Egress::builder().allow(config.egress_allowed.iter().copied()).build()?;
+/// What exchanges of foreign proofs for tokens stand on, if we are a client of the issuer that can have some minted.
+fn exchange(config: &Config, egress: &Egress, verifier: &Arc<TokenVerifier>) -> Option<ExchangeSettings> {
+    let client = config.identity.client.as_ref()?;
+    let audience = config.identity.audiences.first()?.clone();
+    let minter = ScaiKeyMinter::new(
+        egress.clone(),
+        config.identity.issuer.clone(),
+        (client.id.clone(), Zeroizing::new(client.secret.expose().to_owned())),
+        audience,
+        Arc::clone(verifier),
+        Arc::new(SystemClock),
+    );
+    Some(ExchangeSettings { minter: Arc::new(minter), outside: Arc::new(egress.clone()) })
+}
+
+fn verifier(config: &Config, egress: &Egress) -> Result<TokenVerifier, Failure> {
     let (issuer, jwks) = (config.identity.issuer.clone(), config.identity.jwks.clone());
     let source: Arc<dyn JwksSource> = Arc::new(HttpJwks::new(egress.clone(), issuer.clone(), jwks));
     let settings = TokenSettings {
@@ -113,6 +135,6 @@ fn verifier(config: &Config) -> Result<TokenVerifier, Failure> {
     let Some(client) = &config.identity.client else { return Ok(verifier) };
     let url = config.identity.introspection.clone();
     let secret = Zeroizing::new(client.secret.expose().to_owned());
-    let source = HttpIntrospection::new(egress, issuer, url, &client.id, secret);
+    let source = HttpIntrospection::new(egress.clone(), issuer, url, &client.id, secret);
     Ok(verifier.with_introspection(Arc::new(source)))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use scaivault_core::{TokenVerifier, Vault};
+use scaivault_core::{ClientIdentities, TokenVerifier, Vault};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -22,20 +22,22 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) vault: Vault,
-    pub(super) verifier: TokenVerifier,
+    pub(super) verifier: Arc<TokenVerifier>,
     pub(super) metrics: Metrics,
     pub(super) proxies: TrustedProxies,
+    pub(super) identities: ClientIdentities,
 }
 
 /// Serves until told to stop, finishes what has begun, then closes the vault.
 pub(super) async fn serve(
     listener: TcpListener,
-    App { vault, verifier, metrics, proxies }: App,
+    App { vault, verifier, metrics, proxies, identities }: App,
     tls: Option<TlsAcceptor>,
     drain: Duration,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let app = Arc::new(Service { vault: vault.clone(), verifier, stop: stop.clone(), metrics, proxies });
+    let (serving, stopping) = (vault.clone(), stop.clone());
+    let app = Arc::new(Service { vault: serving, verifier, stop: stopping, metrics, proxies, identities });
     let router = routes::router().map_err(Failure::general)?;
     let limits = Limits { drain_time: drain, ..Limits::default() };
     let jobs = vault.spawn_jobs();

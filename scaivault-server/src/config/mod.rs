@@ -16,7 +16,9 @@ pub use place::{
     Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
 };
 use read::Reader;
-use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, egress::ServiceUrl, limits};
+use scaivault_core::{
+    Category, ClientIdentities, RateLimits, RedisUrl, RolePasswords, egress::ServiceUrl, limits,
+};
 pub(crate) use table::document;
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Level};
 
@@ -73,19 +75,23 @@ pub struct Http {
     pub base_url: Base,
     /// `TLS_CERT_FILE` and `TLS_KEY_FILE`; plain HTTP without them.
     pub tls: Option<TlsFiles>,
+    /// The content of `TLS_CLIENT_IDENTITIES_FILE`: whom client certificates stand for.
+    pub client_identities: ClientIdentities,
     /// `TRUSTED_PROXIES`: whose word is taken for where a request comes from.
     pub trusted_proxies: TrustedProxies,
     /// `DRAIN_TIMEOUT`: how long a stop waits for what has begun.
     pub drain: Duration,
 }
 
-/// The two files of a server certificate.
+/// The two files of a server certificate, and what clients have to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The chain, leaf first, PEM.
     pub certificates: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
+    /// `TLS_CLIENT_CA_FILE`: what clients' certificates are signed by, PEM; none are asked for without it.
+    pub clients: Option<PathBuf>,
 }
 
 /// Whose tokens to believe.
@@ -293,7 +299,8 @@ fn http(from: &mut Reader<'_>) -> Option<Http> {
     let tls = match (from.text("TLS_CERT_FILE"), from.text("TLS_KEY_FILE")) {
         (None, None) => None,
         (Some(certificates), Some(key)) => {
-            Some(TlsFiles { certificates: certificates.into(), key: key.into() })
+            let clients = from.text("TLS_CLIENT_CA_FILE").map(Into::into);
+            Some(TlsFiles { certificates: certificates.into(), key: key.into(), clients })
         }
         (Some(_), None) => {
             from.problem("TLS_CERT_FILE is set without TLS_KEY_FILE; TLS needs both, plain HTTP neither.");
@@ -304,11 +311,26 @@ fn http(from: &mut Reader<'_>) -> Option<Http> {
             None
         }
     };
+    if tls.is_none() && from.text("TLS_CLIENT_CA_FILE").is_some() {
+        from.problem("TLS_CLIENT_CA_FILE is set without TLS_CERT_FILE and TLS_KEY_FILE: whoever ends TLS asks for client certificates.");
+    }
+    let client_identities = client_identities(from);
     let trusted_proxies = from.text("TRUSTED_PROXIES");
     let trusted_proxies = from.parsed("TRUSTED_PROXIES", trusted_proxies, TrustedProxies::parse);
     let trusted_proxies = trusted_proxies.unwrap_or_default();
     let drain = from.duration("DRAIN_TIMEOUT", Duration::from_secs(30));
-    Some(Http { bind: bind?, base_url: base_url?, tls, trusted_proxies, drain })
+    Some(Http { bind: bind?, base_url: base_url?, tls, client_identities, trusted_proxies, drain })
+}
+
+fn client_identities(from: &mut Reader<'_>) -> ClientIdentities {
+    let name = "TLS_CLIENT_IDENTITIES_FILE";
+    let Some(lines) = from.file(name) else { return ClientIdentities::default() };
+    if from.text("TLS_CLIENT_CA_FILE").is_none() {
+        from.problem(format!("{name} is set without TLS_CLIENT_CA_FILE: no certificate is asked for."));
+    }
+    let parse =
+        |text: &str| ClientIdentities::parse(text).map_err(|reason| format!("names a file whose {reason}"));
+    from.parsed(name, Some(lines), parse).unwrap_or_default()
 }
 
 fn identity(from: &mut Reader<'_>) -> Option<Identity> {

@@ -4,7 +4,6 @@ use super::table;
 
 /// Variables of the product that this build does not support: whoever sets one counts on what it does.
 const LATER: &[&str] = &[
-    "TLS_CLIENT_CA_FILE",
     "BOOTSTRAP_SUPER_ADMIN",
     "OBJECT_STORE_PROVIDER",
     "OBJECT_STORE_BUCKET",

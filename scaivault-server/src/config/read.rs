@@ -83,6 +83,18 @@ impl<'a> Reader<'a> {
         given.then(|| self.secret(name, file_name)).flatten().map(Zeroizing::new)
     }
 
+    /// The content of the file that a variable names, if it is set.
+    pub(super) fn file(&mut self, name: &str) -> Option<String> {
+        let path = self.text(name)?;
+        match (self.file)(Path::new(&path)) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.problem(format!("{name} names a file that cannot be read: {error}."));
+                None
+            }
+        }
+    }
+
     /// Makes something of a value; what is wrong becomes `NAME must be …`.
     pub(super) fn parsed<T>(
         &mut self,

@@ -160,6 +160,8 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "BASE_URL", "required", "the public address (scheme, host, port); it is written into certificates (CRL and OCSP)";
         "TLS_CERT_FILE", "none", "the server's certificates, PEM, its own first; TLS 1.2 and 1.3, HTTP/2";
         "TLS_KEY_FILE", "none", "the key of the first of them, PEM";
+        "TLS_CLIENT_CA_FILE", "none", "the authorities, PEM, one of which has to have signed the certificate that every client shows in the handshake, health checks included; besides tokens. Needs the two above";
+        "TLS_CLIENT_IDENTITIES_FILE", "none", "whom client certificates stand for, a line each: `uri:spiffe://acme.example/billing tnt_acme sa:billing` or `dns:billing.acme.example tnt_acme sa:billing`. Over a connection with such a certificate only that account is let in, with a token that is bound to the certificate";
         "TRUSTED_PROXIES", "none", "networks and addresses, separated by commas, of proxies whose `X-Forwarded-For` is believed: the rightmost address in it that is not among them is where a request comes from";
         "EGRESS_ALLOWED_CIDRS", "none", "networks and addresses, separated by commas, besides the public internet, that the vault may connect to where a user names the address: private ones are refused otherwise. What an operator configures may be anywhere";
         "DRAIN_TIMEOUT", "`30s`", "how long a stop waits for what has begun";
@@ -185,6 +187,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
         "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
         "RATE_LIMIT_AUTH", "`300`", "the same: who am I, looking at tokens, and requests that no route answers";
+        "RATE_LIMIT_AUTH_EXCHANGE", "`60`", "exchanges of foreign proofs for tokens, by source address as those below";
         "RATE_LIMIT_AUTH_FAILED", "`60`", "tokens that were not believed, by source address (a network of 64 bits of IPv6); behind a proxy, which is one address, name it in `TRUSTED_PROXIES`";
     }
     Part::Vault => {

@@ -8,12 +8,18 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header,
     jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash},
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
-use scaivault_core::{Clock as _, SystemClock, pki::PrivateKeyPem};
+use scaivault_core::{
+    Clock as _, Error, SystemClock,
+    pki::PrivateKeyPem,
+    policy::PathPattern,
+    trust::{MintRequest, Minted, TokenMinter},
+};
 use scaivault_kms::{KeySpec, KmsError, local::SoftwareKey};
 use serde::Serialize;
 
@@ -112,6 +118,11 @@ impl DevIssuer {
     /// # Errors
     /// [`IssuerError::Sign`].
     pub fn token(&self, claims: &Claims) -> Result<String, IssuerError> {
+        self.sign(claims, None)
+    }
+
+    /// Signs a token that is narrowed to paths; no pattern is no path.
+    fn sign(&self, claims: &Claims, allowed_paths: Option<&[PathPattern]>) -> Result<String, IssuerError> {
         let now = SystemClock.now().unix_timestamp();
         let is_service = claims.identity.starts_with("sa:");
         let ttl = i64::try_from(claims.ttl.as_secs()).unwrap_or(i64::MAX);
@@ -126,6 +137,7 @@ impl DevIssuer {
             scope: &claims.scopes,
             groups: &claims.groups,
             roles: &claims.roles,
+            allowed_paths,
             iat: now,
             nbf: now,
             exp: now.saturating_add(ttl),
@@ -133,6 +145,24 @@ impl DevIssuer {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(self.kid.clone());
         Ok(jsonwebtoken::encode(&header, &body, &self.key)?)
+    }
+}
+
+#[async_trait]
+impl TokenMinter for DevIssuer {
+    async fn mint(&self, wanted: &MintRequest<'_>) -> scaivault_core::Result<Minted> {
+        let scopes: Vec<&str> = wanted.scopes.iter().map(|scope| scope.as_str()).collect();
+        let claims = Claims {
+            identity: wanted.service_account.to_owned(),
+            tenant: wanted.tenant.as_str().to_owned(),
+            partner: wanted.partner.as_str().to_owned(),
+            scopes: scopes.join(" "),
+            groups: Vec::new(),
+            roles: Vec::new(),
+            ttl: wanted.ttl,
+        };
+        let token = self.sign(&claims, Some(wanted.allowed_paths)).map_err(Error::internal)?;
+        Ok(Minted { token: token.into(), ttl: wanted.ttl })
     }
 }
 
@@ -156,6 +186,8 @@ struct Body<'a> {
     scope: &'a str,
     groups: &'a [String],
     roles: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_paths: Option<&'a [PathPattern]>,
     iat: i64,
     nbf: i64,
     exp: i64,

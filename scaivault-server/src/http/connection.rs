@@ -20,6 +20,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use scaivault_core::ClientCertificate;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -46,16 +47,24 @@ pub(crate) async fn serve<A: App>(
     stop: Stop,
 ) {
     let _ = stream.set_nodelay(true);
-    let serving = Serving { shared, peer: Arc::new(peer), limits, stop };
+    let address = peer.address;
+    let serving = |peer| Serving { shared, peer: Arc::new(peer), limits, stop };
     let Some(acceptor) = tls else {
         // Plain sockets speak HTTP/1 only: guessing the protocol would have no time limit.
-        return serving.http1(stream).await;
+        return serving(peer).http1(stream).await;
     };
-    match timeout(limits.handshake_time, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::H2) => serving.http2(stream).await,
-        Ok(Ok(stream)) => serving.http1(stream).await,
-        Ok(Err(error)) => tracing::debug!(peer = %serving.peer.address, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(peer = %serving.peer.address, "TLS handshake took too long"),
+    let stream = match timeout(limits.handshake_time, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(peer = %address, %error, "TLS handshake failed"),
+        Err(_) => return tracing::debug!(peer = %address, "TLS handshake took too long"),
+    };
+    let session = stream.get_ref().1;
+    // The verifier of the handshake has looked at it, and asks for one or for none at all.
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let peer = peer.with_certificate(certificate.map(|der| ClientCertificate::new(der)));
+    match session.alpn_protocol() == Some(tls::H2) {
+        true => serving(peer).http2(stream).await,
+        false => serving(peer).http1(stream).await,
     }
 }
 
@@ -138,7 +147,13 @@ impl<A: App> Serving<A> {
 impl Peer {
     pub(crate) fn new(address: SocketAddr, slot: OwnedSemaphorePermit) -> Self {
         let handlers = Arc::new(Semaphore::new(HANDLERS));
-        Self { address, handlers, slot: Arc::new(slot), busy: AtomicBool::new(true) }
+        let busy = AtomicBool::new(true);
+        Self { address, certificate: None, handlers, slot: Arc::new(slot), busy }
+    }
+
+    fn with_certificate(mut self, certificate: Option<ClientCertificate>) -> Self {
+        self.certificate = certificate.map(Arc::new);
+        self
     }
 
     /// Whether no handler runs now and none has been started since this was asked last.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use scaivault_core::{Code, Error, SystemRandom};
+use scaivault_core::{ClientCertificate, Code, Error, SystemRandom};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -36,6 +36,8 @@ pub(crate) struct Shared<A> {
 /// What the requests of one connection share.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    /// What the other end showed in the handshake.
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
     /// One permit for each handler that may run at a time.
     pub(crate) handlers: Arc<Semaphore>,
     /// The connection's place among all connections, given up after the last handler.
@@ -63,6 +65,7 @@ pub(crate) async fn answer<A: App>(
         params: Params::default(),
         id: id.clone(),
         peer: peer.address,
+        certificate: peer.certificate.clone(),
         action: UNROUTED,
         scopes: &[],
         started,

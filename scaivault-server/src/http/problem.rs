@@ -32,6 +32,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::CaNotFound
         | Code::CertificateNotFound
         | Code::RoleNotFound
+        | Code::TrustNotFound
         | Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::SecretExists

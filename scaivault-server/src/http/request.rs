@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{HeaderMap, HeaderName, Method};
-use scaivault_core::{Code, Error, Random, Result, Scope};
+use scaivault_core::{ClientCertificate, Code, Error, Random, Result, Scope};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
@@ -22,6 +22,7 @@ pub struct Head {
     pub(crate) params: Params,
     pub(crate) id: RequestId,
     pub(crate) peer: SocketAddr,
+    pub(crate) certificate: Option<Arc<ClientCertificate>>,
     pub(crate) action: &'static str,
     pub(crate) scopes: &'static [Scope],
     pub(crate) started: Instant,
@@ -129,6 +130,12 @@ impl Head {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// The certificate that the other end showed, where TLS ends here and asks for one; a proxy's word is not taken.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
     }
 
     /// The row's action, as the audit trail names it.

@@ -32,6 +32,9 @@ struct Operation {
     body: Option<String>,
     /// By status, a schema, a media type or `null` for nothing.
     answers: BTreeMap<String, Option<String>>,
+    /// Statuses of refusals besides the usual ones.
+    #[serde(default)]
+    errors: Vec<String>,
     /// Media types that can be asked for as well.
     #[serde(default)]
     media: Vec<String>,
@@ -77,7 +80,9 @@ impl Contract {
         let known = row.access() == Access::Authenticated;
         let mut answers: Map<String, Value> = if known { ERRORS } else { OPEN_ERRORS }
             .iter()
-            .map(|status| ((*status).to_owned(), error()))
+            .copied()
+            .chain(operation.errors.iter().map(String::as_str))
+            .map(|status| (status.to_owned(), error()))
             .collect();
         for (status, body) in &operation.answers {
             let mut content =

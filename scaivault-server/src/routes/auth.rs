@@ -1,3 +1,6 @@
+pub(super) mod exchange;
+pub(super) mod trust;
+
 use scaivault_core::Result;
 use serde::Deserialize;
 use zeroize::Zeroizing;

@@ -52,6 +52,11 @@ fn open() -> Vec<Route<Service>> {
         public(GET, "/v1/openapi.json", openapi::document).action("openapi"),
         route(GET, "/v1/auth/whoami", auth::whoami).action(Action::Whoami.as_str()),
         row(POST, "/v1/auth/introspect", auth::introspect, Action::AuthIntrospect, &[Scope::Admin]),
+        public(POST, "/v1/auth/exchange", auth::exchange::exchange).action("auth_exchange"),
+        row(GET, "/v1/auth/trust", auth::trust::list, Action::TrustRead, &[Scope::Admin]),
+        row(POST, "/v1/auth/trust", auth::trust::create, Action::TrustCreate, &[Scope::Admin]),
+        row(GET, "/v1/auth/trust/{id}", auth::trust::read, Action::TrustRead, &[Scope::Admin]),
+        row(DELETE, "/v1/auth/trust/{id}", auth::trust::delete, Action::TrustDelete, &[Scope::Admin]),
         row(GET, "/v1/metrics", metrics::metrics, Action::MetricsRead, &[Scope::Admin]),
     ]
 }

@@ -40,13 +40,13 @@ async fn whoami_says_what_the_token_says() {
 }
 
 /// Tokens made by hand, signed with the issuer's own key or not.
-struct Forge {
+pub(crate) struct Forge {
     key: EncodingKey,
     kid: String,
 }
 
 impl Forge {
-    fn of(api: &Api) -> Self {
+    pub(crate) fn of(api: &Api) -> Self {
         let pem = std::fs::read(api.key_file()).unwrap();
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).unwrap();
         let jwks: Value = serde_json::from_str(api.issuer.jwks()).unwrap();
@@ -66,7 +66,7 @@ impl Forge {
         claims
     }
 
-    fn sign(&self, change: impl FnOnce(&mut Value)) -> String {
+    pub(crate) fn sign(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(self.kid.clone());
         jsonwebtoken::encode(&header, &Self::claims(change), &self.key).unwrap()

@@ -4,13 +4,17 @@
 
 mod audit;
 mod auth;
+mod aws;
 mod canary;
+mod certificates;
 mod contract;
 mod errors;
+mod exchange;
 mod health;
 mod limits;
 mod metrics;
 mod pki;
+mod platforms;
 mod policies;
 mod refusals;
 mod secrets;

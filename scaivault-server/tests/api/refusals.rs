@@ -9,7 +9,10 @@ use scaivault_server::{
 };
 use serde_json::{Value, json};
 
-use crate::{support::Answer, world::World};
+use crate::{
+    support::Answer,
+    world::{World, github},
+};
 
 /// A body that would be accepted, for rows that take one.
 pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
@@ -34,6 +37,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("PATCH", "/v1/pki/roles/{name}") => json!({ "allow_subdomains": true }),
         ("POST", "/v1/pki/issue/{role}") => json!({ "common_name": "x.svc.cluster.local" }),
         ("POST", "/v1/pki/revoke") => json!({ "serial_number": world.serial }),
+        ("POST", "/v1/auth/trust") => github("mine"),
         _ => return None,
     };
     Some(body)
@@ -43,6 +47,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
 pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
     let id = match row.template() {
         template if template.starts_with("/v1/policies/") => "{policy}",
+        template if template.starts_with("/v1/auth/trust/") => "{trust}",
         template if template.starts_with("/v1/pki/certificates/") => "{cert}",
         _ => "{ca}",
     };
@@ -173,6 +178,7 @@ async fn without_a_token_every_row_but_the_public_ones_is_a_401() {
         "/v1/health/ready",
         "/v1/version",
         "/v1/openapi.json",
+        "/v1/auth/exchange",
         "/v1/pki/ca/{id}/crl",
         "/v1/pki/ocsp/{ca_id}",
         "/v1/pki/ocsp/{ca_id}/{*request}",

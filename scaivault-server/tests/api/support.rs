@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use scaivault_core::{
-    Database, Introspect, PartnerId, RateLimits, RolePasswords, StaticJwks, SystemClock, TokenSettings,
-    TokenVerifier, Vault,
+    ClientIdentities, Database, Error, Introspect, PartnerId, RateLimits, Result, RolePasswords, StaticJwks,
+    SystemClock, TokenSettings, TokenVerifier, Vault,
+    trust::{ExchangeSettings, Outside, Posted},
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use scaivault_server::metrics::Metrics;
@@ -25,11 +27,45 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::contract;
 
 /// How the vault of the tests is reached, as far as it knows.
 pub(crate) const BASE: &str = "https://vault.example";
+
+/// What differs between the servers of the tests.
+struct Setup {
+    limits: RateLimits,
+    proxies: TrustedProxies,
+    tls: Option<TlsAcceptor>,
+    identities: ClientIdentities,
+    outside: Arc<dyn Outside>,
+    source: Option<Arc<dyn Introspect>>,
+}
+
+/// Nothing can be reached.
+#[derive(Debug)]
+struct Nowhere;
+
+#[async_trait]
+impl Outside for Nowhere {
+    async fn get(&self, _: &str, _: usize) -> Result<String> {
+        Err(Error::internal("nothing is reached in this test"))
+    }
+
+    async fn post(&self, _: &str, _: &[(&str, &str)], _: &str, _: usize) -> Result<Posted> {
+        Err(Error::internal("nothing is reached in this test"))
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (proxies, identities) = (TrustedProxies::default(), ClientIdentities::default());
+        let outside = Arc::new(Nowhere);
+        Self { limits: RateLimits::none(), proxies, tls: None, identities, outside, source: None }
+    }
+}
 
 /// A running server and the issuer that it believes.
 pub(crate) struct Api {
@@ -67,38 +103,49 @@ impl Api {
     /// On a database in memory, where nobody may ask as often as he likes.
     pub(crate) async fn limited(limits: RateLimits) -> Self {
         let proxies = TrustedProxies::default();
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies, None).await
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
     }
 
     /// The same with somebody who is asked about opaque tokens.
     pub(crate) async fn asking(limits: RateLimits, source: Arc<dyn Introspect>) -> Self {
-        let proxies = TrustedProxies::default();
-        let dir = tempfile::tempdir().unwrap();
-        Self::with(Database::in_memory(), dir, limits, proxies, Some(source)).await
+        let setup = Setup { limits, source: Some(source), ..Setup::default() };
+        Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
     }
 
     /// On a database in memory, behind proxies.
     pub(crate) async fn behind(proxies: &str) -> Self {
         let (limits, proxies) = (RateLimits::none(), TrustedProxies::parse(proxies).unwrap());
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies, None).await
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
     }
 
     async fn on(database: Database, dir: TempDir) -> Self {
-        Self::with(database, dir, RateLimits::none(), TrustedProxies::default(), None).await
+        Self::with(database, dir, RateLimits::none(), TrustedProxies::default()).await
     }
 
-    async fn with(
-        database: Database,
-        dir: TempDir,
-        limits: RateLimits,
-        proxies: TrustedProxies,
-        source: Option<Arc<dyn Introspect>>,
-    ) -> Self {
+    /// On a database in memory, behind TLS that asks for client certificates, some of which stand for somebody.
+    pub(crate) async fn over_tls(tls: TlsAcceptor, identities: ClientIdentities) -> Self {
+        let setup = Setup { tls: Some(tls), identities, ..Setup::default() };
+        Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
+    }
+
+    /// On a database in memory, where exchanges reach these platforms.
+    pub(crate) async fn exchanging(outside: Arc<dyn Outside>, limits: RateLimits) -> Self {
+        let setup = Setup { outside, limits, ..Setup::default() };
+        Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
+    }
+
+    async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
+        Self::set_up(database, dir, Setup { limits, proxies, ..Setup::default() }).await
+    }
+
+    async fn set_up(database: Database, dir: TempDir, setup: Setup) -> Self {
+        let Setup { limits, proxies, tls, identities, outside, source } = setup;
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
             .base_url(BASE)
             .rate_limits(limits)
+            .exchange(ExchangeSettings { minter: Arc::new(DevIssuer::open(dir.path()).unwrap()), outside })
             .default_partner(PartnerId::parse(PARTNER).unwrap())
             .open()
             .await
@@ -110,16 +157,16 @@ impl Api {
         };
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
         let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
-        let verifier = match source {
+        let verifier = Arc::new(match source {
             Some(source) => verifier.with_introspection(source),
             None => verifier,
-        };
+        });
         let (stopper, stop) = pair();
-        let app =
-            Arc::new(Service { vault: vault.clone(), verifier, stop, metrics: Metrics::default(), proxies });
+        let (served, metrics) = (vault.clone(), Metrics::default());
+        let app = Arc::new(Service { vault: served, verifier, stop, metrics, proxies, identities });
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let server =
-            Server::bind(local, app, routes::router().unwrap(), None, Limits::default()).await.unwrap();
+            Server::bind(local, app, routes::router().unwrap(), tls, Limits::default()).await.unwrap();
         let address = server.address().unwrap();
         let (ends, until) = pair();
         tokio::spawn(server.run(until));

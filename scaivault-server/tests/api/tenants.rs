@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Identifiers in the shape of those in the world, of nothing.
-fn nothing(world: &World) -> [(String, String); 6] {
+fn nothing(world: &World) -> [(String, String); 7] {
     let twin = |id: &str| {
         let (head, tail) = id.split_at(id.len() - 4);
         let tail: String = tail
@@ -42,6 +42,7 @@ fn nothing(world: &World) -> [(String, String); 6] {
         twin(&world.binding),
         twin(&world.certificate),
         twin(&world.serial),
+        twin(&world.trust),
         ("app/db".to_owned(), "app/dc".to_owned()),
     ]
 }

@@ -12,11 +12,12 @@ pub(crate) struct World {
     pub(crate) binding: String,
     pub(crate) certificate: String,
     pub(crate) serial: String,
+    pub(crate) trust: String,
 }
 
 impl World {
     /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
-    /// issue from `svc`, and `app/db` with two versions.
+    /// issue from `svc`, the trust configuration `actions`, and `app/db` with two versions.
     pub(crate) async fn start() -> Self {
         Self::on(Api::start().await).await
     }
@@ -44,8 +45,9 @@ impl World {
         for (value, status) in [("one", 201), ("two", 200)] {
             api.write("PUT", "/v1/secrets/app/db", &json!({ "data": { "k": value } }), status).await;
         }
+        let trust = text(&api.write("POST", "/v1/auth/trust", &github("actions"), 201).await["id"]);
         let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
-        Self { api, ca, policy, binding, certificate, serial }
+        Self { api, ca, policy, binding, certificate, serial, trust }
     }
 
     /// Everything that a request could have changed.
@@ -57,6 +59,7 @@ impl World {
             api.get("/v1/secrets/app/db/versions").await,
             api.get("/v1/policies?include_inactive=true").await,
             api.get(&format!("/v1/policies/{policy}")).await,
+            api.get("/v1/auth/trust").await,
             api.get("/v1/pki/ca").await,
             api.get("/v1/pki/roles").await,
             api.get("/v1/pki/certificates?include_revoked=true").await,
@@ -72,10 +75,19 @@ impl World {
             ("{binding}", &self.binding),
             ("{cert}", &self.certificate),
             ("{serial}", &self.serial),
+            ("{trust}", &self.trust),
         ]
         .iter()
         .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     }
+}
+
+/// A trust configuration that means something.
+pub(crate) fn github(name: &str) -> Value {
+    json!({
+        "name": name, "type": "github", "audiences": ["scaivault"], "bound_claims": { "repository": "acme/app" },
+        "service_account": "sa:ci", "scopes": ["secrets:read"], "allowed_paths": ["ci/**"],
+    })
 }
 
 /// A text out of JSON.

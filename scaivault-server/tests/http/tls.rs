@@ -22,7 +22,7 @@ fn files() -> Files {
 }
 
 async fn serving(files: &Files, limits: Limits) -> Running {
-    start_with(limits, Some(tls::acceptor(&files.certificate, &files.key).unwrap())).await
+    start_with(limits, Some(tls::acceptor(&files.certificate, &files.key, None).unwrap())).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "a client of the server under test")]
@@ -73,7 +73,7 @@ async fn sec_j1_a_silent_or_plain_peer_is_closed() {
 fn files_that_make_no_certificate_are_named_without_their_content() {
     let (one, other) = (files(), files());
     let refusal = |certificate: &PathBuf, key: &PathBuf| {
-        tls::acceptor(certificate, key).err().map(|error| error.to_string()).unwrap()
+        tls::acceptor(certificate, key, None).err().map(|error| error.to_string()).unwrap()
     };
     assert!(refusal(&one.certificate, &other.key).contains("do not make a server certificate"));
     assert!(refusal(&one.key, &one.key).contains("tls.key"));

@@ -26,6 +26,8 @@ fn serve(extra: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     Config::from_vars(vars, &|path: &Path| match path.to_str() {
         Some("/run/db") => Ok(format!("postgres://app:{CANARY}@db/x\n")),
+        Some("/run/clients") => Ok("dns:a.example tnt_a sa:a\n".to_owned()),
+        Some("/run/no-clients") => Ok(format!("{CANARY} tnt_a sa:a\n")),
         Some("/run/secret") => Ok(format!("{CANARY}\n")),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     })
@@ -65,6 +67,8 @@ fn every_setting_can_be_set() {
         ("BIND_ADDRESS", "[::1]:9000"),
         ("TLS_CERT_FILE", "/c"),
         ("TLS_KEY_FILE", "/k"),
+        ("TLS_CLIENT_CA_FILE", "/ca"),
+        ("TLS_CLIENT_IDENTITIES_FILE", "/run/clients"),
         ("SCAIKEY_URL", "http://127.0.0.1:4000"),
         ("SCAIKEY_JWKS_URL", "http://[::1]:4000/jwks"),
         ("SCAIKEY_CLIENT_ID", "vault"),
@@ -85,7 +89,9 @@ fn every_setting_can_be_set() {
     .unwrap();
     assert!(!format!("{config:?}").contains(CANARY));
     assert_eq!(config.database.url.expose(), "sqlite:/var/lib/vault.db");
-    assert_eq!(config.http.tls.unwrap().key, Path::new("/k"));
+    let tls = config.http.tls.unwrap();
+    assert_eq!((tls.key.as_path(), tls.clients.as_deref()), (Path::new("/k"), Some(Path::new("/ca"))));
+    assert_eq!(format!("{:?}", config.http.client_identities), "ClientIdentities(1)");
     assert_eq!((config.identity.audiences.join("|"), config.kms.cache_ttl), ("a|b".into(), Duration::ZERO));
     assert_eq!((config.http.drain.as_secs(), config.soft_delete_retention.as_secs()), (300, 14 * 86_400));
     assert!(!config.migrate_on_start && !config.tenant_admin_bypass);
@@ -128,6 +134,19 @@ fn contradictions_are_refused() {
         problem(&[("SCAIKEY_INTROSPECTION_URL", "https://x.example/i")])
             .contains("without SCAIKEY_CLIENT_ID")
     );
+    assert!(
+        problem(&[("TLS_CLIENT_CA_FILE", "/ca")])
+            .starts_with("TLS_CLIENT_CA_FILE is set without TLS_CERT_FILE")
+    );
+    let clients = |file| [("TLS_CLIENT_IDENTITIES_FILE", file)];
+    assert!(problem(&clients("/run/clients")).contains("is set without TLS_CLIENT_CA_FILE"));
+    let tls = [("TLS_CERT_FILE", "/c"), ("TLS_KEY_FILE", "/k"), ("TLS_CLIENT_CA_FILE", "/ca")];
+    let wrong = |file| problem(&[&tls[..], &clients(file)].concat());
+    assert!(
+        wrong("/run/no-clients")
+            .starts_with("TLS_CLIENT_IDENTITIES_FILE names a file whose line 1 must begin")
+    );
+    assert!(wrong("/nowhere").starts_with("TLS_CLIENT_IDENTITIES_FILE names a file that cannot be read"));
     assert!(problem(&[("KMS_LOCAL_KEY_FILE", "-")]).contains("KMS_LOCAL_KEY_FILE is required"));
     assert_eq!(problem(&[("BASE_URL", " ")]), "BASE_URL is set but empty; give it a value or unset it.");
 }
@@ -197,7 +216,7 @@ fn wrong_values_are_refused_without_being_repeated() {
 
 #[test]
 fn what_this_build_does_not_have_is_said() {
-    for name in ["WEBHOOK_ALLOWED_CIDRS", "METRICS_BIND_ADDRESS", "TLS_CLIENT_CA_FILE"] {
+    for name in ["WEBHOOK_ALLOWED_CIDRS", "METRICS_BIND_ADDRESS", "BOOTSTRAP_SUPER_ADMIN"] {
         assert_eq!(
             problem(&[(name, CANARY)]),
             format!("{name} is set, but this build does not support it; unset it.")
