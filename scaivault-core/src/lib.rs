@@ -58,6 +58,7 @@
 //! | answer relying parties (CRL, OCSP) | [`Vault::public_pki`] |
 //! | see who did what | [`Vault::audit`] |
 //! | rotate the keys that everything is under | [`Vault::keys`], [`keys`] |
+//! | know who people are, and close to them at once | [`Vault::identities`], [`identities`] |
 //! | know who a bearer token speaks for | [`TokenVerifier`] |
 //! | know every bound | [`limits`] |
 //!
@@ -71,6 +72,15 @@ mod envelope;
 mod error;
 mod events;
 mod id;
+pub mod identities {
+    //! Who people are, as their identity provider tells: the nouns of [`Vault::identities`](crate::Vault::identities).
+    pub use crate::identity::directory::{
+        AssignableRole, Delivery, DirectoryGroup, DirectoryMember, DirectoryPartner, DirectoryTenant,
+        DirectoryUser, Identities, IdentityPage, IdentitySource, Listed, PageOf, Received, ResolvedIdentity,
+        SourceGroup, SourceMember, SourcePartner, SourceTenant, SourceUser, SyncReport, SyncStarted, UserRoles,
+        WebhookSecrets,
+    };
+}
 mod identity;
 mod jobs;
 pub mod keys {

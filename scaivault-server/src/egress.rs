@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, header, redirect};
 use scaivault_core::{Error, JwksSource, Result, limits};
 use serde::Deserialize;
 
@@ -86,10 +86,37 @@ impl Egress {
     /// # Errors
     /// [`FetchError`]; anything but a 200 is one.
     pub async fn get(&self, url: &str, max: usize) -> Result<String, FetchError> {
+        self.send(self.client.get(url), url, max).await
+    }
+
+    /// The same for who shows a bearer token.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_as(&self, token: &str, url: &str, max: usize) -> Result<String, FetchError> {
+        self.send(self.client.get(url).bearer_auth(token), url, max).await
+    }
+
+    /// What a token endpoint answers to a client with these credentials (RFC 6749 section 4.4).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn client_token(
+        &self,
+        (id, secret): (&str, &str),
+        url: &str,
+        max: usize,
+    ) -> Result<String, FetchError> {
+        let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+        let request = self.client.post(url).basic_auth(id, Some(secret)).header(header::CONTENT_TYPE, form);
+        self.send(request.body("grant_type=client_credentials"), url, max).await
+    }
+
+    async fn send(&self, request: RequestBuilder, url: &str, max: usize) -> Result<String, FetchError> {
         let named = || url.to_owned();
         let transport =
             |source: reqwest::Error| FetchError::Transport { url: named(), source: source.without_url() };
-        let mut answer = self.client.get(url).send().await.map_err(transport)?;
+        let mut answer = request.send().await.map_err(transport)?;
         if answer.status() != StatusCode::OK {
             return Err(FetchError::Status { url: named(), status: answer.status() });
         }
@@ -120,19 +147,10 @@ impl HttpJwks {
         self.egress.get(&url, limits::JWKS_BYTES).await
     }
 
-    /// Asks the platform's discovery document, and the standard one (OpenID Connect Discovery 1.0 section 4)
-    /// if there is none.
+    /// Asks the discovery document.
     async fn discover(&self) -> Result<String, FetchError> {
-        let at = |path: &str| format!("{}{path}", self.issuer.as_str());
-        let (platform, standard) = (at(PLATFORM_DISCOVERY), at(STANDARD_DISCOVERY));
-        match self.egress.get(&platform, DISCOVERY_BYTES).await {
-            Ok(text) => self.key_address(&platform, &text),
-            Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => {
-                let text = self.egress.get(&standard, DISCOVERY_BYTES).await?;
-                self.key_address(&standard, &text)
-            }
-            Err(error) => Err(error),
-        }
+        let (from, text) = discover(&self.egress, &self.issuer).await?;
+        self.key_address(&from, &text)
     }
 
     /// Where a discovery document says the keys are. They may be at another host, but under the rules for
@@ -165,6 +183,21 @@ impl JwksSource for HttpJwks {
         self.try_fetch().await.map_err(|error| {
             Error::unavailable("The keys of the token issuer cannot be fetched.", RETRY_AFTER, error)
         })
+    }
+}
+
+/// The discovery document of an issuer, and where it was: the platform's, or the standard one (OpenID Connect
+/// Discovery 1.0 section 4) if there is none.
+pub(crate) async fn discover(egress: &Egress, issuer: &Issuer) -> Result<(String, String), FetchError> {
+    let at = |path: &str| format!("{}{path}", issuer.as_str());
+    let (platform, standard) = (at(PLATFORM_DISCOVERY), at(STANDARD_DISCOVERY));
+    match egress.get(&platform, DISCOVERY_BYTES).await {
+        Ok(text) => Ok((platform, text)),
+        Err(FetchError::Status { status: StatusCode::NOT_FOUND, .. }) => {
+            let text = egress.get(&standard, DISCOVERY_BYTES).await?;
+            Ok((standard, text))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -13,3 +13,4 @@ pub mod logging;
 pub mod metrics;
 pub mod roots;
 pub mod routes;
+pub mod scaikey;

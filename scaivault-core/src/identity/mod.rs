@@ -10,6 +10,7 @@
 
 mod caller;
 mod claims;
+pub(crate) mod directory;
 mod json;
 mod jwks;
 mod token;

@@ -48,6 +48,10 @@ categories! {
     PkiIssue = "pki:issue", 50;
     /// Certificate authorities, roles, certificates, revocation.
     PkiAdmin = "pki:admin", 20;
+    /// Looking into the directory, and giving roles.
+    IdentityRead = "identity:read", 100;
+    /// Syncs of the directory that are asked for.
+    IdentitySync = "identity:sync", 5;
     /// Who the caller is, and what belongs to no other category.
     Auth = "auth", 300;
     /// Tokens that were not believed, by source address; see [`Vault::failed_login`](crate::Vault::failed_login).
@@ -81,12 +85,15 @@ impl Category {
             | Action::PkiCrlBuild => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
+            Action::IdentityRead | Action::RoleAssign => Self::IdentityRead,
+            Action::IdentitySync => Self::IdentitySync,
             Action::Whoami | Action::Unrouted | Action::MetricsRead => Self::Auth,
             Action::SecretPurge
             | Action::SecretNotify
             | Action::KeyRead
             | Action::KeyRotate
             | Action::AuditVerify
+            | Action::IdentityEvent
             | Action::RollbackAccept => return None,
         })
     }

@@ -261,7 +261,7 @@ async fn sec_c2_a_role_that_could_get_past_the_fence_is_refused() {
         let inherits = role(&t, "inherits", "INHERIT").await;
         let outside = role(&t, "outside", "NOINHERIT").await;
         for name in [&bypass, &member, &inherits] {
-            let grant = "GRANT scaivault_jobs, scaivault_recorder, scaivault_keys, scaivault_public TO";
+            let grant = "GRANT scaivault_jobs, scaivault_recorder, scaivault_keys, scaivault_public, scaivault_directory TO";
             t.raw.execute(&format!("{grant} {name}")).await;
         }
         t.raw.execute(&format!("GRANT scaivault_owner TO {member}")).await;

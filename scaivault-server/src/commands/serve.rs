@@ -11,6 +11,7 @@ use crate::{
     logging,
     metrics::Metrics,
     roots::{self, Ready},
+    scaikey::HttpDirectory,
 };
 
 /// `serve`: the API with the settings of the environment.
@@ -49,7 +50,20 @@ pub(super) fn builder_over(config: &Config, roots: &[Ready]) -> Result<VaultBuil
         Some(url) => builder.redis(url.clone()),
         None => builder,
     };
+    let identity = &config.identity;
+    let builder = match &identity.client {
+        Some(client) => {
+            let source = HttpDirectory::new(Egress::new()?, identity.issuer.clone(), client.clone());
+            builder.identity_source(Arc::new(source), identity.sync_interval)
+        }
+        None => builder,
+    };
+    let builder = match &identity.webhook_secrets {
+        Some(secrets) => builder.webhook_secrets(Arc::clone(secrets)),
+        None => builder,
+    };
     Ok(builder
+        .bootstrap_super_admin(identity.bootstrap_super_admin.clone().unwrap_or_default())
         .base_url(config.http.base_url.as_str())
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)

@@ -9,15 +9,16 @@ mod read;
 mod table;
 mod value;
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use place::{
     Aws, Azure, AzureLogin, Gcp, Kind, Kms, Local, Pkcs11, Place, Root, Tpm, Transit, VaultLogin,
 };
 use read::Reader;
-use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, limits};
+use scaivault_core::{Category, RateLimits, RedisUrl, RolePasswords, identities::WebhookSecrets, limits};
 pub(crate) use table::document;
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Issuer, Level};
+use zeroize::Zeroizing;
 
 use crate::http::origin::TrustedProxies;
 
@@ -94,6 +95,29 @@ pub struct Identity {
     pub jwks: Option<Issuer>,
     /// `JWT_AUDIENCE`: a token must name one of these.
     pub audiences: Vec<String>,
+    /// `SCAIKEY_CLIENT_ID` and `SCAIKEY_CLIENT_SECRET`: as whom the vault speaks to the issuer.
+    pub client: Option<Client>,
+    /// `SCAIKEY_WEBHOOK_SECRET`: what the issuer signs its events with.
+    pub webhook_secrets: Option<Arc<WebhookSecrets>>,
+    /// `IDENTITY_SYNC_INTERVAL`: how often the directory is synced.
+    pub sync_interval: Duration,
+    /// `BOOTSTRAP_SUPER_ADMIN`: who becomes super admin when he first signs in.
+    pub bootstrap_super_admin: Option<String>,
+}
+
+/// Credentials of the vault itself.
+#[derive(Clone)]
+pub struct Client {
+    /// Its name.
+    pub id: String,
+    /// Its secret.
+    pub secret: Zeroizing<String>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// How to log.
@@ -297,7 +321,38 @@ fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let jwks = from.parsed("SCAIKEY_JWKS_URL", jwks, Issuer::parse);
     let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
-    Some(Identity { issuer: issuer?, jwks, audiences: audiences? })
+    let id = from.text("SCAIKEY_CLIENT_ID");
+    let secret = from.optional_secret("SCAIKEY_CLIENT_SECRET", "SCAIKEY_CLIENT_SECRET_FILE");
+    let client = match (id, secret) {
+        (Some(id), Some(secret)) => Some(Client { id, secret }),
+        (None, None) => None,
+        _ => {
+            from.problem("SCAIKEY_CLIENT_ID and SCAIKEY_CLIENT_SECRET: one is set without the other.");
+            None
+        }
+    };
+    let webhook_secrets = from.optional_secret("SCAIKEY_WEBHOOK_SECRET", "SCAIKEY_WEBHOOK_SECRET_FILE");
+    let webhook_secrets = webhook_secrets.and_then(|text| {
+        let parse = |text: &str| {
+            let secrets = WebhookSecrets::new(text.split(',').map(|secret| secret.trim().as_bytes()));
+            secrets.map_err(|_| "must be 1 to 4 secrets of 16 to 1024 bytes, separated by commas".to_owned())
+        };
+        from.parsed("SCAIKEY_WEBHOOK_SECRET", Some(text.to_string()), parse).map(Arc::new)
+    });
+    let sync_interval = from.duration("IDENTITY_SYNC_INTERVAL", limits::IDENTITY_SYNC_EVERY);
+    if sync_interval < Duration::from_secs(10) {
+        from.problem("IDENTITY_SYNC_INTERVAL must be at least 10s.");
+    }
+    let bootstrap_super_admin = from.text("BOOTSTRAP_SUPER_ADMIN");
+    Some(Identity {
+        issuer: issuer?,
+        jwks,
+        audiences: audiences?,
+        client,
+        webhook_secrets,
+        sync_interval,
+        bootstrap_super_admin,
+    })
 }
 
 /// `RATE_LIMIT_SECRETS_READ` is the category `secrets:read`, and so on.
