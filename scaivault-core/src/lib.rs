@@ -77,8 +77,8 @@ pub mod identities {
     pub use crate::identity::directory::{
         AssignableRole, Delivery, DirectoryGroup, DirectoryMember, DirectoryPartner, DirectoryTenant,
         DirectoryUser, Identities, IdentityPage, IdentitySource, Listed, PageOf, Received, ResolvedIdentity,
-        SourceGroup, SourceMember, SourcePartner, SourceTenant, SourceUser, SyncReport, SyncStarted, UserRoles,
-        WebhookSecrets,
+        SourceGroup, SourceMember, SourcePartner, SourceTenant, SourceUser, SyncReport, SyncStarted,
+        UserRoles, WebhookSecrets,
     };
 }
 mod identity;

@@ -240,7 +240,13 @@ impl<'a> Permit<'a> {
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
         self.door.check_quarantine()?;
-        Ok(Write { tx: self.db().begin().await?, permit: self, events: Vec::new(), policies_changed: false, directory_changed: false })
+        Ok(Write {
+            tx: self.db().begin().await?,
+            permit: self,
+            events: Vec::new(),
+            policies_changed: false,
+            directory_changed: false,
+        })
     }
 
     fn record(&self) -> Result<audit::Record> {

@@ -7,6 +7,7 @@ mod auth;
 mod canary;
 mod errors;
 mod health;
+mod identity;
 mod limits;
 mod metrics;
 mod pki;

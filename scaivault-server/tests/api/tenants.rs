@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Identifiers in the shape of those in the world, of nothing.
-fn nothing(world: &World) -> [(String, String); 6] {
+fn nothing(world: &World) -> [(String, String); 9] {
     let twin = |id: &str| {
         let (head, tail) = id.split_at(id.len() - 4);
         let tail: String = tail
@@ -43,6 +43,9 @@ fn nothing(world: &World) -> [(String, String); 6] {
         twin(&world.certificate),
         twin(&world.serial),
         ("app/db".to_owned(), "app/dc".to_owned()),
+        ("usr_worker".to_owned(), "usr_workes".to_owned()),
+        ("grp_crew".to_owned(), "grp_crex".to_owned()),
+        (format!("/tenants/{TENANT}/"), "/tenants/tnt_dew/".to_owned()),
     ]
 }
 

@@ -190,7 +190,8 @@ impl Directory {
 
     async fn tenant(&self, state: &State, caller: &Caller) -> Result<Arc<Tenant>> {
         let key = (caller.tenant_id().clone(), caller.partner_id().cloned());
-        if let Some(known) = self.tenants.get(&key).await.filter(|known| known.directory_epoch == state.epoch) {
+        if let Some(known) = self.tenants.get(&key).await.filter(|known| known.directory_epoch == state.epoch)
+        {
             return Ok(known);
         }
         let claimed = caller.partner_id().map(PartnerId::as_str);
@@ -201,7 +202,9 @@ impl Directory {
         let mut ended_groups = Vec::new();
         if epoch.is_some() {
             let ended = query(sql::ENDED_GROUPS).bind(caller.tenant_id());
-            for (id, slug, at, learned) in self.db().fetch_all::<(String, Option<String>, Ts, Ts)>(ended).await? {
+            for (id, slug, at, learned) in
+                self.db().fetch_all::<(String, Option<String>, Ts, Ts)>(ended).await?
+            {
                 let at = at.max(learned).get();
                 ended_groups.extend(group_names(&id, slug.as_deref()).into_iter().map(|name| (name, at)));
             }
@@ -223,14 +226,17 @@ impl Directory {
 
     async fn load_person(&self, tenant_epoch: i64, caller: &Caller) -> Result<Person> {
         let (tenant, name) = (caller.tenant_id(), caller.identity_id());
-        let claimants: Vec<ClaimantRow> = self.db().fetch_all(query(sql::CLAIMANTS).bind(tenant).bind(name)).await?;
+        let claimants: Vec<ClaimantRow> =
+            self.db().fetch_all(query(sql::CLAIMANTS).bind(tenant).bind(name)).await?;
         let mut person = Person { tenant_epoch, ..Person::default() };
         let (active, ended): (Vec<_>, Vec<_>) = claimants.into_iter().partition(|row| row.status == ACTIVE);
         person.active = !active.is_empty();
         person.ended_at = ended.iter().map(ClaimantRow::changed_at).max();
         // Whom it named once, it may refuse; it gives only to the one whom it names now.
         let mut current = active.into_iter().filter(|row| {
-            names_of(&row.user_id, row.email.as_deref(), row.external_id.as_deref()).iter().any(|own| own == name)
+            names_of(&row.user_id, row.email.as_deref(), row.external_id.as_deref())
+                .iter()
+                .any(|own| own == name)
         });
         if caller.identity_type() != IdentityType::User {
             return Ok(person);
@@ -250,7 +256,9 @@ impl Directory {
         person.roles = roles_of(roles.iter().map(String::as_str));
         type Membership = (String, Option<String>, Option<String>, String, Ts, Ts);
         let memberships = query(sql::MEMBERSHIPS).bind(tenant).bind(&row.user_id);
-        for (group, slug, of_group, status, at, learned) in self.db().fetch_all::<Membership>(memberships).await? {
+        for (group, slug, of_group, status, at, learned) in
+            self.db().fetch_all::<Membership>(memberships).await?
+        {
             let names = group_names(&group, slug.as_deref());
             match (status.as_str(), of_group.as_deref().unwrap_or(ACTIVE)) {
                 (ACTIVE, ACTIVE) => person.groups.extend(names),

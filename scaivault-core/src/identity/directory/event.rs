@@ -95,7 +95,9 @@ impl Event {
                     fields.insert("display_name".to_owned(), text_value("data.name", name)?);
                 }
                 if let Some(mfa) = self.data.get("mfa_enabled").filter(|mfa| !mfa.is_null()) {
-                    let mfa = mfa.as_bool().ok_or_else(|| Error::field("data.mfa_enabled", "must be true or false"))?;
+                    let mfa = mfa
+                        .as_bool()
+                        .ok_or_else(|| Error::field("data.mfa_enabled", "must be true or false"))?;
                     fields.insert("mfa_enabled".to_owned(), mfa.into());
                 }
                 if let Some(roles) = self.data.get("roles").filter(|roles| !roles.is_null()) {
@@ -113,7 +115,8 @@ impl Event {
                     None if self.resource_type == "group" => self.subject("group", None)?,
                     None => return Err(Error::field("data.group_id", "is required")),
                 };
-                let user = text(&self.data, "user_id")?.ok_or_else(|| Error::field("data.user_id", "is required"))?;
+                let user = text(&self.data, "user_id")?
+                    .ok_or_else(|| Error::field("data.user_id", "is required"))?;
                 let kind = text(&self.data, "membership_type")?.unwrap_or("DIRECT").to_ascii_uppercase();
                 if !["DIRECT", "NESTED"].contains(&kind.as_str()) {
                     return Err(Error::field("data.membership_type", "must be DIRECT or NESTED"));
@@ -226,11 +229,16 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<Option<&'a st
 
 fn id(members: &Map<String, Value>, name: &str) -> Result<String> {
     let text = text(members, name)?.filter(|text| is_id(text));
-    text.map(str::to_owned).ok_or_else(|| invalid(&format!("{name} is not 1 to 128 visible ASCII characters")))
+    text.map(str::to_owned)
+        .ok_or_else(|| invalid(&format!("{name} is not 1 to 128 visible ASCII characters")))
 }
 
 fn checked(field: &str, id: &str) -> Result<String> {
-    if is_id(id) { Ok(id.to_owned()) } else { Err(Error::field(field, "must be 1 to 128 visible ASCII characters")) }
+    if is_id(id) {
+        Ok(id.to_owned())
+    } else {
+        Err(Error::field(field, "must be 1 to 128 visible ASCII characters"))
+    }
 }
 
 fn is_id(text: &str) -> bool {

@@ -3,11 +3,12 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{
+    look,
     model::{
         DirectoryGroup, DirectoryMember, DirectoryPartner, DirectoryTenant, DirectoryUser, ResolvedIdentity,
         SyncReport, SyncStarted, group_names, names_of, roles_of,
     },
-    store::{ClaimantRow, sql},
+    store::sql,
     sync::{self, Scope as SyncScope},
 };
 use crate::{
@@ -50,7 +51,7 @@ impl PageOf {
         Ok(Self { page, size })
     }
 
-    fn cut(self, q: &mut QueryBuilder<'_>) {
+    pub(super) fn cut(self, q: &mut QueryBuilder<'_>) {
         let offset = i64::from(self.page - 1) * i64::from(self.size);
         q.text(" LIMIT ").arg(i64::from(self.size)).text(" OFFSET ").arg(offset);
     }
@@ -105,7 +106,7 @@ impl Reach {
         }
     }
 
-    fn tenant(&self) -> Option<&str> {
+    pub(super) fn tenant(&self) -> Option<&str> {
         match self {
             Self::Tenant(own, _) => Some(own.as_str()),
             _ => None,
@@ -121,7 +122,12 @@ impl<'a> Identities<'a> {
         Self { vault, ctx }
     }
 
-    async fn read<T, W>(&self, kind: &'static str, id: Option<&str>, work: impl FnOnce(Permit<'a>) -> W + Send) -> Result<T>
+    async fn read<T, W>(
+        &self,
+        kind: &'static str,
+        id: Option<&str>,
+        work: impl FnOnce(Permit<'a>) -> W + Send,
+    ) -> Result<T>
     where
         T: Send,
         W: Future<Output = Result<Outcome<T>>> + Send,
@@ -180,7 +186,7 @@ impl<'a> Identities<'a> {
     /// # Errors
     /// [`Code::IdentityNotFound`], also for one that the caller may not see.
     pub async fn members(&self, group: &str, page: PageOf) -> Result<Listed<DirectoryMember>> {
-        let work = |permit| async move { members(permit, group, page).await };
+        let work = |permit| async move { look::members(permit, group, page).await };
         self.read("group", Some(group), work).await
     }
 
@@ -195,7 +201,7 @@ impl<'a> Identities<'a> {
         id: &str,
         tenant: Option<&TenantId>,
     ) -> Result<ResolvedIdentity> {
-        let work = |permit| async move { resolve(permit, identity_type, id, tenant).await };
+        let work = |permit| async move { look::resolve(permit, identity_type, id, tenant).await };
         self.read("identity", Some(id), work).await
     }
 
@@ -226,7 +232,7 @@ impl<'a> Identities<'a> {
     /// # Errors
     /// Those of every verb.
     pub async fn syncs(&self, page: PageOf) -> Result<Listed<SyncReport>> {
-        self.read("identity_sync", None, |permit| async move { syncs(permit, page).await }).await
+        self.read("identity_sync", None, |permit| async move { look::syncs(permit, page).await }).await
     }
 }
 
@@ -263,20 +269,19 @@ pub(super) fn no_identity() -> Error {
 }
 
 /// The partner of a tenant that may be seen.
-async fn check_tenant(permit: &Permit<'_>, reach: &Reach, tenant: &TenantId) -> Result<Option<String>> {
-    let row: Option<(Option<String>,)> =
-        permit.fetch_optional(query(sql::PARTNER_OF).bind(tenant)).await?;
+pub(super) async fn check_tenant(
+    permit: &Permit<'_>,
+    reach: &Reach,
+    tenant: &TenantId,
+) -> Result<Option<String>> {
+    let row: Option<(Option<String>,)> = permit.fetch_optional(query(sql::PARTNER_OF).bind(tenant)).await?;
     let known = row.is_some();
     let partner = row.and_then(|(partner,)| partner);
     if !reach.holds(tenant.as_str(), partner.as_deref()) {
         return Err(foreign());
     }
     let own = permit.tenant() == tenant;
-    if known || own {
-        Ok(partner)
-    } else {
-        Err(Error::new(Code::TenantNotFound, "There is no such tenant."))
-    }
+    if known || own { Ok(partner) } else { Err(Error::new(Code::TenantNotFound, "There is no such tenant.")) }
 }
 
 /// The latest of when a row was written and when a sync vouched for it.
@@ -284,15 +289,16 @@ fn synced(row: Ts, syncs: [Option<Ts>; 2]) -> OffsetDateTime {
     syncs.into_iter().flatten().fold(row, Ord::max).get()
 }
 
-async fn count(permit: &Permit<'_>, q: QueryBuilder<'_>) -> Result<i64> {
+pub(super) async fn count(permit: &Permit<'_>, q: QueryBuilder<'_>) -> Result<i64> {
     Ok(permit.fetch_optional::<(i64,)>(q.build()).await?.map_or(0, |(total,)| total))
 }
 
-fn listed<T>(items: Vec<T>, page: PageOf, total: i64) -> Listed<T> {
+pub(super) fn listed<T>(items: Vec<T>, page: PageOf, total: i64) -> Listed<T> {
     Listed { items, page: page.page, page_size: page.size, total }
 }
 
-type PlaceRow = (String, Option<String>, Option<String>, Option<String>, Option<String>, String, Ts, Option<Ts>);
+type PlaceRow =
+    (String, Option<String>, Option<String>, Option<String>, Option<String>, String, Ts, Option<Ts>);
 
 async fn partners(
     permit: Permit<'_>,
@@ -302,7 +308,8 @@ async fn partners(
     let permit = permit.over_directory()?;
     let reach = Reach::of(&permit);
     let filter = |q: &mut QueryBuilder<'_>| {
-        q.and("p.status = ", status.map(str::to_ascii_uppercase)).and("p.partner_id = ", reach.partner().map(str::to_owned));
+        q.and("p.status = ", status.map(str::to_ascii_uppercase))
+            .and("p.partner_id = ", reach.partner().map(str::to_owned));
     };
     let mut q = QueryBuilder::new(
         "SELECT p.partner_id, CAST(NULL AS TEXT), p.name, p.slug, p.region, p.status, p.updated_at, s.synced_at \
@@ -335,7 +342,8 @@ async fn tenants(
     let permit = permit.over_directory()?;
     let reach = Reach::of(&permit);
     let filter = |q: &mut QueryBuilder<'_>| {
-        q.and("t.status = ", status.map(str::to_ascii_uppercase)).and("t.partner_id = ", partner.map(str::to_owned));
+        q.and("t.status = ", status.map(str::to_ascii_uppercase))
+            .and("t.partner_id = ", partner.map(str::to_owned));
         match &reach {
             Reach::All => {}
             Reach::Partner(own) => drop(q.and("t.partner_id = ", Some(own.as_str().to_owned()))),
@@ -438,7 +446,7 @@ fn escape(text: &str) -> String {
 }
 
 /// The groups of a user, as bindings name them.
-async fn groups_of(permit: &Permit<'_>, tenant: &TenantId, user: &str) -> Result<Vec<String>> {
+pub(super) async fn groups_of(permit: &Permit<'_>, tenant: &TenantId, user: &str) -> Result<Vec<String>> {
     let rows: Vec<(String, Option<String>)> =
         permit.fetch_all(query(sql::GROUPS_OF_USER).bind(tenant).bind(user)).await?;
     let name = |(id, slug): (String, Option<String>)| group_names(&id, slug.as_deref()).into_iter().next();
@@ -503,146 +511,4 @@ async fn groups(
         last_synced_at: synced(row.updated_at, [row.full, row.own]),
     };
     permit.answer(listed(rows.into_iter().map(group).collect(), page, total))
-}
-
-async fn members(permit: Permit<'_>, group: &str, page: PageOf) -> Result<Outcome<Listed<DirectoryMember>>> {
-    let permit = permit.over_directory()?;
-    let reach = Reach::of(&permit);
-    let of: Vec<(String, Option<String>)> = permit.fetch_all(query(sql::GROUPS_OF_ID).bind(group)).await?;
-    // His own tenant's first: the id may be another tenant's, too.
-    let own = |tenant: &str| permit.tenant().as_str() == tenant;
-    let mut seen = of.iter().filter(|(tenant, partner)| reach.holds(tenant, partner.as_deref()));
-    let tenant = of.iter().find(|(tenant, _)| own(tenant)).or_else(|| seen.next());
-    let tenant = tenant.map(|(tenant, _)| tenant.as_str()).ok_or_else(no_identity)?;
-    let mut q = QueryBuilder::new(
-        "SELECT m.user_id, u.email, m.membership_type, m.added_at FROM idp_membership m \
-         LEFT JOIN idp_user u ON u.tenant_id = m.tenant_id AND u.user_id = m.user_id \
-         WHERE m.status = 'ACTIVE' AND COALESCE(u.status, 'ACTIVE') <> 'DELETED' AND m.tenant_id = ",
-    );
-    q.arg(tenant).and("m.group_id = ", Some(group)).text(" ORDER BY m.user_id");
-    page.cut(&mut q);
-    type MemberRow = (String, Option<String>, String, Option<Ts>);
-    let rows: Vec<MemberRow> = permit.fetch_all_lagging(q.build()).await?;
-    let mut all = QueryBuilder::new(
-        "SELECT count(*) FROM idp_membership m LEFT JOIN idp_user u ON u.tenant_id = m.tenant_id AND u.user_id = m.user_id \
-         WHERE m.status = 'ACTIVE' AND COALESCE(u.status, 'ACTIVE') <> 'DELETED' AND m.tenant_id = ",
-    );
-    all.arg(tenant).and("m.group_id = ", Some(group));
-    let total = count(&permit, all).await?;
-    let member = |(user_id, email, membership_type, added_at): MemberRow| DirectoryMember {
-        user_id,
-        email,
-        membership_type,
-        added_at: added_at.map(Ts::get),
-    };
-    permit.answer(listed(rows.into_iter().map(member).collect(), page, total))
-}
-
-async fn resolve(
-    permit: Permit<'_>,
-    identity_type: IdentityType,
-    id: &str,
-    tenant: Option<&TenantId>,
-) -> Result<Outcome<ResolvedIdentity>> {
-    let permit = permit.over_directory()?;
-    let tenant = match tenant {
-        Some(tenant) => {
-            check_tenant(&permit, &Reach::of(&permit), tenant).await?;
-            tenant
-        }
-        None => permit.tenant(),
-    };
-    let found = match identity_type {
-        IdentityType::User => resolve_user(&permit, tenant, id).await?,
-        IdentityType::Group => resolve_group(&permit, tenant, id).await?,
-        // The directory tells of people and groups.
-        IdentityType::ServiceAccount | IdentityType::System => None,
-    };
-    permit.answer(found.ok_or_else(no_identity)?)
-}
-
-async fn resolve_user(permit: &Permit<'_>, tenant: &TenantId, id: &str) -> Result<Option<ResolvedIdentity>> {
-    let claimants: Vec<ClaimantRow> =
-        permit.fetch_all(query(sql::CLAIMANTS).bind(tenant).bind(id)).await?;
-    let names = |row: &ClaimantRow| names_of(&row.user_id, row.email.as_deref(), row.external_id.as_deref());
-    let mut current: Vec<ClaimantRow> = claimants.into_iter().filter(|row| names(row).iter().any(|n| n == id)).collect();
-    // Of several of one name, one that is active is meant.
-    current.sort_by_key(|row| (row.status != super::model::ACTIVE, row.user_id.clone()));
-    let Some(row) = current.into_iter().next() else { return Ok(None) };
-    let roles = all_roles(permit, tenant, &names(&row), &row.roles.0).await?;
-    let groups = groups_of(permit, tenant, &row.user_id).await?;
-    Ok(Some(ResolvedIdentity {
-        display_name: row.display_name,
-        status: row.status,
-        id: row.user_id,
-        identity_type: IdentityType::User,
-        tenant_id: tenant.as_str().to_owned(),
-        groups,
-        roles,
-    }))
-}
-
-async fn resolve_group(permit: &Permit<'_>, tenant: &TenantId, id: &str) -> Result<Option<ResolvedIdentity>> {
-    let slug = id.strip_prefix("group:");
-    let find = query(sql::GROUP_BY_NAME).bind(tenant).bind(id).bind(slug);
-    type Found = (String, Option<String>, Option<String>, String);
-    let found: Option<Found> = permit.fetch_optional(find).await?;
-    Ok(found.map(|(id, display_name, _, status)| ResolvedIdentity {
-        id,
-        identity_type: IdentityType::Group,
-        tenant_id: tenant.as_str().to_owned(),
-        display_name,
-        status,
-        groups: Vec::new(),
-        roles: Vec::new(),
-    }))
-}
-
-#[derive(sqlx::FromRow)]
-struct SyncRow {
-    id: String,
-    status: String,
-    partner_id: Option<String>,
-    of_tenant: Option<String>,
-    started_at: Ts,
-    completed_at: Option<Ts>,
-    users_synced: i64,
-    groups_synced: i64,
-    errors: Json<Vec<String>>,
-}
-
-async fn syncs(permit: Permit<'_>, page: PageOf) -> Result<Outcome<Listed<SyncReport>>> {
-    let permit = permit.over_directory()?;
-    let reach = Reach::of(&permit);
-    let filter = |q: &mut QueryBuilder<'_>| match (&reach, reach.tenant()) {
-        (_, Some(tenant)) => drop(q.and("s.of_tenant = ", Some(tenant.to_owned()))),
-        (Reach::Partner(own), _) => {
-            q.text(" AND (s.partner_id = ").arg(own.as_str().to_owned());
-            q.text(" OR EXISTS (SELECT 1 FROM idp_tenant t WHERE t.tenant_id = s.of_tenant AND t.partner_id = ");
-            q.arg(own.as_str().to_owned()).text("))");
-        }
-        _ => {}
-    };
-    let mut q = QueryBuilder::new(
-        "SELECT s.id, s.status, s.partner_id, s.of_tenant, s.started_at, s.completed_at, s.users_synced, s.groups_synced, \
-         s.errors FROM idp_sync s WHERE 1 = 1",
-    );
-    filter(&mut q);
-    q.text(" ORDER BY s.id DESC");
-    page.cut(&mut q);
-    let rows: Vec<SyncRow> = permit.fetch_all(q.build()).await?;
-    let mut all = QueryBuilder::new("SELECT count(*) FROM idp_sync s WHERE 1 = 1");
-    filter(&mut all);
-    let total = count(&permit, all).await?;
-    let report = |row: SyncRow| SyncReport {
-        sync_id: row.id,
-        status: row.status,
-        scope: row.of_tenant.or(row.partner_id).unwrap_or_else(|| "full".to_owned()),
-        started_at: row.started_at.get(),
-        completed_at: row.completed_at.map(Ts::get),
-        users_synced: row.users_synced,
-        groups_synced: row.groups_synced,
-        errors: row.errors.0,
-    };
-    permit.answer(listed(rows.into_iter().map(report).collect(), page, total))
 }

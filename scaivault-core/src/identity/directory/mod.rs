@@ -11,6 +11,7 @@ mod apply;
 mod cache;
 mod event;
 mod list;
+mod look;
 mod model;
 mod registers;
 mod roles;

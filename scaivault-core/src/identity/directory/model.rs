@@ -55,13 +55,17 @@ pub(super) struct Fact {
 impl Fact {
     /// Merges it into what is known; whether anything is different now.
     pub(super) fn merge(&self, into: &mut Registers) -> bool {
-        let set = |changed, (field, value): (&String, &Value)| into.set(field, &self.version, value.clone()) | changed;
+        let set = |changed, (field, value): (&String, &Value)| {
+            into.set(field, &self.version, value.clone()) | changed
+        };
         self.fields.iter().fold(false, set)
     }
 
     /// The same for what a sync saw.
     pub(super) fn sync(&self, into: &mut Registers) -> bool {
-        let set = |changed, (field, value): (&String, &Value)| into.sync(field, &self.version, value.clone()) | changed;
+        let set = |changed, (field, value): (&String, &Value)| {
+            into.sync(field, &self.version, value.clone()) | changed
+        };
         self.fields.iter().fold(false, set)
     }
 }
@@ -92,11 +96,13 @@ pub(super) fn group_names(group_id: &str, slug: Option<&str>) -> Vec<String> {
 
 /// A text of up to [`limits::DIRECTORY_TEXT`] characters without control characters.
 pub(super) fn text_value(field: &str, value: &Value) -> Result<Value> {
-    let good = |text: &&str| text.chars().count() <= limits::DIRECTORY_TEXT && !text.chars().any(char::is_control);
+    let good =
+        |text: &&str| text.chars().count() <= limits::DIRECTORY_TEXT && !text.chars().any(char::is_control);
     match value.as_str().filter(good) {
         Some(text) => Ok(text.into()),
         None => {
-            let reason = format!("must be at most {} characters without control characters", limits::DIRECTORY_TEXT);
+            let reason =
+                format!("must be at most {} characters without control characters", limits::DIRECTORY_TEXT);
             Err(Error::field(field, reason))
         }
     }
@@ -104,8 +110,13 @@ pub(super) fn text_value(field: &str, value: &Value) -> Result<Value> {
 
 /// A status as it is kept: in upper case.
 pub(super) fn status_value(value: &Value) -> Result<Value> {
-    let good = |text: &&str| (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
-    let text = value.as_str().filter(good).ok_or_else(|| Error::field("data.status", "must be a word such as ACTIVE"))?;
+    let good = |text: &&str| {
+        (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+    };
+    let text = value
+        .as_str()
+        .filter(good)
+        .ok_or_else(|| Error::field("data.status", "must be a word such as ACTIVE"))?;
     Ok(text.to_ascii_uppercase().into())
 }
 

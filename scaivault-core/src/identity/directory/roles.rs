@@ -33,7 +33,11 @@ impl<'a> Identities<'a> {
                     caller.has_role(Role::SuperAdmin) || caller.has_role(Role::PartnerAdmin)
                 }
             };
-            let role = |role: &Role| AssignableRole { name: *role, description: meaning(*role), assignable: could(*role) };
+            let role = |role: &Role| AssignableRole {
+                name: *role,
+                description: meaning(*role),
+                assignable: could(*role),
+            };
             permit.answer(Role::ALL.iter().map(role).collect())
         };
         self.vault.door.perform(self.ctx, act, work).await
@@ -107,7 +111,8 @@ async fn find(permit: &Permit<'_>, user: &str) -> Result<Target> {
     let mut seen: Vec<Found> =
         found.into_iter().filter(|(tenant, partner, ..)| reach.holds(tenant, partner.as_deref())).collect();
     seen.sort_by_key(|(tenant, ..)| tenant != permit.tenant().as_str());
-    let (tenant, _, status, email, external, Json(from_provider)) = seen.into_iter().next().ok_or_else(no_identity)?;
+    let (tenant, _, status, email, external, Json(from_provider)) =
+        seen.into_iter().next().ok_or_else(no_identity)?;
     let names = names_of(user, email.as_deref(), external.as_deref());
     Ok(Target { tenant: TenantId::parse(tenant)?, status, names, from_provider })
 }
@@ -126,7 +131,8 @@ async fn set_roles(permit: Permit<'_>, user: &str, wanted: &[Role]) -> Result<Ou
     let held: BTreeSet<Role> =
         all_roles(&permit, &target.tenant, &target.names, &target.from_provider).await?.into_iter().collect();
     let wanted: BTreeSet<Role> = wanted.iter().copied().collect();
-    let himself = target.tenant == *caller.tenant_id() && target.names.iter().any(|name| name == caller.identity_id());
+    let himself =
+        target.tenant == *caller.tenant_id() && target.names.iter().any(|name| name == caller.identity_id());
     if himself && !wanted.is_subset(&held) {
         return Err(denied("Nobody gives a role to himself."));
     }

@@ -16,7 +16,11 @@ pub trait IdentitySource: Debug + Send + Sync {
     /// All partners.
     async fn partners(&self, cursor: Option<&str>) -> Result<IdentityPage<SourcePartner>>;
     /// The tenants of a partner, or all.
-    async fn tenants(&self, partner: Option<&str>, cursor: Option<&str>) -> Result<IdentityPage<SourceTenant>>;
+    async fn tenants(
+        &self,
+        partner: Option<&str>,
+        cursor: Option<&str>,
+    ) -> Result<IdentityPage<SourceTenant>>;
     /// The users of a tenant.
     async fn users(&self, tenant: &str, cursor: Option<&str>) -> Result<IdentityPage<SourceUser>>;
     /// The groups of a tenant.
@@ -34,7 +38,14 @@ pub trait IdentitySource: Debug + Send + Sync {
 #[derive(Clone, Debug, Deserialize)]
 pub struct IdentityPage<T> {
     /// The records.
-    #[serde(alias = "data", alias = "partners", alias = "tenants", alias = "users", alias = "groups", alias = "members")]
+    #[serde(
+        alias = "data",
+        alias = "partners",
+        alias = "tenants",
+        alias = "users",
+        alias = "groups",
+        alias = "members"
+    )]
     pub items: Vec<T>,
     /// Where to go on; `None` at the end.
     #[serde(default, alias = "next_cursor")]

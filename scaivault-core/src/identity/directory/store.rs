@@ -15,11 +15,9 @@ pub(crate) mod sql {
     pub(crate) const STATE: &str = "SELECT epoch, synced_at FROM idp_state WHERE id = 1";
     pub(crate) const RAISE_EPOCH: &str = "UPDATE idp_state SET epoch = epoch + 1 WHERE id = 1";
     pub(crate) const SYNCED: &str = "UPDATE idp_state SET synced_at = $1 WHERE id = 1";
-    pub(crate) const TAKE_TURN: &str =
-        "UPDATE idp_state SET next_sync_at = $1 WHERE id = 1 AND (next_sync_at IS NULL OR next_sync_at <= $2)";
+    pub(crate) const TAKE_TURN: &str = "UPDATE idp_state SET next_sync_at = $1 WHERE id = 1 AND (next_sync_at IS NULL OR next_sync_at <= $2)";
     pub(crate) const BOOTSTRAPPED: &str = "SELECT bootstrapped_at FROM idp_state WHERE id = 1";
-    pub(crate) const BOOTSTRAP: &str =
-        "UPDATE idp_state SET bootstrapped_at = $1, bootstrapped = $2 WHERE id = 1 AND bootstrapped_at IS NULL";
+    pub(crate) const BOOTSTRAP: &str = "UPDATE idp_state SET bootstrapped_at = $1, bootstrapped = $2 WHERE id = 1 AND bootstrapped_at IS NULL";
 
     /// `tenant_id`, the partner that the token names.
     pub(crate) const TENANT_VIEW: &str = "\
@@ -37,13 +35,15 @@ pub(crate) mod sql {
         SELECT m.group_id, g.slug, g.status, m.status, m.status_at, m.updated_at FROM idp_membership m \
         LEFT JOIN idp_group g ON g.tenant_id = m.tenant_id AND g.group_id = m.group_id \
         WHERE m.tenant_id = $1 AND m.user_id = $2";
-    pub(crate) const ROLES: &str = "SELECT role FROM idp_role WHERE tenant_id = $1 AND identity_id IN ($2, $3)";
+    pub(crate) const ROLES: &str =
+        "SELECT role FROM idp_role WHERE tenant_id = $1 AND identity_id IN ($2, $3)";
     pub(crate) const ROLES_OF: &str =
         "SELECT role FROM idp_role WHERE tenant_id = $1 AND identity_id = $2 ORDER BY role";
     pub(crate) const GRANT: &str = "\
         INSERT INTO idp_role (tenant_id, identity_id, role, granted_by, granted_at) VALUES ($1, $2, $3, $4, $5) \
         ON CONFLICT (tenant_id, identity_id, role) DO NOTHING";
-    pub(crate) const REVOKE: &str = "DELETE FROM idp_role WHERE tenant_id = $1 AND identity_id = $2 AND role = $3";
+    pub(crate) const REVOKE: &str =
+        "DELETE FROM idp_role WHERE tenant_id = $1 AND identity_id = $2 AND role = $3";
     pub(crate) const SUPER_ADMINS: &str = "\
         SELECT (SELECT count(*) FROM idp_role WHERE role = 'super_admin') + (SELECT count(*) FROM idp_user \
         WHERE status = 'ACTIVE' AND CAST(roles AS TEXT) LIKE '%\"super_admin\"%')";
@@ -111,13 +111,15 @@ pub(crate) mod sql {
     pub(crate) const FINISH: &str = "\
         UPDATE idp_sync SET status = $2, completed_at = $3, users_synced = $4, groups_synced = $5, errors = $6, \
         claimed_until = NULL WHERE id = $1 AND status = 'running'";
-    pub(crate) const FORGET_SYNCS: &str = "DELETE FROM idp_sync WHERE started_at < $1 AND status <> 'running'";
+    pub(crate) const FORGET_SYNCS: &str =
+        "DELETE FROM idp_sync WHERE started_at < $1 AND status <> 'running'";
 
     pub(crate) const ALL_PARTNERS: &str = "SELECT partner_id, state FROM idp_partner";
     pub(crate) const ALL_TENANTS: &str = "SELECT tenant_id, partner_id, state FROM idp_tenant";
     pub(crate) const ALL_USERS: &str = "SELECT user_id, state FROM idp_user WHERE tenant_id = $1";
     pub(crate) const ALL_GROUPS: &str = "SELECT group_id, state FROM idp_group WHERE tenant_id = $1";
-    pub(crate) const ALL_MEMBERS: &str = "SELECT group_id, user_id, state FROM idp_membership WHERE tenant_id = $1";
+    pub(crate) const ALL_MEMBERS: &str =
+        "SELECT group_id, user_id, state FROM idp_membership WHERE tenant_id = $1";
 
     pub(crate) const USERS_OF_ID: &str = "\
         SELECT u.tenant_id, t.partner_id, u.status, u.email, u.external_id, u.roles FROM idp_user u \
@@ -136,11 +138,54 @@ pub(crate) mod sql {
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
-        STATE, RAISE_EPOCH, SYNCED, TAKE_TURN, BOOTSTRAPPED, BOOTSTRAP, TENANT_VIEW, ENDED_GROUPS, CLAIMANTS, MEMBERSHIPS,
-        ROLES, ROLES_OF, GRANT, REVOKE, SUPER_ADMINS, PARTNER, TENANT, USER, GROUP, MEMBER, SET_PARTNER, SET_TENANT,
-        SET_USER, ADD_NAME, SET_GROUP, SET_MEMBER, MAKE_TENANT, RAISE_TENANT, TENANT_SYNCED, FLOOR, REMEMBER_EVENT,
-        FORGET_EVENTS, QUEUE, QUEUED, WANTED, CLAIM, FINISH, FORGET_SYNCS, ALL_PARTNERS, ALL_TENANTS, ALL_USERS,
-        ALL_GROUPS, ALL_MEMBERS, USERS_OF_ID, GROUPS_OF_ID, PARTNER_OF, GROUP_BY_NAME, GROUPS_OF_USER,
+        STATE,
+        RAISE_EPOCH,
+        SYNCED,
+        TAKE_TURN,
+        BOOTSTRAPPED,
+        BOOTSTRAP,
+        TENANT_VIEW,
+        ENDED_GROUPS,
+        CLAIMANTS,
+        MEMBERSHIPS,
+        ROLES,
+        ROLES_OF,
+        GRANT,
+        REVOKE,
+        SUPER_ADMINS,
+        PARTNER,
+        TENANT,
+        USER,
+        GROUP,
+        MEMBER,
+        SET_PARTNER,
+        SET_TENANT,
+        SET_USER,
+        ADD_NAME,
+        SET_GROUP,
+        SET_MEMBER,
+        MAKE_TENANT,
+        RAISE_TENANT,
+        TENANT_SYNCED,
+        FLOOR,
+        REMEMBER_EVENT,
+        FORGET_EVENTS,
+        QUEUE,
+        QUEUED,
+        WANTED,
+        CLAIM,
+        FINISH,
+        FORGET_SYNCS,
+        ALL_PARTNERS,
+        ALL_TENANTS,
+        ALL_USERS,
+        ALL_GROUPS,
+        ALL_MEMBERS,
+        USERS_OF_ID,
+        GROUPS_OF_ID,
+        PARTNER_OF,
+        GROUP_BY_NAME,
+        GROUPS_OF_USER,
     ];
 }
 
@@ -178,11 +223,18 @@ pub(super) fn set<'a>(key: &'a Key, state: &'a Registers, now: OffsetDateTime) -
         Key::User(tenant, id) => {
             let mfa = state.value("mfa_enabled").and_then(Value::as_bool).unwrap_or(false);
             let roles = state.value("roles").cloned().unwrap_or_else(|| Value::Array(Vec::new()));
-            let set = query(sql::SET_USER).bind(tenant).bind(id).bind(status).bind(status_at).bind(text("email"));
-            set.bind(text("external_id")).bind(text("display_name")).bind(mfa).bind(roles).bind(kept).bind(now)
+            let set =
+                query(sql::SET_USER).bind(tenant).bind(id).bind(status).bind(status_at).bind(text("email"));
+            set.bind(text("external_id"))
+                .bind(text("display_name"))
+                .bind(mfa)
+                .bind(roles)
+                .bind(kept)
+                .bind(now)
         }
         Key::Group(tenant, id) => {
-            let set = query(sql::SET_GROUP).bind(tenant).bind(id).bind(status).bind(status_at).bind(text("name"));
+            let set =
+                query(sql::SET_GROUP).bind(tenant).bind(id).bind(status).bind(status_at).bind(text("name"));
             set.bind(text("slug")).bind(kept).bind(now)
         }
         Key::Member(tenant, group, user) => {

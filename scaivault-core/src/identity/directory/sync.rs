@@ -100,7 +100,12 @@ fn queued(scope: &Scope) -> Query<'_> {
     query(sql::QUEUED).bind(partner).bind(scope.tenant.as_ref().map_or("", TenantId::as_str))
 }
 
-fn insert<'a>(id: &'a str, scope: &'a Scope, requested_by: &'a str, now: OffsetDateTime) -> Result<Query<'a>> {
+fn insert<'a>(
+    id: &'a str,
+    scope: &'a Scope,
+    requested_by: &'a str,
+    now: OffsetDateTime,
+) -> Result<Query<'a>> {
     let queue = query(sql::QUEUE).bind(id).bind(scope.partner.as_ref().map(PartnerId::as_str));
     let queue = queue.bind(scope.tenant.as_ref().map(TenantId::as_str)).bind(requested_by).bind(now);
     Ok(queue.bind(json_arg(&Vec::<String>::new())?))
@@ -204,7 +209,13 @@ impl Run<'_> {
                 let fields = fields([("name", name), ("slug", slug), ("region", region), ("partner_id", of)]);
                 match TenantId::parse(tenant.id) {
                     Ok(id) => {
-                        self.see(&mut seen, Key::Tenant(id.clone()), fields, tenant.status, tenant.updated_at);
+                        self.see(
+                            &mut seen,
+                            Key::Tenant(id.clone()),
+                            fields,
+                            tenant.status,
+                            tenant.updated_at,
+                        );
                         seen.tenants.insert(id);
                     }
                     Err(error) => seen.skip("tenant", &error),
@@ -248,7 +259,10 @@ impl Run<'_> {
             let members = all!(seen, cursor => source.members(tenant.as_str(), &id, cursor));
             for member in members {
                 let Some(user) = identifier(&member.user_id) else {
-                    seen.skip("member", &Error::field("user_id", "must be 1 to 128 visible ASCII characters"));
+                    seen.skip(
+                        "member",
+                        &Error::field("user_id", "must be 1 to 128 visible ASCII characters"),
+                    );
                     continue;
                 };
                 let nested = member.membership_type.is_some_and(|kind| kind.eq_ignore_ascii_case("NESTED"));
@@ -292,7 +306,8 @@ impl Run<'_> {
             if part.is_none() && self.scope.tenant.is_some() {
                 continue;
             }
-            let known = self.load(Reads::Outside(self.vault.inner().door.directory().db()), part.as_ref()).await?;
+            let known =
+                self.load(Reads::Outside(self.vault.inner().door.directory().db()), part.as_ref()).await?;
             if self.differences(known, facts).is_empty() {
                 continue;
             }
@@ -356,7 +371,11 @@ impl Run<'_> {
     }
 
     /// All that is known of partners and tenants, as far as the sync is of them, or of what a tenant has.
-    async fn load(&self, mut from: Reads<'_, '_>, part: Option<&TenantId>) -> Result<BTreeMap<Key, Registers>> {
+    async fn load(
+        &self,
+        mut from: Reads<'_, '_>,
+        part: Option<&TenantId>,
+    ) -> Result<BTreeMap<Key, Registers>> {
         let mut known = BTreeMap::new();
         let Some(tenant) = part else {
             if self.scope.partner.is_none() {
@@ -393,11 +412,7 @@ impl Run<'_> {
         door.perform(&ctx, act, |permit| async move { self.finish_permitted(permit, done).await }).await
     }
 
-    async fn finish_permitted(
-        &self,
-        permit: Permit<'_>,
-        done: Result<&Seen, &Error>,
-    ) -> Result<Outcome<()>> {
+    async fn finish_permitted(&self, permit: Permit<'_>, done: Result<&Seen, &Error>) -> Result<Outcome<()>> {
         let mut tx = permit.over_directory()?.begin().await?;
         apply::lock(&mut tx).await?;
         let (status, users, groups, errors) = match done {
@@ -454,7 +469,8 @@ impl Seen {
     ) -> Result<bool> {
         self.records += page.items.len();
         if self.records > limits::DIRECTORY_RECORDS {
-            let message = format!("The identity provider has more than {} records.", limits::DIRECTORY_RECORDS);
+            let message =
+                format!("The identity provider has more than {} records.", limits::DIRECTORY_RECORDS);
             return Err(Error::new(Code::InvalidState, message));
         }
         let next = page.cursor.filter(|next| !next.is_empty());
@@ -481,7 +497,8 @@ fn identifier(text: &str) -> Option<String> {
 
 /// Texts as they are kept; what is absent, or cannot be kept, is told as absent.
 fn fields<const N: usize>(texts: [(&str, Option<String>); N]) -> Map<String, Value> {
-    let kept = |text: Option<String>| text.and_then(|text| text_value("", &text.into()).ok()).unwrap_or(Value::Null);
+    let kept =
+        |text: Option<String>| text.and_then(|text| text_value("", &text.into()).ok()).unwrap_or(Value::Null);
     texts.into_iter().map(|(name, text)| (name.to_owned(), kept(text))).collect()
 }
 

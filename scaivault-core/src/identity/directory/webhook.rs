@@ -72,7 +72,12 @@ impl Vault {
         match self.take_over(&ctx, &event).await {
             Err(error) if matches!(error.code(), Code::ServiceUnavailable | Code::Quarantined) => Err(error),
             Err(error) => {
-                tracing::warn!(code = error.code().as_str(), event = event.id, causes = error.causes(), "an event was not taken over");
+                tracing::warn!(
+                    code = error.code().as_str(),
+                    event = event.id,
+                    causes = error.causes(),
+                    "an event was not taken over"
+                );
                 sync::request_for(self, event.tenant.as_ref(), event.partner.as_ref()).await?;
                 Ok(Received { success: false, ..Received::DONE })
             }
