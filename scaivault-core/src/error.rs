@@ -98,6 +98,10 @@ codes! {
     TokenExpired = "token_expired",
     /// The token cannot be believed.
     TokenInvalid = "token_invalid",
+    /// Whom the token speaks for was suspended or deleted.
+    TokenRevoked = "token_revoked",
+    /// A message that is not signed as it has to be.
+    InvalidSignature = "invalid_signature",
     /// No rule allows this.
     AccessDenied = "access_denied",
     /// A rule allows this only to those who showed a second factor recently.
@@ -110,6 +114,10 @@ codes! {
     InsufficientScope = "insufficient_scope",
     /// The caller may not act on that tenant.
     TenantAccessDenied = "tenant_access_denied",
+    /// No such tenant.
+    TenantNotFound = "tenant_not_found",
+    /// No such user or group.
+    IdentityNotFound = "identity_not_found",
     /// No such secret.
     SecretNotFound = "secret_not_found",
     /// No such version, or it has aged out.

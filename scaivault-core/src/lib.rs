@@ -58,6 +58,7 @@
 //! | answer relying parties (CRL, OCSP) | [`Vault::public_pki`] |
 //! | see who did what | [`Vault::audit`] |
 //! | rotate the keys that everything is under | [`Vault::keys`], [`keys`] |
+//! | know who people are, and close to them at once | [`Vault::identities`], [`identities`] |
 //! | know who a bearer token speaks for | [`TokenVerifier`] |
 //! | give workloads tokens for what their platform gave them | [`Vault::trusts`], [`Vault::exchange`], [`trust`] |
 //! | ask somebody else over HTTP, safely | [`egress`] |
@@ -74,6 +75,15 @@ mod envelope;
 mod error;
 mod events;
 mod id;
+pub mod identities {
+    //! Who people are, as their identity provider tells: the nouns of [`Vault::identities`](crate::Vault::identities).
+    pub use crate::identity::directory::{
+        AssignableRole, Delivery, DirectoryGroup, DirectoryMember, DirectoryPartner, DirectoryTenant,
+        DirectoryUser, HttpDirectory, Identities, IdentityPage, IdentitySource, Listed, PageOf, Received,
+        ResolvedIdentity, SourceGroup, SourceMember, SourcePartner, SourceTenant, SourceUser, SyncReport,
+        SyncStarted, UserRoles, WebhookSecrets,
+    };
+}
 mod identity;
 mod jobs;
 pub mod keys {

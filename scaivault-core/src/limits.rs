@@ -204,3 +204,31 @@ pub const OCSP_SIGNED: u32 = 600;
 pub const OCSP_CERTIFICATES: usize = 16;
 /// Characters of a user agent that the audit trail keeps.
 pub const USER_AGENT_CHARS: usize = 256;
+/// How old, or how far ahead, an event of the identity provider may be when it arrives.
+pub const WEBHOOK_AGE: Duration = Duration::from_secs(300);
+/// Bytes of an event of the identity provider.
+pub const WEBHOOK_BYTES: usize = 256 << 10;
+/// How long the ids of events are remembered.
+pub const EVENTS_KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// How often the directory is synced, unless configured.
+pub const IDENTITY_SYNC_EVERY: Duration = Duration::from_secs(15 * 60);
+/// So many times the interval of syncs after the last complete one, the directory gives no roles and groups any more.
+pub const DIRECTORY_SYNCS_MISSED: u32 = 4;
+/// How far the clock of the identity provider may be from ours, and how long its lists may lag behind its events.
+pub const DIRECTORY_SKEW: Duration = Duration::from_secs(300);
+/// Characters of a text of the directory.
+pub const DIRECTORY_TEXT: usize = 256;
+/// Records that a sync takes.
+pub const DIRECTORY_RECORDS: usize = 1_000_000;
+/// How long a sync may fetch.
+pub const SYNC_TIME: Duration = Duration::from_secs(600);
+/// After how long a sync that a replica has taken may be taken by another.
+pub const SYNC_CLAIM: Duration = Duration::from_secs(1800);
+/// How long syncs are told of.
+pub const SYNCS_KEPT: Duration = Duration::from_secs(90 * 86_400);
+/// What went wrong in a sync, one by one.
+pub const SYNC_ERRORS: usize = 100;
+/// Rows of a page of the directory, unless the caller says otherwise.
+pub const IDENTITY_PAGE_DEFAULT: u32 = 50;
+/// The most rows of a page of the directory.
+pub const IDENTITY_PAGE_MAX: u32 = 200;

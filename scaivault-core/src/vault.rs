@@ -19,7 +19,9 @@ use crate::{
     RateLimits, Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys, RootHealth, Roots},
-    id, limits,
+    id,
+    identity::directory::{Directory, DirectorySettings, Identities, IdentitySource, WebhookSecrets},
+    limits,
     pipeline::{Act, Door, DoorSettings},
     pki::{Issuers, OcspAnswers, Pki, PublicPki},
     policy::{Policies, PolicyCache},
@@ -55,6 +57,14 @@ pub(crate) struct Inner {
     pub(crate) exchanger: Option<Exchanger>,
     /// Whether the anchor was written since the start.
     pub(crate) anchored: std::sync::atomic::AtomicBool,
+    /// Where the directory is synced from.
+    pub(crate) identity_source: Option<Arc<dyn IdentitySource>>,
+    /// What the identity provider signs its events with.
+    pub(crate) webhook_secrets: Option<Arc<WebhookSecrets>>,
+    /// Told when a sync is wanted before the next round.
+    pub(crate) sync_wanted: tokio::sync::Notify,
+    /// The address of the first super admin.
+    pub(crate) bootstrap: Option<String>,
     /// Becomes `true` when the vault is closed.
     pub(crate) closed: watch::Sender<bool>,
     db: Db,
@@ -91,6 +101,8 @@ pub struct Statistics {
     pub root_wraps_missing: u64,
     /// Calls of the provider of the root key, since the vault was opened.
     pub provider_calls: u64,
+    /// How long ago the last complete sync of the directory began; `None` if there was none.
+    pub identity_sync_age: Option<Duration>,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -112,6 +124,10 @@ pub struct VaultBuilder {
     mfa_window: Duration,
     default_partner: Option<PartnerId>,
     exchange: Option<ExchangeSettings>,
+    identity_source: Option<Arc<dyn IdentitySource>>,
+    identity_sync_every: Duration,
+    webhook_secrets: Option<Arc<WebhookSecrets>>,
+    bootstrap: Option<String>,
     settings: Settings,
 }
 
@@ -136,6 +152,10 @@ impl Vault {
             mfa_window: limits::MFA_WINDOW,
             default_partner: None,
             exchange: None,
+            identity_source: None,
+            identity_sync_every: limits::IDENTITY_SYNC_EVERY,
+            webhook_secrets: None,
+            bootstrap: None,
             settings: Settings {
                 base_url: None,
                 soft_delete_retention: limits::SOFT_DELETE_RETENTION,
@@ -212,6 +232,12 @@ impl Vault {
         PublicPki::new(&self.inner)
     }
 
+    /// Partners, tenants, users, groups and roles, as `ctx` may see them.
+    #[must_use]
+    pub fn identities<'a>(&'a self, ctx: &'a Ctx) -> Identities<'a> {
+        Identities::new(&self.inner, ctx)
+    }
+
     /// The audit trail, as `ctx` may see it.
     #[must_use]
     pub fn audit<'a>(&'a self, ctx: &'a Ctx) -> Audit<'a> {
@@ -226,7 +252,14 @@ impl Vault {
         let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
         let rewrap_remaining = self.inner.rewrap_remaining.load(Ordering::Relaxed);
         let root_wraps_missing = self.inner.root_wraps_missing.load(Ordering::Relaxed);
-        let numbers = Statistics { rewrap_remaining, root_wraps_missing, ..self.inner.door.statistics() };
+        let synced_at = self.inner.door.directory().state().await.ok().and_then(|state| state.synced_at);
+        let age = synced_at.map(|at| (self.inner.clock.now() - at).try_into().unwrap_or_default());
+        let numbers = Statistics {
+            rewrap_remaining,
+            root_wraps_missing,
+            identity_sync_age: age,
+            ..self.inner.door.statistics()
+        };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
@@ -337,7 +370,8 @@ impl Vault {
     /// # Errors
     /// The first thing that went wrong; the rest is done all the same.
     pub async fn run_due_jobs(&self) -> Result<()> {
-        crate::jobs::run_due(self).await
+        let jobs = crate::jobs::run_due(self).await;
+        jobs.and(crate::identity::directory::run_due_syncs(self).await)
     }
 
     /// Runs the background work in a task of its own until the vault is closed or the handle is aborted.
@@ -492,6 +526,31 @@ impl VaultBuilder {
         self
     }
 
+    /// Where the directory of people is synced from: at the start, every so often, and when it is asked for. All replicas
+    /// are to have the same. Until the first complete sync, and so long after the last one that
+    /// [`limits::DIRECTORY_SYNCS_MISSED`] were missed, the directory gives no roles and groups.
+    #[must_use]
+    pub fn identity_source(mut self, source: Arc<dyn IdentitySource>, every: Duration) -> Self {
+        self.identity_source = Some(source);
+        self.identity_sync_every = every.clamp(Duration::from_secs(10), limits::RETENTION_MAX);
+        self
+    }
+
+    /// What the identity provider signs its events with; without it none are taken.
+    #[must_use]
+    pub fn webhook_secrets(mut self, secrets: Arc<WebhookSecrets>) -> Self {
+        self.webhook_secrets = Some(secrets);
+        self
+    }
+
+    /// The address of the person who becomes super admin when he first signs in, if there never was one. Whoever has a
+    /// verified token with that address, or that name, of whatever tenant, is taken for him.
+    #[must_use]
+    pub fn bootstrap_super_admin(mut self, email: impl Into<String>) -> Self {
+        self.bootstrap = Some(email.into()).filter(|email: &String| !email.is_empty());
+        self
+    }
+
     /// Compares the database's schema with what this build needs; changes nothing.
     ///
     /// # Errors
@@ -578,11 +637,18 @@ impl VaultBuilder {
             Some(url) => limiter.shared(url),
             None => limiter,
         };
+        let configured =
+            self.identity_source.is_some() || self.webhook_secrets.is_some() || self.bootstrap.is_some();
+        // What was closed once stays closed, also where nothing tells of people any more.
+        let fed = configured || Directory::holds_anything(&db).await?;
+        let directory = DirectorySettings { fed, sync_every: self.identity_sync_every };
+        let directory = Directory::new(db.clone(), clock.clone(), directory);
         let door = Door::new(
             db.clone(),
             keyring,
             PolicyCache::new(db.clone(), clock.clone()),
             Tenants::new(db.clone(), clock.clone(), partner),
+            directory,
             recorder,
             limiter,
             clock.clone(),
@@ -601,6 +667,10 @@ impl VaultBuilder {
             rewrap_remaining: AtomicU64::new(0),
             root_wraps_missing: AtomicU64::new(0),
             sequencer,
+            identity_source: self.identity_source,
+            webhook_secrets: self.webhook_secrets,
+            sync_wanted: tokio::sync::Notify::new(),
+            bootstrap: self.bootstrap,
             anchored: std::sync::atomic::AtomicBool::new(false),
             closed: watch::Sender::new(false),
             db,

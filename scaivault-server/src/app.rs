@@ -30,6 +30,13 @@ pub struct Service {
     pub identities: ClientIdentities,
 }
 
+impl Service {
+    /// Where a request comes from, as far as proxies are to be believed.
+    pub(crate) fn origin(&self, head: &Head) -> std::net::IpAddr {
+        self.proxies.origin(head.peer().ip(), head.headers()).unwrap_or(head.peer().ip())
+    }
+}
+
 impl App for Service {
     type Caller = Arc<Ctx>;
 
@@ -64,7 +71,8 @@ impl App for Service {
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
             ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
         }
-        match origin.and_then(|_| tenant(head)) {
+        let admitted = self.vault.admit(&ctx).await;
+        match admitted.and(origin).and_then(|_| tenant(head)) {
             Ok(None) => Ok(Arc::new(ctx)),
             Ok(Some(tenant)) => Ok(Arc::new(ctx.for_tenant(tenant))),
             // Who calls is known by now, so that he was refused is recorded.

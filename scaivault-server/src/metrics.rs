@@ -73,6 +73,7 @@ struct VaultGauges {
     kms_calls: Counter<u64, AtomicU64>,
     db_round_trips: Counter<u64, AtomicU64>,
     db_handovers: Counter<u64, AtomicU64>,
+    identity_sync_age: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -113,6 +114,11 @@ impl Default for Metrics {
             "Round trips that only changed the tenant or role of a connection",
             vault.db_handovers.clone(),
         );
+        registry.register(
+            "identity_sync_age_seconds",
+            "Since the last complete sync of the directory began; NaN if there was none",
+            vault.identity_sync_age.clone(),
+        );
         Self { registry, requests, durations, active, vault }
     }
 }
@@ -145,6 +151,8 @@ impl Metrics {
         self.vault.audit_waiting.set(number(vault.audit_waiting));
         self.vault.rewrap_remaining.set(i64::try_from(vault.rewrap_remaining).unwrap_or(i64::MAX));
         self.vault.root_wraps_missing.set(i64::try_from(vault.root_wraps_missing).unwrap_or(i64::MAX));
+        let age = vault.identity_sync_age.map_or(f64::NAN, |age| age.as_secs_f64());
+        self.vault.identity_sync_age.set(age);
         let counters = [
             (&self.vault.kms_calls, vault.provider_calls),
             (&self.vault.db_round_trips, vault.database_round_trips),
@@ -254,7 +262,7 @@ fn known(method: &Method) -> &'static str {
 /// The word after `/v1/` of a row's template.
 fn category(template: &str) -> &'static str {
     let word = template.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    ["audit", "auth", "health", "metrics", "pki", "policies", "secrets", "version"]
+    ["audit", "auth", "health", "identity", "metrics", "pki", "policies", "secrets", "version"]
         .into_iter()
         .find(|name| *name == word)
         .unwrap_or("other")

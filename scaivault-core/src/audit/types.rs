@@ -101,6 +101,14 @@ actions! {
     AuthIntrospect = "auth_introspect",
     /// The caller asked who he is. Only refusals of it are recorded.
     Whoami = "whoami",
+    /// Somebody was looked up in the directory, or the directory was listed.
+    IdentityRead = "identity_read",
+    /// The directory was synced with the identity provider, or that was asked for.
+    IdentitySync = "identity_sync",
+    /// The identity provider told of a change.
+    IdentityEvent = "identity_event",
+    /// Roles were given or taken away.
+    RoleAssign = "role_assign",
     /// A request that no route answers.
     Unrouted = "unrouted",
 }

@@ -31,7 +31,7 @@ mod wraps;
 pub(crate) use self::{
     instance::{AUDIT as INSTANCE_AUDIT, InstanceKey},
     keyring::{Keyring, TenantKeys, holds_keys, never_held},
-    root_ops::run_due as complete_roots,
+    root_ops::{OPERATOR, run_due as complete_roots},
     roots::Roots,
     seal::{Sealed, Slot},
     store::{hold_root, is_reference as refers_to_nothing},

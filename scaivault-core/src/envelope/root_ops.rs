@@ -32,7 +32,7 @@ use crate::{
 /// How often a key is read again that somebody else wrapped anew meanwhile.
 const TRIES: u32 = 5;
 /// The tenant in whose trail the background work on root keys is recorded: they belong to no tenant.
-pub(super) const OPERATOR: &str = "tnt_operator";
+pub(crate) const OPERATOR: &str = "tnt_operator";
 
 /// What keys are to be wrapped under.
 #[derive(Clone, Copy, Debug)]

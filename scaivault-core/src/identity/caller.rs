@@ -15,6 +15,7 @@ pub struct Caller {
     identity_id: String,
     identity_type: IdentityType,
     display_name: Option<String>,
+    email: Option<String>,
     tenant_id: TenantId,
     partner_id: Option<PartnerId>,
     scopes: Scopes,
@@ -103,6 +104,14 @@ impl Caller {
         self
     }
 
+    /// Sets the address that the authenticator has verified. It takes part in one decision: whether this is the person
+    /// of [`VaultBuilder::bootstrap_super_admin`](crate::VaultBuilder::bootstrap_super_admin).
+    #[must_use]
+    pub fn with_email(mut self, email: impl Into<Option<String>>) -> Self {
+        self.email = email.into();
+        self
+    }
+
     /// Sets when a second factor was last seen. Who sets it answers for it not being in the future.
     #[must_use]
     pub fn with_mfa(mut self, at: impl Into<Option<OffsetDateTime>>) -> Self {
@@ -153,6 +162,12 @@ impl Caller {
     #[must_use]
     pub fn display_name(&self) -> Option<&str> {
         self.display_name.as_deref()
+    }
+
+    /// The address that the authenticator has verified.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.email.as_deref()
     }
 
     /// The tenant that the caller belongs to.
@@ -271,6 +286,7 @@ impl Caller {
             identity_id,
             identity_type,
             display_name: None,
+            email: None,
             tenant_id,
             partner_id: None,
             scopes: Scopes::default(),

@@ -31,6 +31,7 @@ impl Claims {
         let caller = caller
             .with_partner(partner)
             .with_name(self.name()?)
+            .with_email(self.email()?)
             .with_scopes(self.scopes()?)
             .with_groups(self.groups()?)?
             .with_roles(self.roles()?)
@@ -104,6 +105,12 @@ impl Claims {
             (1..=limits::NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control)
         };
         Ok(self.text("name")?.filter(shown).map(str::to_owned))
+    }
+
+    /// `email`, unless the issuer says that it has not verified it (OpenID Connect Core 1.0 section 5.1).
+    fn email(&self) -> Result<Option<String>> {
+        let verified = self.get("email_verified").is_none_or(|verified| verified == &Value::Bool(true));
+        Ok(self.text("email")?.filter(|_| verified).map(str::to_owned))
     }
 
     /// `scope`, space-separated (RFC 8693 section 4.2), or else `scopes`. What we do not know is for

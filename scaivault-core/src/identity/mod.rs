@@ -12,6 +12,7 @@
 mod caller;
 mod certificate;
 mod claims;
+pub(crate) mod directory;
 mod discovery;
 mod introspection;
 pub(crate) mod json;

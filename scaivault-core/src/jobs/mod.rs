@@ -9,7 +9,7 @@ mod purge;
 
 use std::time::Duration;
 
-use crate::{Result, Vault, envelope, pki};
+use crate::{Result, Vault, envelope, identity::directory, pki};
 
 /// How often it is looked at whether something is due.
 const EVERY: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// Does what is due, again and again, until the vault is closed.
 pub(crate) async fn run_forever(vault: Vault) {
     // Beside the rounds, which may be long: a root key that is back is to be preferred within seconds.
-    tokio::join!(rounds(&vault), probes(&vault));
+    tokio::join!(rounds(&vault), probes(&vault), syncs(&vault));
 }
 
 async fn probes(vault: &Vault) {
@@ -47,6 +47,27 @@ async fn probes(vault: &Vault) {
     while !*closed.borrow_and_update() {
         vault.inner().door.roots().probe().await;
         let _ = tokio::time::timeout(PROBE_EVERY, closed.changed()).await;
+    }
+}
+
+/// Beside the rounds, since the identity provider may be slow.
+async fn syncs(vault: &Vault) {
+    let mut closed = vault.inner().closed.subscribe();
+    while !*closed.borrow_and_update() {
+        let round = tokio::spawn({
+            let vault = vault.clone();
+            async move { directory::run_due_syncs(&vault).await }
+        });
+        match round.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, causes = error.causes(), "identities were not synced"),
+            Err(_) => tracing::error!("the sync of identities panicked"),
+        }
+        tokio::select! {
+            _ = closed.changed() => {}
+            () = vault.inner().sync_wanted.notified() => {}
+            () = tokio::time::sleep(EVERY) => {}
+        }
     }
 }
 

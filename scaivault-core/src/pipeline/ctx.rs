@@ -1,6 +1,6 @@
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use time::OffsetDateTime;
@@ -18,12 +18,16 @@ pub struct Ctx {
     user_agent: Option<String>,
     now: OffsetDateTime,
     charged: Arc<Mutex<Option<Charged>>>,
+    /// The caller as the directory knows him, where that is more or less than his token says.
+    known: OnceLock<Box<Caller>>,
 }
 
 impl Ctx {
     pub(crate) fn new(caller: Caller, request_id: String, now: OffsetDateTime) -> Self {
         let tenant = caller.tenant_id().clone();
-        Self { caller, tenant, request_id, source_ip: None, user_agent: None, now, charged: Arc::default() }
+        let (source_ip, user_agent) = (None, None);
+        let (charged, known) = (Arc::default(), OnceLock::new());
+        Self { caller, tenant, request_id, source_ip, user_agent, now, charged, known }
     }
 
     /// Uses the request id of the protocol that the request came by; it is in the audit record and events.
@@ -56,10 +60,21 @@ impl Ctx {
         self
     }
 
-    /// Who asks.
+    /// Who asks: from the first verb on, or [`Vault::admit`](crate::Vault::admit), with the roles and groups that the
+    /// directory gives him.
     #[must_use]
     pub fn caller(&self) -> &Caller {
+        self.known.get().map_or(&self.caller, AsRef::as_ref)
+    }
+
+    /// Who asks, by his credentials alone.
+    pub(crate) fn authenticated(&self) -> &Caller {
         &self.caller
+    }
+
+    pub(crate) fn set_known(&self, known: Caller) {
+        // What was said first holds for the request.
+        let _ = self.known.set(Box::new(known));
     }
 
     /// The tenant that is acted on.

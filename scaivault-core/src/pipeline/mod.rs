@@ -30,7 +30,7 @@ use crate::{
     envelope::{Keyring, Roots},
     events::{Event, EventType},
     id,
-    identity::{Caller, IdentityType, Role, Scope},
+    identity::{Caller, IdentityType, Role, Scope, directory::Directory},
     limits,
     policy::{Circumstances, Condition, Decision, InForce, PolicyCache},
     ratelimit::{Category, RateLimiter},
@@ -48,6 +48,7 @@ pub(crate) struct Door {
     keyring: Keyring,
     policies: PolicyCache,
     tenants: Tenants,
+    directory: Directory,
     recorder: Recorder,
     limiter: RateLimiter,
     certificate_months: Months,
@@ -115,6 +116,7 @@ impl Door {
         keyring: Keyring,
         policies: PolicyCache,
         tenants: Tenants,
+        directory: Directory,
         recorder: Recorder,
         limiter: RateLimiter,
         clock: Arc<dyn Clock>,
@@ -126,6 +128,7 @@ impl Door {
             keyring,
             policies,
             tenants,
+            directory,
             recorder,
             limiter,
             certificate_months: Months::of("pki_certificate"),
@@ -186,6 +189,7 @@ impl Door {
             rewrap_remaining: 0,
             root_wraps_missing: 0,
             provider_calls: self.keyring.provider_calls(),
+            identity_sync_age: None,
         }
     }
 
@@ -254,6 +258,7 @@ impl Door {
         if ctx.tenant() != ctx.caller().tenant_id() {
             return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
         }
+        self.admit(ctx).await?;
         self.charge(ctx, Action::Whoami).await
     }
 
@@ -288,7 +293,29 @@ impl Door {
         self.limiter.is_shared().await
     }
 
+    /// Refuses whom the directory has closed, and lets `ctx` know what it gives to the caller.
+    ///
+    /// # Errors
+    /// [`Code::TokenRevoked`].
+    pub(crate) async fn admit(&self, ctx: &Ctx) -> Result<()> {
+        if let Some(known) = self.directory.standing(ctx.authenticated()).await? {
+            ctx.set_known(known);
+        }
+        Ok(())
+    }
+
+    /// Who people are.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Whether somebody of the tenant was ever here.
+    pub(crate) async fn knows_tenant(&self, tenant: &TenantId) -> Result<bool> {
+        Ok(self.tenants.partner_of(tenant).await?.is_some())
+    }
+
     async fn authorize<'a>(&'a self, ctx: &'a Ctx, act: &Arc<Act>, started: Instant) -> Result<Permit<'a>> {
+        self.admit(ctx).await?;
         let caller = ctx.caller();
         if ctx.tenant() != caller.tenant_id() {
             return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));

@@ -24,9 +24,19 @@ pub(crate) struct Permit<'a> {
     resource_id: Option<String>,
     touch: Option<Touch>,
     sees: Sees,
-    /// Whether it reaches the keys of every partner and tenant instead of what is the tenant's.
-    over_keys: bool,
+    over: Over,
     started: Instant,
+}
+
+/// What a permit reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// What is the tenant's.
+    Tenant,
+    /// Instead the keys of every partner and tenant.
+    Keys,
+    /// Instead the directory of every partner and tenant.
+    Directory,
 }
 
 /// Which paths of the tenant the holder of a permit may look at besides the one it is for.
@@ -71,7 +81,7 @@ impl<'a> Permit<'a> {
             resource_id: None,
             touch: None,
             sees,
-            over_keys: false,
+            over: Over::Tenant,
             started,
         }
     }
@@ -157,20 +167,34 @@ impl<'a> Permit<'a> {
         if !matches!(self.act.action, Action::KeyRead | Action::KeyRotate) {
             return Err(Error::internal("only acts on keys reach over tenants"));
         }
-        self.over_keys = true;
+        self.over = Over::Keys;
+        Ok(self)
+    }
+
+    /// Reaches the directory of all partners and tenants from here on, and nothing else.
+    pub(crate) fn over_directory(mut self) -> Result<Self> {
+        let about = [Action::IdentityRead, Action::IdentitySync, Action::IdentityEvent, Action::RoleAssign];
+        if !about.contains(&self.act.action) {
+            return Err(Error::internal("only acts on identities reach the directory"));
+        }
+        self.over = Over::Directory;
         Ok(self)
     }
 
     /// What is a tenant's, for a permit that reaches over tenants.
     pub(crate) async fn fetch_all_of<R: Row>(&self, tenant: &TenantId, query: Query<'_>) -> Result<Vec<R>> {
-        if !self.over_keys {
+        if self.over != Over::Keys {
             return Err(Error::internal("this permit is for one tenant"));
         }
         self.door.db.on(As::Tenant(tenant)).fetch_all(query).await
     }
 
     fn db(&self) -> Access<'_> {
-        self.door.db.on(if self.over_keys { As::Keys } else { As::Tenant(self.ctx.tenant()) })
+        self.door.db.on(match self.over {
+            Over::Tenant => As::Tenant(self.ctx.tenant()),
+            Over::Keys => As::Keys,
+            Over::Directory => As::Directory,
+        })
     }
 
     /// Whether the caller may do this to that path as well: for each item of a list, and for what only
@@ -224,7 +248,13 @@ impl<'a> Permit<'a> {
     /// Starts the transaction of a verb that changes something.
     pub(crate) async fn begin(self) -> Result<Write<'a>> {
         self.door.check_quarantine()?;
-        Ok(Write { tx: self.db().begin().await?, permit: self, events: Vec::new(), policies_changed: false })
+        Ok(Write {
+            tx: self.db().begin().await?,
+            permit: self,
+            events: Vec::new(),
+            policies_changed: false,
+            directory_changed: false,
+        })
     }
 
     fn record(&self) -> Result<audit::Record> {
@@ -248,6 +278,7 @@ pub(crate) struct Write<'a> {
     permit: Permit<'a>,
     events: Vec<Event>,
     policies_changed: bool,
+    directory_changed: bool,
 }
 
 impl<'a> Write<'a> {
@@ -307,6 +338,11 @@ impl<'a> Write<'a> {
         self.tx.execute(bump).await.map(drop)
     }
 
+    /// Marks that the directory says something else after this transaction.
+    pub(crate) fn directory_changed(&mut self) {
+        self.directory_changed = true;
+    }
+
     /// Writes the audit record and the events, and makes all of it durable.
     pub(crate) async fn commit<T>(mut self, value: T) -> Result<Outcome<T>> {
         let record = self.permit.record()?;
@@ -318,6 +354,9 @@ impl<'a> Write<'a> {
         self.tx.commit().await?;
         if waits {
             self.permit.door.recorder.wake(self.permit.tenant().as_str());
+        }
+        if self.directory_changed {
+            self.permit.door.directory.forget().await;
         }
         if self.policies_changed {
             self.permit.door.policies.forget(self.permit.tenant()).await;

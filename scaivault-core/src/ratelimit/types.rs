@@ -48,6 +48,10 @@ categories! {
     PkiIssue = "pki:issue", 50;
     /// Certificate authorities, roles, certificates, revocation.
     PkiAdmin = "pki:admin", 20;
+    /// Looking into the directory, and giving roles.
+    IdentityRead = "identity:read", 100;
+    /// Syncs of the directory that are asked for.
+    IdentitySync = "identity:sync", 5;
     /// Who the caller or a token is, and what belongs to no other category.
     Auth = "auth", 300;
     /// Exchanges of foreign proofs for tokens, by source address; see [`Vault::exchange`](crate::Vault::exchange).
@@ -83,6 +87,8 @@ impl Category {
             | Action::PkiCrlBuild => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
+            Action::IdentityRead | Action::RoleAssign => Self::IdentityRead,
+            Action::IdentitySync => Self::IdentitySync,
             Action::Whoami
             | Action::AuthIntrospect
             | Action::Unrouted
@@ -96,6 +102,7 @@ impl Category {
             | Action::KeyRead
             | Action::KeyRotate
             | Action::AuditVerify
+            | Action::IdentityEvent
             | Action::RollbackAccept => return None,
         })
     }

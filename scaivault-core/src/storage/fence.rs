@@ -16,6 +16,8 @@ pub(super) const RECORDER: &str = "scaivault_recorder";
 pub(super) const KEYS: &str = "scaivault_keys";
 /// See [`JOBS`].
 pub(super) const PUBLIC: &str = "scaivault_public";
+/// See [`JOBS`].
+pub(super) const DIRECTORY: &str = "scaivault_directory";
 
 /// What the owner of the tables sets as the tenant to see the rows of all of them. No tenant has such a name,
 /// and the policy that looks at it is the owner's alone.
@@ -49,6 +51,7 @@ impl As<'_> {
             Self::Recorder => narrow(RECORDER),
             Self::Keys => narrow(KEYS),
             Self::Public => narrow(PUBLIC),
+            Self::Directory => narrow(DIRECTORY),
         }
     }
 }
@@ -60,7 +63,7 @@ pub(super) const LOOK_AS: &str =
 const APP: &str = "scaivault_app";
 /// See [`APP`].
 const OWNER: &str = "scaivault_owner";
-const NARROW: [&str; 4] = [JOBS, RECORDER, KEYS, PUBLIC];
+const NARROW: [&str; 5] = [JOBS, RECORDER, KEYS, PUBLIC, DIRECTORY];
 
 /// A way for the role that connects to get past the fence, or something it lacks to live behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]

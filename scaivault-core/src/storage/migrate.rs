@@ -109,6 +109,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0011_root_holds.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 12,
+        description: "directory",
+        shared: text!("0012_directory.sql"),
+        postgres: text!("0012_directory.postgres.sql"),
+        sqlite: "",
+    },
     Step { version: 13, description: "trust", shared: text!("0013_trust.sql"), postgres: "", sqlite: "" },
 ];
 

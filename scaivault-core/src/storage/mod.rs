@@ -178,6 +178,8 @@ pub(crate) enum As<'a> {
     Keys,
     /// Anybody who asks for a revocation list or a certificate's state: knows a CA, not a tenant.
     Public,
+    /// Who keeps the directory of partners, tenants and people.
+    Directory,
 }
 
 /// The database, for somebody. From [`Db::on`].

@@ -119,6 +119,7 @@ fn statements() -> Vec<Arc<str>> {
         crate::audit::store::sql::ALL,
         crate::audit::summary::sql::ALL,
         crate::events::store::sql::ALL,
+        crate::identity::directory::store::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::policy::store::sql::ALL,
         crate::secrets::store::sql::ALL,

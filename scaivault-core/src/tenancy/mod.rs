@@ -72,10 +72,15 @@ impl Tenants {
         if let Some(home) = self.find(tenant).await? {
             return Ok(home);
         }
-        let partner = claimed.unwrap_or(&self.default_partner);
+        // The directory knows better than a token.
+        let told: Option<(Option<String>,)> =
+            self.db.on(As::Tenant(tenant)).fetch_optional(store::partner_of_directory(tenant)).await?;
+        let told = told.and_then(|(partner,)| partner).map(PartnerId::parse).transpose()?;
+        let named = told.as_ref().or(claimed);
+        let partner = named.unwrap_or(&self.default_partner);
         self.db
             .on(As::Tenant(tenant))
-            .execute(store::insert(tenant, partner, claimed.is_some(), self.clock.now()))
+            .execute(store::insert(tenant, partner, named.is_some(), self.clock.now()))
             .await?;
         self.find(tenant).await?.ok_or_else(|| Error::internal("a tenant vanished"))
     }

@@ -10,12 +10,17 @@ pub(crate) mod sql {
     pub(crate) const INSERT: &str = "\
         INSERT INTO tenant (tenant_id, partner_id, partner_named, policy_epoch, created_at) VALUES ($1, $2, $3, 0, $4) \
         ON CONFLICT (tenant_id) DO NOTHING";
+    pub(crate) const PARTNER_OF_DIRECTORY: &str = "SELECT partner_id FROM idp_tenant WHERE tenant_id = $1";
     #[cfg(test)]
-    pub(crate) const ALL: &[&str] = &[PARTNER, INSERT];
+    pub(crate) const ALL: &[&str] = &[PARTNER, INSERT, PARTNER_OF_DIRECTORY];
 }
 
 pub(super) fn partner(tenant: &TenantId) -> Query<'_> {
     query(sql::PARTNER).bind(tenant)
+}
+
+pub(super) fn partner_of_directory(tenant: &TenantId) -> Query<'_> {
+    query(sql::PARTNER_OF_DIRECTORY).bind(tenant)
 }
 
 pub(super) fn insert<'a>(

@@ -54,6 +54,20 @@ async fn fill(t: &Bench) {
         let leaf = t.vault.pki(&ctx).issue("web", wanted).await.unwrap();
         t.vault.pki(&ctx).revoke(pki::revocation(&leaf.serial_number)).await.unwrap();
     }
+    for id in [ACME, OTHER] {
+        for insert in [
+            "idp_tenant (tenant_id, status, status_at, epoch, state, updated_at) VALUES ('$ID', 'ACTIVE', now(), 1, '{}', now())",
+            "idp_user (tenant_id, user_id, status, status_at, mfa_enabled, roles, state, updated_at) \
+             VALUES ('$ID', 'usr', 'ACTIVE', now(), FALSE, '[]', '{}', now())",
+            "idp_user_name (tenant_id, name, user_id) VALUES ('$ID', 'usr', 'usr')",
+            "idp_group (tenant_id, group_id, status, status_at, state, updated_at) VALUES ('$ID', 'grp', 'ACTIVE', now(), '{}', now())",
+            "idp_membership (tenant_id, group_id, user_id, status, status_at, membership_type, state, updated_at) \
+             VALUES ('$ID', 'grp', 'usr', 'ACTIVE', now(), 'DIRECT', '{}', now())",
+            "idp_role (tenant_id, identity_id, role, granted_by, granted_at) VALUES ('$ID', 'usr', 'tenant_admin', 'x', now())",
+        ] {
+            t.raw.execute(&format!("INSERT INTO {}", insert.replace("$ID", id))).await;
+        }
+    }
     t.vault.run_due_jobs().await.unwrap();
     // A record that waits for its place, as after a crash.
     let columns = "tenant_id, id, timestamp, action, identity_type, identity_id, acting_tenant_id, success, duration_ms, \
@@ -207,6 +221,13 @@ async fn sec_c2_what_looks_across_tenants_sees_little_and_the_trail_is_append_on
             "SET ROLE scaivault_owner",
             "SELECT scaivault_fence()",
             "SELECT scaivault_fence_of_tenants()",
+            "SELECT scaivault_fence_of_root_holds()",
+            "SELECT epoch FROM idp_state",
+            "SELECT name FROM idp_partner",
+            "DELETE FROM idp_event",
+            "UPDATE idp_user SET status = 'ACTIVE'",
+            "INSERT INTO idp_role SELECT tenant_id, identity_id, 'super_admin', granted_by, granted_at FROM idp_role",
+            "DELETE FROM idp_role",
         ] {
             let refused = ask(&mut connection, sql).await;
             assert_eq!(refused, Err(DENIED.into()), "{sql}");
@@ -233,6 +254,13 @@ async fn sec_c2_what_looks_across_tenants_sees_little_and_the_trail_is_append_on
             ("scaivault_jobs", "SELECT state FROM root_key"),
             ("scaivault_recorder", "SELECT wrapped FROM root_key"),
             ("scaivault_keys", "DELETE FROM root_key"),
+            ("scaivault_keys", "SELECT email FROM idp_user"),
+            ("scaivault_jobs", "SELECT status FROM idp_tenant"),
+            ("scaivault_directory", "SELECT path FROM secret"),
+            ("scaivault_directory", "SELECT wrapped FROM tenant_key"),
+            ("scaivault_directory", "SELECT id FROM audit_intake"),
+            ("scaivault_directory", "DELETE FROM idp_user"),
+            ("scaivault_directory", "SELECT tenant_id FROM tenant"),
         ];
         for (role, sql) in hidden {
             look_as(&mut connection, "", role).await;
@@ -261,7 +289,7 @@ async fn sec_c2_a_role_that_could_get_past_the_fence_is_refused() {
         let inherits = role(&t, "inherits", "INHERIT").await;
         let outside = role(&t, "outside", "NOINHERIT").await;
         for name in [&bypass, &member, &inherits] {
-            let grant = "GRANT scaivault_jobs, scaivault_recorder, scaivault_keys, scaivault_public TO";
+            let grant = "GRANT scaivault_jobs, scaivault_recorder, scaivault_keys, scaivault_public, scaivault_directory TO";
             t.raw.execute(&format!("{grant} {name}")).await;
         }
         t.raw.execute(&format!("GRANT scaivault_owner TO {member}")).await;

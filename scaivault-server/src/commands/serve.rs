@@ -4,6 +4,7 @@ use scaivault_core::{
     Database, HttpIntrospection, HttpJwks, JwksSource, SystemClock, TokenSettings, TokenVerifier, Vault,
     VaultBuilder,
     egress::Egress,
+    identities::HttpDirectory,
     trust::{ExchangeSettings, ScaiKeyMinter},
 };
 use tokio::net::TcpListener;
@@ -33,6 +34,10 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
         Some(exchange) => builder.exchange(exchange),
         None => builder,
     };
+    let builder = match directory(&config, &egress) {
+        Some(source) => builder.identity_source(Arc::new(source), config.identity.sync_interval),
+        None => builder,
+    };
     let vault = builder.open().await?;
     let listener = TcpListener::bind(config.http.bind)
         .await
@@ -60,7 +65,13 @@ pub(super) fn builder_over(config: &Config, roots: &[Ready]) -> Result<VaultBuil
         Some(url) => builder.redis(url.clone()),
         None => builder,
     };
+    let identity = &config.identity;
+    let builder = match &identity.webhook_secrets {
+        Some(secrets) => builder.webhook_secrets(Arc::clone(secrets)),
+        None => builder,
+    };
     Ok(builder
+        .bootstrap_super_admin(identity.bootstrap_super_admin.clone().unwrap_or_default())
         .base_url(config.http.base_url.as_str())
         .key_cache_ttl(config.kms.cache_ttl)
         .soft_delete_retention(config.soft_delete_retention)
@@ -121,6 +132,13 @@ fn exchange(config: &Config, egress: &Egress, verifier: &Arc<TokenVerifier>) -> 
         Arc::new(SystemClock),
     );
     Some(ExchangeSettings { minter: Arc::new(minter), outside: Arc::new(egress.clone()) })
+}
+
+/// Where the directory is synced from, if we are a client of the issuer that may list it.
+fn directory(config: &Config, egress: &Egress) -> Option<HttpDirectory> {
+    let client = config.identity.client.as_ref()?;
+    let secret = Zeroizing::new(client.secret.expose().to_owned());
+    Some(HttpDirectory::new(egress.clone(), config.identity.issuer.clone(), (client.id.clone(), secret)))
 }
 
 fn verifier(config: &Config, egress: &Egress) -> Result<TokenVerifier, Failure> {

@@ -9,7 +9,7 @@ mod read;
 mod table;
 mod value;
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 pub use place::{
@@ -17,7 +17,8 @@ pub use place::{
 };
 use read::Reader;
 use scaivault_core::{
-    Category, ClientIdentities, RateLimits, RedisUrl, RolePasswords, egress::ServiceUrl, limits,
+    Category, ClientIdentities, RateLimits, RedisUrl, RolePasswords, egress::ServiceUrl,
+    identities::WebhookSecrets, limits,
 };
 pub(crate) use table::document;
 pub use value::{Base, DatabaseKind, DatabaseUrl, Format, Hidden, Level};
@@ -101,13 +102,19 @@ pub struct Identity {
     pub issuer: ServiceUrl,
     /// `SCAIKEY_JWKS_URL`: its keys; discovered if absent.
     pub jwks: Option<ServiceUrl>,
-    /// `SCAIKEY_CLIENT_ID` and `SCAIKEY_CLIENT_SECRET`, or the content of `SCAIKEY_CLIENT_SECRET_FILE`: as whom we look
-    /// opaque tokens up; without them none is taken.
+    /// `SCAIKEY_CLIENT_ID` and `SCAIKEY_CLIENT_SECRET`, or the content of `SCAIKEY_CLIENT_SECRET_FILE`: as whom the vault
+    /// speaks to the issuer: without them no opaque token is taken, and the directory is not synced.
     pub client: Option<Client>,
     /// `SCAIKEY_INTROSPECTION_URL`: where; discovered if absent.
     pub introspection: Option<ServiceUrl>,
     /// `JWT_AUDIENCE`: a token must name one of these.
     pub audiences: Vec<String>,
+    /// `SCAIKEY_WEBHOOK_SECRET`: what the issuer signs its events with.
+    pub webhook_secrets: Option<Arc<WebhookSecrets>>,
+    /// `IDENTITY_SYNC_INTERVAL`: how often the directory is synced.
+    pub sync_interval: Duration,
+    /// `BOOTSTRAP_SUPER_ADMIN`: who becomes super admin when he first signs in.
+    pub bootstrap_super_admin: Option<String>,
 }
 
 /// A client of the issuer.
@@ -362,7 +369,29 @@ fn identity(from: &mut Reader<'_>) -> Option<Identity> {
     let client = id.zip(secret).map(|(id, secret)| Client { id, secret: Hidden::new(secret) });
     let audiences = from.text("JWT_AUDIENCE").unwrap_or_else(|| "scaivault".to_owned());
     let audiences = from.parsed("JWT_AUDIENCE", Some(audiences), value::list);
-    Some(Identity { issuer: issuer?, jwks, client, introspection, audiences: audiences? })
+    let webhook_secrets = from.optional_secret("SCAIKEY_WEBHOOK_SECRET", "SCAIKEY_WEBHOOK_SECRET_FILE");
+    let webhook_secrets = webhook_secrets.and_then(|text| {
+        let parse = |text: &str| {
+            let secrets = WebhookSecrets::new(text.split(',').map(|secret| secret.trim().as_bytes()));
+            secrets.map_err(|_| "must be 1 to 4 secrets of 16 to 1024 bytes, separated by commas".to_owned())
+        };
+        from.parsed("SCAIKEY_WEBHOOK_SECRET", Some(text.to_string()), parse).map(Arc::new)
+    });
+    let sync_interval = from.duration("IDENTITY_SYNC_INTERVAL", limits::IDENTITY_SYNC_EVERY);
+    if sync_interval < Duration::from_secs(10) {
+        from.problem("IDENTITY_SYNC_INTERVAL must be at least 10s.");
+    }
+    let bootstrap_super_admin = from.text("BOOTSTRAP_SUPER_ADMIN");
+    Some(Identity {
+        issuer: issuer?,
+        jwks,
+        client,
+        introspection,
+        audiences: audiences?,
+        webhook_secrets,
+        sync_interval,
+        bootstrap_super_admin,
+    })
 }
 
 /// `RATE_LIMIT_SECRETS_READ` is the category `secrets:read`, and so on.

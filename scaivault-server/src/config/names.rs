@@ -4,15 +4,12 @@ use super::table;
 
 /// Variables of the product that this build does not support: whoever sets one counts on what it does.
 const LATER: &[&str] = &[
-    "BOOTSTRAP_SUPER_ADMIN",
     "OBJECT_STORE_PROVIDER",
     "OBJECT_STORE_BUCKET",
     "OBJECT_STORE_REGION",
     "OBJECT_STORE_ENDPOINT",
     "OBJECT_STORE_ACCESS_KEY_ID",
     "OBJECT_STORE_SECRET_ACCESS_KEY",
-    "SCAIKEY_WEBHOOK_SECRET",
-    "IDENTITY_SYNC_INTERVAL",
     "METRICS_BIND_ADDRESS",
     "WEBHOOK_ALLOWED_CIDRS",
     "HTTP_CHALLENGE_BIND",
@@ -59,6 +56,9 @@ const CLIENTS: &[&str] = &[
     "SCAIVAULT_ALLOWED_PATHS",
     "SCAIVAULT_DENIED_PATHS",
 ];
+
+/// The variable that is switched off by emptying it, as the product's manual says.
+pub(super) const MAY_BE_EMPTY: &str = "BOOTSTRAP_SUPER_ADMIN";
 
 /// Whether a variable is read by us.
 pub(super) fn is_read(name: &str) -> bool {

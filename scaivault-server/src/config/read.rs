@@ -33,6 +33,9 @@ impl<'a> Reader<'a> {
         for (name, value) in vars {
             let value = Zeroizing::new(value);
             if names::is_read(&name) {
+                if value.trim().is_empty() && name == names::MAY_BE_EMPTY {
+                    continue;
+                }
                 if value.trim().is_empty() {
                     reader.problems.push(format!("{name} is set but empty; give it a value or unset it."));
                 } else {

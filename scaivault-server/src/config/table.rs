@@ -169,10 +169,13 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     Part::Identity => {
         "SCAIKEY_URL", "required", "whose tokens are accepted: the issuer, https (http on this machine)";
         "SCAIKEY_JWKS_URL", "discovered", "where the issuer's keys are";
-        "SCAIKEY_CLIENT_ID", "none: only JWTs are accepted", "as which client of the issuer the vault looks up personal access tokens (`skt_…`) that are no JWTs";
+        "SCAIKEY_CLIENT_ID", "none: only JWTs are accepted, and nothing is synced", "as which client of the issuer the vault looks up personal access tokens (`skt_…`) that are no JWTs, and syncs the directory";
         "SCAIKEY_CLIENT_SECRET" secret, "none", "the secret of that client";
         "SCAIKEY_INTROSPECTION_URL", "discovered", "where such tokens are looked up (RFC 7662), https (http on this machine)";
         "JWT_AUDIENCE", "`scaivault`", "the audiences, separated by commas, of which a token must name one";
+        "SCAIKEY_WEBHOOK_SECRET" secret, "none: events are not taken", "what the issuer signs its events with, 16 bytes at least; several, separated by commas, while one is replaced";
+        "IDENTITY_SYNC_INTERVAL", "`15m`", "how often the directory is synced, 10s at least. Four times that after the last complete sync it gives no roles and groups any more";
+        "BOOTSTRAP_SUPER_ADMIN", "none", "the address of the person who becomes super admin when he first signs in, if there never was one; empty is none. A verified token of any tenant with that address is taken for his: unset it when that is done";
     }
     Part::Limits => {
         "REDIS_URL" secret, "none: each process counts by itself", "what replicas share their counts through, and nothing else: `redis://[USER:PASSWORD@]HOST[:PORT]`, `redis+cluster://HOST:PORT,HOST:PORT`, `redis+sentinel://SENTINEL:PORT,SENTINEL:PORT/NAME`; with `rediss` over TLS. It may be out";
@@ -186,6 +189,8 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "RATE_LIMIT_POLICIES_TEST", "`200`", "the same: dry runs of policies";
         "RATE_LIMIT_PKI_ISSUE", "`50`", "the same: issuing certificates";
         "RATE_LIMIT_PKI_ADMIN", "`20`", "the same: authorities, roles, certificates, revocation";
+        "RATE_LIMIT_IDENTITY_READ", "`100`", "the same: the directory, and giving roles";
+        "RATE_LIMIT_IDENTITY_SYNC", "`5`", "the same: syncs that are asked for";
         "RATE_LIMIT_AUTH", "`300`", "the same: who am I, looking at tokens, and requests that no route answers";
         "RATE_LIMIT_AUTH_EXCHANGE", "`60`", "exchanges of foreign proofs for tokens, by source address as those below";
         "RATE_LIMIT_AUTH_FAILED", "`60`", "tokens that were not believed, by source address (a network of 64 bits of IPv6); behind a proxy, which is one address, name it in `TRUSTED_PROXIES`";

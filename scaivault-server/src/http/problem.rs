@@ -18,14 +18,20 @@ pub fn status(code: Code) -> StatusCode {
         | Code::InvalidPolicy
         | Code::InvalidGlob
         | Code::InvalidRole => StatusCode::BAD_REQUEST,
-        Code::AuthenticationRequired | Code::TokenExpired | Code::TokenInvalid => StatusCode::UNAUTHORIZED,
+        Code::AuthenticationRequired
+        | Code::TokenExpired
+        | Code::TokenInvalid
+        | Code::TokenRevoked
+        | Code::InvalidSignature => StatusCode::UNAUTHORIZED,
         Code::AccessDenied
         | Code::MfaRequired
         | Code::IpNotAllowed
         | Code::TimeWindowViolation
         | Code::InsufficientScope
         | Code::TenantAccessDenied => StatusCode::FORBIDDEN,
-        Code::SecretNotFound
+        Code::TenantNotFound
+        | Code::IdentityNotFound
+        | Code::SecretNotFound
         | Code::VersionNotFound
         | Code::PolicyNotFound
         | Code::BindingNotFound

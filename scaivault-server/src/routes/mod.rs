@@ -5,6 +5,7 @@
 mod audit;
 mod auth;
 mod health;
+mod identity;
 mod metrics;
 mod openapi;
 mod pki;
@@ -28,6 +29,7 @@ use crate::{
 pub fn router() -> Result<Router<Service>, TableError> {
     let mut rows = open();
     rows.extend(audit_rows());
+    rows.extend(identity_rows());
     rows.extend(secret_rows());
     rows.extend(policy_rows());
     rows.extend(pki_rows());
@@ -68,6 +70,25 @@ fn audit_rows() -> Vec<Route<Service>> {
         row(GET, "/v1/audit/secrets/{*path}", audit::secret, query, read),
         row(GET, "/v1/audit/identities/{identity_id}", audit::identity, query, read),
         row(GET, "/v1/audit/summary", audit::summary, query, read),
+    ]
+}
+
+fn identity_rows() -> Vec<Route<Service>> {
+    let (look, read): (Action, Scopes) = (Action::IdentityRead, &[Scope::IdentityRead]);
+    let admin: Scopes = &[Scope::IdentityAdmin];
+    vec![
+        public(POST, "/v1/identity/webhooks/scaikey", identity::webhook).action("identity_event"),
+        row(GET, "/v1/identity/partners", identity::partners, look, read),
+        row(GET, "/v1/identity/tenants", identity::tenants, look, read),
+        row(GET, "/v1/identity/tenants/{tenant_id}/users", identity::users, look, read),
+        row(GET, "/v1/identity/tenants/{tenant_id}/groups", identity::groups, look, read),
+        row(GET, "/v1/identity/groups/{group_id}/members", identity::members, look, read),
+        row(GET, "/v1/identity/resolve/{identity_type}/{identity_id}", identity::resolve, look, read),
+        row(POST, "/v1/identity/sync", identity::sync, Action::IdentitySync, admin),
+        row(GET, "/v1/identity/sync/history", identity::syncs, look, read),
+        route(GET, "/v1/identity/roles", identity::roles).action(look.as_str()),
+        row(GET, "/v1/identity/users/{user_id}/roles", identity::user_roles, look, read),
+        row(PUT, "/v1/identity/users/{user_id}/roles", identity::set_user_roles, Action::RoleAssign, admin),
     ]
 }
 

@@ -11,6 +11,7 @@ mod contract;
 mod errors;
 mod exchange;
 mod health;
+mod identity;
 mod limits;
 mod metrics;
 mod pki;

@@ -4,6 +4,7 @@ use http::Method;
 use scaivault_core::Scope;
 use scaivault_server::{
     app::Service,
+    dev::TENANT,
     http::router::{Access, Route},
     routes,
 };
@@ -38,6 +39,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/issue/{role}") => json!({ "common_name": "x.svc.cluster.local" }),
         ("POST", "/v1/pki/revoke") => json!({ "serial_number": world.serial }),
         ("POST", "/v1/auth/trust") => github("mine"),
+        ("PUT", "/v1/identity/users/{user_id}/roles") => json!({ "roles": ["tenant_admin"] }),
         _ => return None,
     };
     Some(body)
@@ -58,6 +60,10 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
         .replace("{id}", id)
         .replace("{name}", "svc")
         .replace("{role}", "other")
+        .replace("/resolve/{identity_type}/{identity_id}", "/resolve/user/usr_worker")
+        .replace("{tenant_id}", TENANT)
+        .replace("{group_id}", "grp_crew")
+        .replace("{user_id}", "usr_worker")
         .replace("{identity_id}", "user:admin@dev.example");
     let mut path = world.fill(&path);
     if path == "/v1/policies/who-can" {
@@ -179,6 +185,7 @@ async fn without_a_token_every_row_but_the_public_ones_is_a_401() {
         "/v1/version",
         "/v1/openapi.json",
         "/v1/auth/exchange",
+        "/v1/identity/webhooks/scaikey",
         "/v1/pki/ca/{id}/crl",
         "/v1/pki/ocsp/{ca_id}",
         "/v1/pki/ocsp/{ca_id}/{*request}",

@@ -3,9 +3,11 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use aws_lc_rs::hmac;
 use scaivault_core::{
-    ClientIdentities, Database, Error, Introspect, PartnerId, RateLimits, Result, RolePasswords, StaticJwks,
-    SystemClock, TokenSettings, TokenVerifier, Vault,
+    ClientIdentities, Clock as _, Database, Error, Introspect, PartnerId, RateLimits, Result, RolePasswords,
+    StaticJwks, SystemClock, TokenSettings, TokenVerifier, Vault,
+    identities::WebhookSecrets,
     trust::{ExchangeSettings, Outside, Posted},
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
@@ -30,6 +32,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::contract;
+
+/// What the events of the tests are signed with.
+pub(crate) const WEBHOOK_SECRET: &[u8] = b"a secret of the identity provider";
 
 /// How the vault of the tests is reached, as far as it knows.
 pub(crate) const BASE: &str = "https://vault.example";
@@ -146,6 +151,8 @@ impl Api {
             .base_url(BASE)
             .rate_limits(limits)
             .exchange(ExchangeSettings { minter: Arc::new(DevIssuer::open(dir.path()).unwrap()), outside })
+            .webhook_secrets(Arc::new(WebhookSecrets::new([WEBHOOK_SECRET]).unwrap()))
+            .bootstrap_super_admin("root@dev.example")
             .default_partner(PartnerId::parse(PARTNER).unwrap())
             .open()
             .await
@@ -245,6 +252,25 @@ impl Api {
         logs.into_iter().filter(|log| log["identity_id"] != "user:auditor@dev.example").collect()
     }
 
+    /// Sends an event as the identity provider does.
+    pub(crate) fn event<'a>(&'a self, event: &Value) -> Call<'a> {
+        let body = event.to_string();
+        let time = SystemClock.now().unix_timestamp().to_string();
+        let signature = format!("t={time},v1={}", signature(&time, body.as_bytes()));
+        let call = self.anonymous("POST", WEBHOOK).header("X-ScaiKey-Signature", &signature);
+        call.header("X-ScaiKey-Timestamp", &time).body("application/json", body)
+    }
+
+    /// Sends an event of now about something of the usual tenant, which has to be taken over.
+    pub(crate) async fn tell(&self, id: &str, kind: &str, about: (&str, &str), data: Value) {
+        let answer = self.event(&event(id, kind, about, data)).send().await.expect(200).json();
+        assert_eq!(
+            answer,
+            serde_json::json!({ "success": true, "handled": true, "duplicate": false }),
+            "{kind}"
+        );
+    }
+
     /// Sends bytes as they are and reads to the end of the connection.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -258,6 +284,23 @@ impl Api {
             .unwrap();
         Answer::parse(&answer)
     }
+}
+
+/// Where events go.
+pub(crate) const WEBHOOK: &str = "/v1/identity/webhooks/scaikey";
+
+/// The signature of a body sent at a time, in hexadecimal digits.
+pub(crate) fn signature(time: &str, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET);
+    hex::encode(hmac::sign(&key, &[time.as_bytes(), b".", body].concat()))
+}
+
+/// An event of now about something of the usual tenant.
+pub(crate) fn event(id: &str, kind: &str, (resource, of): (&str, &str), data: Value) -> Value {
+    serde_json::json!({
+        "event_id": id, "event_type": kind, "timestamp": scaivault_core::rfc3339(SystemClock.now()),
+        "tenant_id": TENANT, "partner_id": PARTNER, "resource": { "type": resource, "id": of }, "data": data,
+    })
 }
 
 /// A PostgreSQL database that nobody else has, its schema made by the owner.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Identifiers in the shape of those in the world, of nothing.
-fn nothing(world: &World) -> [(String, String); 7] {
+fn nothing(world: &World) -> [(String, String); 10] {
     let twin = |id: &str| {
         let (head, tail) = id.split_at(id.len() - 4);
         let tail: String = tail
@@ -44,6 +44,9 @@ fn nothing(world: &World) -> [(String, String); 7] {
         twin(&world.serial),
         twin(&world.trust),
         ("app/db".to_owned(), "app/dc".to_owned()),
+        ("usr_worker".to_owned(), "usr_workes".to_owned()),
+        ("grp_crew".to_owned(), "grp_crex".to_owned()),
+        (format!("/tenants/{TENANT}/"), "/tenants/tnt_dew/".to_owned()),
     ]
 }
 

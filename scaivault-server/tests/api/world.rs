@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use scaivault_server::dev::TENANT;
+
 use crate::support::Api;
 
 /// A server whose tenant holds one of everything.
@@ -24,6 +26,12 @@ impl World {
 
     /// The same on a server that runs.
     pub(crate) async fn on(api: Api) -> Self {
+        api.tell("evt_w1", "tenant.created", ("tenant", TENANT), json!({ "name": "Dev" })).await;
+        api.tell("evt_w2", "user.created", ("user", "usr_worker"), json!({ "email": "worker@dev.example" }))
+            .await;
+        api.tell("evt_w3", "group.created", ("group", "grp_crew"), json!({ "slug": "crew" })).await;
+        let member = json!({ "user_id": "usr_worker" });
+        api.tell("evt_w4", "group.member_added", ("group", "grp_crew"), member).await;
         let root = json!({
             "name": "mesh", "common_name": "Mesh Root", "ca_type": "root", "key_type": "ec", "key_size": 256,
         });
@@ -61,6 +69,8 @@ impl World {
             api.get(&format!("/v1/policies/{policy}")).await,
             api.get("/v1/auth/trust").await,
             api.get("/v1/pki/ca").await,
+            api.get("/v1/identity/users/usr_worker/roles").await,
+            api.get("/v1/identity/sync/history").await,
             api.get("/v1/pki/roles").await,
             api.get("/v1/pki/certificates?include_revoked=true").await,
             crl.send().await.expect(200).text(),
