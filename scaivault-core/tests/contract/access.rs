@@ -176,7 +176,7 @@ contract! {
         let account = scaivault_core::Caller::service_account("same", tenant(crate::bench::ACME)).unwrap();
         let account = || t.ctx(account.clone().with_scopes([Scope::Admin]));
         assert_eq!(code(t.vault.secrets(&account()).get(&path("a"), None).await), Code::AccessDenied);
-        let bind = BindingWrite { identity_type: IdentityType::ServiceAccount, identity_id: "same".to_owned(), expires_at: None };
+        let bind = BindingWrite { tenant_id: None, identity_type: IdentityType::ServiceAccount, identity_id: "same".to_owned(), expires_at: None };
         t.vault.policies(&t.admin()).bind(&policy.id, bind).await.unwrap();
         t.vault.secrets(&account()).get(&path("a"), None).await.unwrap();
     }

@@ -24,8 +24,10 @@ pub fn status(code: Code) -> StatusCode {
         | Code::IpNotAllowed
         | Code::TimeWindowViolation
         | Code::InsufficientScope
-        | Code::TenantAccessDenied => StatusCode::FORBIDDEN,
-        Code::SecretNotFound
+        | Code::TenantAccessDenied
+        | Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::TenantNotFound
+        | Code::SecretNotFound
         | Code::VersionNotFound
         | Code::PolicyNotFound
         | Code::BindingNotFound

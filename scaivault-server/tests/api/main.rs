@@ -14,5 +14,6 @@ mod policies;
 mod refusals;
 mod secrets;
 mod support;
+mod tenancy;
 mod tenants;
 mod world;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Api;
+use crate::support::{Api, Who};
 
 /// A server whose tenant holds one of everything.
 pub(crate) struct World {
@@ -16,7 +16,7 @@ pub(crate) struct World {
 
 impl World {
     /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
-    /// issue from `svc`, and `app/db` with two versions.
+    /// issue from `svc`, and `app/db` with two versions, once of its own and once shared by its partner.
     pub(crate) async fn start() -> Self {
         Self::on(Api::start().await).await
     }
@@ -44,6 +44,12 @@ impl World {
         for (value, status) in [("one", 201), ("two", 200)] {
             api.write("PUT", "/v1/secrets/app/db", &json!({ "data": { "k": value } }), status).await;
         }
+        let partner = Who { roles: &["partner_admin"], ..Who::new("user:partner@dev.example", "admin") };
+        let partner = api.token_of(&partner);
+        for (value, status) in [("three", 201), ("four", 200)] {
+            let call = api.call(&partner, "PUT", "/v1/partner/secrets/app/db");
+            call.json(&json!({ "data": { "k": value } })).send().await.expect(status);
+        }
         let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
         Self { api, ca, policy, binding, certificate, serial }
     }
@@ -55,6 +61,8 @@ impl World {
         json!([
             api.get("/v1/secrets?include_deleted=true").await,
             api.get("/v1/secrets/app/db/versions").await,
+            api.get("/v1/partner/secrets?include_deleted=true").await,
+            api.get("/v1/partner/secrets/app/db/versions").await,
             api.get("/v1/policies?include_inactive=true").await,
             api.get(&format!("/v1/policies/{policy}")).await,
             api.get("/v1/pki/ca").await,
