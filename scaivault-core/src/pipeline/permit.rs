@@ -183,11 +183,13 @@ impl<'a> Permit<'a> {
 
     fn db(&self) -> Access<'_> {
         let reads = matches!(self.act.action, Action::Read | Action::List);
-        self.door.db.on(match () {
-            () if self.over_keys => As::Keys,
+        self.door.db.on(if self.over_keys {
+            As::Keys
+        } else if reads && self.ctx.is_in_partner() {
             // What a partner shares is read as one of his tenants, which can do nothing else to it.
-            () if reads && self.ctx.is_in_partner() => As::Tenant(self.ctx.named()),
-            () => As::Tenant(self.ctx.tenant()),
+            As::Tenant(self.ctx.named())
+        } else {
+            As::Tenant(self.ctx.tenant())
         })
     }
 

@@ -109,7 +109,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0011_root_holds.postgres.sql"),
         sqlite: "",
     },
-    Step { version: 14, description: "tenancy", shared: text!("0014_tenancy.sql"), postgres: "", sqlite: "" },
+    Step {
+        version: 14,
+        description: "tenancy",
+        shared: text!("0014_tenancy.sql"),
+        postgres: text!("0014_tenancy.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

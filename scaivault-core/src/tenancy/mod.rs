@@ -74,13 +74,13 @@ impl Tenants {
         let administers_partner = caller.has_role(Role::PartnerAdmin)
             && at_home.is_some_and(|home| home == partner)
             && claimed.is_none_or(|claimed| *claimed == partner);
-        let role = match () {
-            () if is_super => Some(Role::SuperAdmin),
-            () if administers_partner => Some(Role::PartnerAdmin),
-            () if own && !ctx.is_in_partner() && caller.has_role(Role::TenantAdmin) => {
-                Some(Role::TenantAdmin)
-            }
-            () => None,
+        let administers_tenant = own && !ctx.is_in_partner() && caller.has_role(Role::TenantAdmin);
+        let role = if is_super {
+            Some(Role::SuperAdmin)
+        } else if administers_partner {
+            Some(Role::PartnerAdmin)
+        } else {
+            administers_tenant.then_some(Role::TenantAdmin)
         };
         if !own && role.is_none() {
             return Err(stranger());
