@@ -40,6 +40,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let policy = vault.policies(&admin).create(document).await?;
     let binding = BindingWrite {
+        tenant_id: None,
         identity_type: IdentityType::ServiceAccount,
         identity_id: "sa:billing".into(),
         expires_at: None,

@@ -54,6 +54,7 @@ fn check_document(document: &PolicyDocument) {
         paths.push(pattern.replace("**/", "").replace(['*', '?'], ""));
     }
     let bound = |expires_at| BindingInput {
+        tenant_id: ALICE.tenant_id().clone(),
         identity_type: IdentityType::User,
         identity_id: "alice".into(),
         expires_at,

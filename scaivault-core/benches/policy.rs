@@ -40,6 +40,7 @@ fn policies(rules: usize) -> CompiledPolicies {
         is_active: true,
         rules: Rule::parse_all(rules.to_vec()).unwrap(),
         bindings: vec![BindingInput {
+            tenant_id: TenantId::parse("tnt_acme").unwrap(),
             identity_type: IdentityType::User,
             identity_id: "user:alice".into(),
             expires_at: None,

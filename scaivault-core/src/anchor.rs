@@ -196,7 +196,7 @@ impl Vault {
             tenants = self.audited_tenants().await?.iter().map(|tenant| tenant.as_str().to_owned()).collect();
         }
         for tenant in tenants {
-            let ctx = self.ctx(Caller::system("recover", TenantId::parse(tenant)?)?)?;
+            let ctx = self.ctx(Caller::system("recover", TenantId::stored(tenant)?)?)?;
             let act = Act::object(Action::RollbackAccept, &[Scope::Admin], "database", None);
             let reason = reason.clone();
             let record = |mut permit: Permit<'_>| {

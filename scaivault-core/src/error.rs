@@ -114,6 +114,8 @@ codes! {
     InsufficientScope = "insufficient_scope",
     /// The caller may not act on that tenant.
     TenantAccessDenied = "tenant_access_denied",
+    /// Nobody with the caller's roles may do this.
+    Forbidden = "forbidden",
     /// No such tenant.
     TenantNotFound = "tenant_not_found",
     /// No such user or group.

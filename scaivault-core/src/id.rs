@@ -77,10 +77,50 @@ opaque! {
     PartnerId,
 }
 
+/// What stands before a partner in the name of what stands for him. No name from outside holds a space.
+const OF_PARTNER: &str = "partner ";
+
+impl TenantId {
+    /// What stands for a partner: a tenant that no caller belongs to and that none can name, with keys, policies and an
+    /// audit trail of its own. What is in its rows is shared by the partner's tenants.
+    pub(crate) fn of_partner(partner: &PartnerId) -> Self {
+        Self(format!("{OF_PARTNER}{}", partner.0))
+    }
+
+    /// Whether it stands for a partner.
+    pub(crate) fn is_partner(&self) -> bool {
+        self.0.starts_with(OF_PARTNER)
+    }
+
+    /// Reads one that is stored: a tenant, or what stands for a partner.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if it is neither.
+    pub(crate) fn stored(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        match text.strip_prefix(OF_PARTNER) {
+            Some(partner) => PartnerId::parse(partner).map(|partner| Self::of_partner(&partner)),
+            None => Self::parse(text),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::SystemRandom;
+
+    #[test]
+    fn nobody_outside_can_name_what_stands_for_a_partner() {
+        let of = TenantId::of_partner(&PartnerId::parse("ptn_acme").unwrap());
+        assert!(of.is_partner() && TenantId::parse(of.as_str()).is_err());
+        assert_eq!(TenantId::stored(of.as_str()).unwrap(), of);
+        let tenant = TenantId::stored("tnt_acme").unwrap();
+        assert!(!tenant.is_partner() && tenant.as_str() == "tnt_acme");
+        for bad in ["partner ", "partner a b", "all tenants", ""] {
+            assert!(TenantId::stored(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn identifiers_sort_by_time_and_differ() {

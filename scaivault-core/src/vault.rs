@@ -285,7 +285,7 @@ impl Vault {
     pub async fn audited_tenants(&self) -> Result<Vec<TenantId>> {
         let tenants = crate::storage::query(crate::audit::store::sql::TENANTS);
         let rows: Vec<(String,)> = self.inner.door.audit_db().fetch_all(tenants).await?;
-        rows.into_iter().map(|(tenant,)| TenantId::parse(tenant)).collect()
+        rows.into_iter().map(|(tenant,)| TenantId::stored(tenant)).collect()
     }
 
     /// Who asks, as far as he may be told. Charged like a verb, and not recorded.
@@ -497,7 +497,8 @@ impl VaultBuilder {
         self
     }
 
-    /// Whether a tenant admin may act on every path of his own tenant without a policy (the default).
+    /// Whether admins may act on every path without a policy (the default): tenant admins in their own tenant, partner
+    /// admins in all tenants of their partner and on what he shares, super admins everywhere.
     #[must_use]
     pub fn tenant_admin_bypass(mut self, bypass: bool) -> Self {
         self.tenant_admin_bypass = bypass;

@@ -71,6 +71,9 @@ impl App for Service {
         if let Some(agent) = head.headers().get(header::USER_AGENT) {
             ctx = ctx.with_user_agent(&String::from_utf8_lossy(agent.as_bytes()));
         }
+        if head.template().starts_with(SHARED) {
+            ctx = ctx.in_partner();
+        }
         let admitted = self.vault.admit(&ctx).await;
         match admitted.and(origin).and_then(|_| tenant(head)) {
             Ok(None) => Ok(Arc::new(ctx)),
@@ -116,15 +119,25 @@ fn bearer(head: &Head) -> Result<&str> {
     }
 }
 
-/// The tenant that the request names, if it names one.
+/// The tenant that the request names, if it names one: before its path, or in a header.
 fn tenant(head: &Head) -> Result<Option<TenantId>> {
-    let named = head.header(&X_TENANT_ID)?;
-    let parse = |text: &str| {
-        let message = "The header X-Tenant-ID is not a tenant: 1 to 128 visible ASCII characters.";
+    let parse = |text: &str, place: &str| {
+        let message = format!("{place} is not a tenant: 1 to 128 visible ASCII characters.");
         TenantId::parse(text).map_err(|_| Error::new(Code::InvalidRequest, message))
     };
-    named.map(parse).transpose()
+    let header = head.header(&X_TENANT_ID)?.map(|text| parse(text, "The header X-Tenant-ID")).transpose()?;
+    let prefix = head.tenant().map(|text| parse(text, "What follows /v1/t/")).transpose()?;
+    match (prefix, header) {
+        (Some(prefix), Some(header)) if prefix != header => {
+            let message = "The path and the header X-Tenant-ID name two tenants.";
+            Err(Error::new(Code::InvalidRequest, message))
+        }
+        (prefix, header) => Ok(prefix.or(header)),
+    }
 }
+
+/// Rows about what the partner of the tenant shares.
+const SHARED: &str = "/v1/partner/";
 
 /// Requests of the category that was charged: a minute's, those that could be made at once, and from when on (Unix
 /// seconds) all of them could.

@@ -262,7 +262,7 @@ fn known(method: &Method) -> &'static str {
 /// The word after `/v1/` of a row's template.
 fn category(template: &str) -> &'static str {
     let word = template.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    ["audit", "auth", "health", "identity", "metrics", "pki", "policies", "secrets", "version"]
+    ["audit", "auth", "health", "identity", "metrics", "partner", "pki", "policies", "secrets", "version"]
         .into_iter()
         .find(|name| *name == word)
         .unwrap_or("other")

@@ -70,7 +70,7 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
         let Some(last) = page.last() else { break };
         after.clone_from(&last.id);
         for old in &page {
-            let ctx = keeper(inner, &TenantId::parse(&*old.tenant_id)?, None)?;
+            let ctx = keeper(inner, &TenantId::stored(&*old.tenant_id)?, None)?;
             let settled = settle_tenant_key(inner, &ctx, old, limits::REWRAP_ROUND, None).await;
             result = result.and(settled.map(|settled| left += settled.left));
         }
@@ -83,7 +83,7 @@ pub(crate) async fn run_due(vault: &Vault) -> Result<()> {
         let Some(last) = page.last() else { return result };
         after.clone_from(&last.key.id);
         for old in &page {
-            let ctx = keeper(inner, &TenantId::parse(&*old.retired_under)?, None)?;
+            let ctx = keeper(inner, &TenantId::stored(&*old.retired_under)?, None)?;
             result = result.and(settle_partner_key(inner, &ctx, old, None).await.map(drop));
         }
     }
@@ -99,7 +99,7 @@ async fn replace_worn(inner: &Inner) -> Result<()> {
         let Some((last,)) = page.last() else { return result };
         after.clone_from(last);
         for (tenant,) in page {
-            let ctx = keeper(inner, &TenantId::parse(tenant)?, None)?;
+            let ctx = keeper(inner, &TenantId::stored(tenant)?, None)?;
             let replaced = again(|| replace_tenant_key(inner, None, &ctx, Replace::Worn)).await;
             result = result.and(replaced.map(drop));
         }
@@ -335,7 +335,7 @@ async fn rewrap_tenant_keys<'a>(
         let next = (rows.len() == limits::REWRAP_BATCH).then(|| rows.last().map(|row| row.key.id.clone()));
         let (mut rewrapped, mut broken) = (0, 0);
         for TakenTenantKey { key, tenant_id } in &rows {
-            let tenant = TenantId::parse(&**tenant_id)?;
+            let tenant = TenantId::stored(&**tenant_id)?;
             let Ok(wrapped) = rewrap_tenant_key(&tenant, key, (&from, &to), keyring.random()) else {
                 broken += 1;
                 tracing::error!(key_id = key.id, "a tenant key does not open");

@@ -30,7 +30,7 @@ pub(super) async fn verify(permit: Permit<'_>, how: Verify, watch: Watch<'_>) ->
         let Some((last, _)) = page.last() else { break };
         after.clone_from(last);
         for (tenant, _) in page {
-            let tenant = TenantId::parse(tenant)?;
+            let tenant = TenantId::stored(tenant)?;
             let keys = tenant_keys(&permit, &tenant, &partner_keys, &mut report).await?;
             for table in SealedTable::ALL {
                 data_keys(&permit, (&tenant, &keys), table, how, &mut report).await?;

@@ -23,7 +23,7 @@ pub(super) async fn run_due(vault: &Vault) -> Result<()> {
 }
 
 async fn notify(vault: &Vault, tenant: String, path: &str) -> Result<()> {
-    let ctx = vault.ctx(Caller::system("secret-expiry", TenantId::parse(tenant)?)?)?;
+    let ctx = vault.ctx(Caller::system("secret-expiry", TenantId::stored(tenant)?)?)?;
     match vault.secrets(&ctx).notify_expiry(&SecretPath::parse(path)?).await {
         // Another replica was faster, or it was deleted in between.
         Err(error) if error.code() == Code::SecretNotFound => Ok(()),

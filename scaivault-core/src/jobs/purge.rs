@@ -29,7 +29,7 @@ async fn purge(
     path: &str,
     deleted_before: time::OffsetDateTime,
 ) -> Result<()> {
-    let ctx = vault.ctx(Caller::system("secret-purge", TenantId::parse(tenant)?)?)?;
+    let ctx = vault.ctx(Caller::system("secret-purge", TenantId::stored(tenant)?)?)?;
     match vault.secrets(&ctx).purge(&SecretPath::parse(path)?, deleted_before).await {
         // Another replica was faster, or it was restored in between.
         Err(error) if error.code() == Code::SecretNotFound => Ok(()),

@@ -13,6 +13,9 @@ use crate::{TenantId, identity::Caller, limits, ratelimit::Charged};
 pub struct Ctx {
     caller: Caller,
     tenant: TenantId,
+    in_partner: bool,
+    /// Whose rows are acted on, once it is known that the caller may.
+    entered: OnceLock<TenantId>,
     request_id: String,
     source_ip: Option<IpAddr>,
     user_agent: Option<String>,
@@ -25,9 +28,18 @@ pub struct Ctx {
 impl Ctx {
     pub(crate) fn new(caller: Caller, request_id: String, now: OffsetDateTime) -> Self {
         let tenant = caller.tenant_id().clone();
-        let (source_ip, user_agent) = (None, None);
-        let (charged, known) = (Arc::default(), OnceLock::new());
-        Self { caller, tenant, request_id, source_ip, user_agent, now, charged, known }
+        Self {
+            caller,
+            tenant,
+            in_partner: false,
+            entered: OnceLock::new(),
+            request_id,
+            source_ip: None,
+            user_agent: None,
+            now,
+            charged: Arc::default(),
+            known: OnceLock::new(),
+        }
     }
 
     /// Uses the request id of the protocol that the request came by; it is in the audit record and events.
@@ -53,10 +65,20 @@ impl Ctx {
         self
     }
 
-    /// Acts on another tenant than the caller's own.
+    /// Acts on another tenant than the caller's own: for partner admins one of their partner, for super admins any.
     #[must_use]
     pub fn for_tenant(mut self, tenant: TenantId) -> Self {
         self.tenant = tenant;
+        self.entered = OnceLock::new();
+        self
+    }
+
+    /// Acts on what the partner of the tenant shares with all of his tenants: his secrets, the policies that he gives
+    /// to all of them, and his audit trail. Nothing else can be done there.
+    #[must_use]
+    pub fn in_partner(mut self) -> Self {
+        self.in_partner = true;
+        self.entered = OnceLock::new();
         self
     }
 
@@ -77,10 +99,30 @@ impl Ctx {
         let _ = self.known.set(Box::new(known));
     }
 
-    /// The tenant that is acted on.
+    /// The tenant that is acted on; for what a partner shares, once it is known that the caller may, what stands for
+    /// the partner.
     #[must_use]
     pub fn tenant(&self) -> &TenantId {
+        self.entered.get().unwrap_or(&self.tenant)
+    }
+
+    /// The tenant that the request names.
+    pub(crate) fn named(&self) -> &TenantId {
         &self.tenant
+    }
+
+    pub(crate) fn is_in_partner(&self) -> bool {
+        self.in_partner
+    }
+
+    /// Whether the caller may act on what is not his own tenant's.
+    pub(crate) fn has_entered(&self) -> bool {
+        self.entered.get().is_some()
+    }
+
+    /// Says that he may. Whoever asks again gets the same answer: neither roles nor partners change in a request.
+    pub(crate) fn enter(&self, store: &TenantId) {
+        self.entered.get_or_init(|| store.clone());
     }
 
     /// The request's name.

@@ -32,13 +32,13 @@ use crate::{
     id,
     identity::{Caller, IdentityType, Role, Scope, directory::Directory},
     limits,
-    policy::{Circumstances, Condition, Decision, InForce, PolicyCache},
+    policy::{Circumstances, Condition, Decision, InForce, Permission, PolicyCache},
     ratelimit::{Category, RateLimiter},
     storage::{
         self, As, Db,
         partitions::{Month, Months},
     },
-    tenancy::Tenants,
+    tenancy::{Access, Tenants},
 };
 
 /// Holds everything that a verb may reach only through a permit.
@@ -62,7 +62,7 @@ pub(crate) struct Door {
 /// What an operator may choose about the door.
 #[derive(Clone, Debug)]
 pub(crate) struct DoorSettings {
-    /// Whether a tenant admin may act on every path of his own tenant without a policy.
+    /// Whether admins may act on every path of what they administer without a policy.
     pub(crate) tenant_admin_bypass: bool,
     /// How long ago a second factor may have been shown where a rule does not say it.
     pub(crate) mfa_window: Duration,
@@ -75,6 +75,10 @@ pub(crate) enum Standing {
     System,
     /// He administers the tenant.
     TenantAdmin,
+    /// He administers the partner of the tenant.
+    PartnerAdmin,
+    /// He administers everything.
+    SuperAdmin,
 }
 
 impl Standing {
@@ -83,18 +87,24 @@ impl Standing {
         match self {
             Self::System => "system",
             Self::TenantAdmin => "role:tenant_admin",
+            Self::PartnerAdmin => "role:partner_admin",
+            Self::SuperAdmin => "role:super_admin",
         }
     }
 }
 
 impl DoorSettings {
-    /// Whether the caller stands above the policies of his own tenant.
-    pub(crate) fn standing(&self, caller: &Caller) -> Option<Standing> {
+    /// Whether the caller stands above the policies where `role` is the highest of his that counts.
+    pub(crate) fn standing(&self, caller: &Caller, role: Option<Role>) -> Option<Standing> {
         if caller.identity_type() == IdentityType::System {
             return Some(Standing::System);
         }
-        let admin = self.tenant_admin_bypass && caller.has_role(Role::TenantAdmin);
-        admin.then_some(Standing::TenantAdmin)
+        let standing = match role.filter(|_| self.tenant_admin_bypass)? {
+            Role::TenantAdmin => Standing::TenantAdmin,
+            Role::PartnerAdmin => Standing::PartnerAdmin,
+            Role::SuperAdmin => Standing::SuperAdmin,
+        };
+        Some(standing)
     }
 }
 
@@ -105,6 +115,8 @@ enum Grant {
     Scope,
     /// No policy was asked.
     Above(Standing),
+    /// What a partner shares, all of his tenants may read.
+    Shared,
     /// A rule of a policy.
     Rule { policy_id: String, rule_index: usize },
 }
@@ -255,10 +267,10 @@ impl Door {
 
     /// See [`Vault::whoami`](crate::Vault::whoami).
     pub(crate) async fn whoami(&self, ctx: &Ctx) -> Result<()> {
-        if ctx.tenant() != ctx.caller().tenant_id() {
-            return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
-        }
         self.admit(ctx).await?;
+        if ctx.named() != ctx.caller().tenant_id() {
+            self.enter(ctx).await?;
+        }
         self.charge(ctx, Action::Whoami).await
     }
 
@@ -317,14 +329,21 @@ impl Door {
     async fn authorize<'a>(&'a self, ctx: &'a Ctx, act: &Arc<Act>, started: Instant) -> Result<Permit<'a>> {
         self.admit(ctx).await?;
         let caller = ctx.caller();
-        if ctx.tenant() != caller.tenant_id() {
-            return Err(Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant."));
-        }
-        let standing = self.settings.standing(caller);
-        if standing != Some(Standing::System) {
+        let is_system = caller.identity_type() == IdentityType::System;
+        // Whoever may not act on a tenant at all learns that first.
+        let foreign = ctx.named() != caller.tenant_id();
+        let entered = if foreign { Some(self.enter(ctx).await?) } else { None };
+        if !is_system {
             self.check_scope(ctx, act.scopes)?;
         }
-        let partner = self.tenants.partner(ctx).await?;
+        let access = match entered {
+            Some(access) => access,
+            None => self.enter(ctx).await?,
+        };
+        let standing = self.settings.standing(caller, access.role);
+        if ctx.is_in_partner() {
+            check_shared(act, &access, is_system)?;
+        }
         let mut sees = Sees::Nothing;
         let by_path = matches!(act.on, On::Path { .. } | On::Virtual { .. } | On::Listing { .. });
         let above = standing.filter(|standing| by_path || *standing == Standing::System);
@@ -337,8 +356,12 @@ impl Door {
                 sees = Sees::Everything;
                 Grant::Above(standing)
             }
+            (On::Path { permission, .. }, None) if ctx.is_in_partner() && is_shared(*permission) => {
+                sees = Sees::Shared(self.in_force(ctx, &access.partner).await?);
+                Grant::Shared
+            }
             (On::Path { path, permission } | On::Virtual { path, permission, .. }, None) => {
-                let in_force = self.in_force(ctx).await?;
+                let in_force = self.in_force(ctx, &access.partner).await?;
                 let grant = match in_force.decide(path, *permission) {
                     Decision::Allow(rule) => {
                         Grant::Rule { policy_id: rule.policy_id.to_owned(), rule_index: rule.rule_index }
@@ -349,23 +372,34 @@ impl Door {
                 grant
             }
             (On::Listing { .. }, None) => {
-                sees = Sees::Granted(self.in_force(ctx).await?);
+                let in_force = self.in_force(ctx, &access.partner).await?;
+                sees = if ctx.is_in_partner() { Sees::Shared(in_force) } else { Sees::Granted(in_force) };
                 Grant::Scope
             }
             (On::Object { .. } | On::Nothing, None) => Grant::Scope,
         };
-        Ok(Permit::new(self, ctx, act.clone(), partner, grant.note(ctx.caller()), sees, started))
+        Ok(Permit::new(self, ctx, act.clone(), access.partner, grant.note(ctx.caller()), sees, started))
+    }
+
+    /// By what right the caller acts on what the request names.
+    async fn enter(&self, ctx: &Ctx) -> Result<Access> {
+        let access = self.tenants.access(ctx).await?;
+        if access.store != *ctx.caller().tenant_id() {
+            ctx.enter(&access.store);
+        }
+        Ok(access)
     }
 
     /// What the caller's policies say of this request, conditions included.
-    async fn in_force(&self, ctx: &Ctx) -> Result<InForce> {
+    async fn in_force(&self, ctx: &Ctx, partner: &PartnerId) -> Result<InForce> {
         let at = Circumstances {
             now: ctx.now(),
             source_ip: ctx.source_ip(),
             mfa_verified_at: ctx.caller().mfa_verified_at(),
             mfa_window: self.settings.mfa_window,
         };
-        Ok(self.policies.current(ctx.tenant()).await?.for_caller(ctx.caller(), at))
+        let policies = self.policies.current(ctx.tenant(), &TenantId::of_partner(partner)).await?;
+        Ok(policies.for_caller(ctx.caller(), at))
     }
 
     fn check_scope(&self, ctx: &Ctx, any_of: &'static [Scope]) -> Result<()> {
@@ -386,8 +420,8 @@ impl Door {
             // Whoever asked is told less.
             record.extra.insert("reason".into(), json!(error.message()));
         }
-        if ctx.tenant() != ctx.caller().tenant_id() {
-            // A tenant that is not the caller's own does not get his records.
+        if ctx.tenant() != ctx.caller().tenant_id() && !ctx.has_entered() {
+            // A tenant that the caller may not act on does not get his records.
             record.tenant = ctx.caller().tenant_id().clone();
             record.extra.insert("target_tenant_id".into(), json!(ctx.tenant().as_str()));
         }
@@ -604,6 +638,32 @@ fn denied(path: &str, failed: Option<Condition>) -> Error {
     })
 }
 
+/// Whether everybody in the tenants of a partner may do this to the secrets that he shares.
+pub(crate) fn is_shared(permission: Permission) -> bool {
+    matches!(permission, Permission::Read | Permission::List)
+}
+
+/// What can be done to what a partner shares, and by whom: his secrets by whom policies say, the rest by his admins.
+fn check_shared(act: &Act, access: &Access, is_system: bool) -> Result<()> {
+    let forbidden = |message| Err(Error::new(Code::Forbidden, message));
+    match act.action {
+        _ if is_system => forbidden("A job acts on its own tenant."),
+        Action::Read | Action::Write | Action::Delete | Action::List | Action::Restore => Ok(()),
+        Action::PolicyRead
+        | Action::PolicyTest
+        | Action::PolicyCreate
+        | Action::PolicyUpdate
+        | Action::PolicyDelete
+        | Action::PolicyBind
+        | Action::PolicyUnbind
+        | Action::AuditQuery => match access.role {
+            Some(Role::PartnerAdmin | Role::SuperAdmin) => Ok(()),
+            _ => forbidden("Only the admins of the partner may do this."),
+        },
+        _ => forbidden("A partner shares secrets and policies with his tenants, and nothing else."),
+    }
+}
+
 /// What policies know of the caller beside his name, so that the decision can be made again from the record: his
 /// groups, up to a number, and when he last showed a second factor.
 fn who(caller: &Caller, extra: &mut serde_json::Map<String, serde_json::Value>) {
@@ -624,6 +684,7 @@ impl Grant {
         match self {
             Self::Scope => {}
             Self::Above(standing) => drop(extra.insert("granted_by".into(), json!(standing.as_str()))),
+            Self::Shared => drop(extra.insert("granted_by".into(), json!("partner"))),
             Self::Rule { policy_id, rule_index } => {
                 who(caller, &mut extra);
                 extra.insert("policy_id".into(), json!(policy_id));

@@ -48,6 +48,8 @@ pub(crate) enum Sees {
     Everything,
     /// What these policies grant.
     Granted(InForce),
+    /// What a partner shares: all of it to read and to list, and what these policies grant.
+    Shared(InForce),
 }
 
 /// What a verb returns to the pipeline. Made by [`Permit::answer`], [`Permit::answer_unrecorded`] and [`Write::commit`]
@@ -127,7 +129,22 @@ impl<'a> Permit<'a> {
 
     /// The tenant's policies as requests are decided by.
     pub(crate) async fn policies(&self) -> Result<Arc<CompiledPolicies>> {
-        self.door.policies.current(self.tenant()).await
+        self.door.policies.current(self.tenant(), &self.shared()).await
+    }
+
+    /// What stands for the partner of the tenant.
+    pub(crate) fn shared(&self) -> TenantId {
+        TenantId::of_partner(&self.partner)
+    }
+
+    /// Whether a tenant is one of the same partner.
+    pub(crate) async fn is_of_partner(&self, tenant: &TenantId) -> Result<bool> {
+        Ok(self.door.tenants.partner_of(tenant).await?.is_some_and(|partner| partner == self.partner))
+    }
+
+    /// Reads the policies that the partner of the tenant gives to it.
+    pub(crate) async fn fetch_all_shared<R: Row>(&self, query: Query<'_>) -> Result<Vec<R>> {
+        self.door.db.on(As::Tenant(&self.shared())).fetch_all(query).await
     }
 
     /// What decides about callers beside their policies.
@@ -190,10 +207,13 @@ impl<'a> Permit<'a> {
     }
 
     fn db(&self) -> Access<'_> {
+        let reads = matches!(self.act.action, Action::Read | Action::List);
         self.door.db.on(match self.over {
-            Over::Tenant => As::Tenant(self.ctx.tenant()),
             Over::Keys => As::Keys,
             Over::Directory => As::Directory,
+            // What a partner shares is read as one of his tenants, which can do nothing else to it.
+            Over::Tenant if reads && self.ctx.is_in_partner() => As::Tenant(self.ctx.named()),
+            Over::Tenant => As::Tenant(self.ctx.tenant()),
         })
     }
 
@@ -206,7 +226,10 @@ impl<'a> Permit<'a> {
         match &self.sees {
             Sees::Nothing => false,
             Sees::Everything => true,
-            Sees::Granted(policies) => policies.decide(path, permission).is_allowed(),
+            Sees::Shared(_) if super::is_shared(permission) => true,
+            Sees::Granted(policies) | Sees::Shared(policies) => {
+                policies.decide(path, permission).is_allowed()
+            }
         }
     }
 

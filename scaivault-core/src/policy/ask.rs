@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     Caller, Code, Error, FieldErrors, IdentityType, Result, Role, TenantId, limits,
-    pipeline::{DoorSettings, Outcome, Permit},
+    pipeline::{DoorSettings, Outcome, Permit, Standing, is_shared},
     secrets::SecretPath,
+    tenancy::highest_role,
     wire::{self, Page},
 };
 
@@ -24,6 +25,9 @@ pub struct Question {
     pub identity_type: IdentityType,
     /// Who, as tokens name him.
     pub identity_id: String,
+    /// Whose identity that is: needed where it is asked about what a partner shares, and otherwise the tenant that is
+    /// asked about.
+    pub tenant_id: Option<TenantId>,
     /// The groups that his token would name.
     pub groups: Vec<String>,
     /// The roles that his token would name.
@@ -52,6 +56,7 @@ impl Question {
         Self {
             identity_type,
             identity_id: id.into(),
+            tenant_id: None,
             groups: Vec::new(),
             roles: Vec::new(),
             path: path.to_owned(),
@@ -147,7 +152,7 @@ pub enum Verdict {
         matched_policy: Option<PolicyRef>,
         /// By this rule of it.
         matched_rule: Option<RuleRef>,
-        /// Why no policy is asked: `system` or `role:tenant_admin`.
+        /// Why no policy is asked: `system`, a role such as `role:tenant_admin`, or `partner` for what he shares.
         #[serde(skip_serializing_if = "Option::is_none")]
         granted_by: Option<&'static str>,
     },
@@ -231,6 +236,9 @@ pub struct BindingRef {
 /// Somebody whom a rule allows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Grantee {
+    /// Whose identity it is, where it is asked about what a partner shares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<TenantId>,
     /// What `identity_id` names.
     pub identity_type: IdentityType,
     /// Whom.
@@ -255,20 +263,23 @@ pub struct Grantee {
 pub struct WhoCan {
     /// By policies: type, identifier, policy, rule, in this order.
     pub identities: Page<Grantee>,
-    /// Whoever stands above policies: `system`, and `role:tenant_admin` unless that is switched off.
+    /// Whoever stands above policies: `system`, the roles of admins unless that is switched off, and `partner` if all
+    /// tenants of the partner may.
     pub built_in: Vec<&'static str>,
 }
 
 /// Decides about a question by these policies, as a request is decided.
 fn decide(
-    settings: &DoorSettings,
+    permit: &Permit<'_>,
     policies: &CompiledPolicies,
     caller: &Caller,
     (path, permission): (&str, Permission),
     at: &Circumstances,
 ) -> Verdict {
-    if let Some(standing) = settings.standing(caller) {
-        let granted_by = Some(standing.as_str());
+    let role = highest_role(caller, permit.tenant());
+    let standing = permit.settings().standing(caller, role).map(Standing::as_str);
+    let shared = (permit.tenant().is_partner() && is_shared(permission)).then_some("partner");
+    if let granted_by @ Some(_) = standing.or(shared) {
         return Verdict::Allowed { allowed: true, matched_policy: None, matched_rule: None, granted_by };
     }
     match policies.decide(caller, path, permission, at) {
@@ -298,16 +309,18 @@ pub(super) async fn test(
     policies: Arc<CompiledPolicies>,
     question: &Question,
 ) -> Result<Outcome<Verdict>> {
-    let caller = question.caller(permit.tenant())?;
+    let tenant = super::ops::whose(&permit, "tenant_id", question.tenant_id.as_ref()).await?;
+    let caller = question.caller(&tenant)?;
     check_path(&question.path)?;
     let at = question.circumstances(permit.ctx().now(), permit.settings());
     let asked = (question.path.as_str(), question.permission);
-    let verdict = decide(permit.settings(), &policies, &caller, asked, &at);
+    let verdict = decide(&permit, &policies, &caller, asked, &at);
     permit.answer_unrecorded(verdict)
 }
 
 pub(super) async fn explain(permit: Permit<'_>, question: &Question) -> Result<Outcome<Explanation>> {
-    let caller = question.caller(permit.tenant())?;
+    let tenant = super::ops::whose(&permit, "tenant_id", question.tenant_id.as_ref()).await?;
+    let caller = question.caller(&tenant)?;
     check_path(&question.path)?;
     let at = question.circumstances(permit.ctx().now(), permit.settings());
     let policies = super::store::everything(&permit).await?;
@@ -321,7 +334,7 @@ pub(super) async fn explain(permit: Permit<'_>, question: &Question) -> Result<O
         considered.truncate(limits::EXPLAINED_RULES);
     }
     let asked = (question.path.as_str(), question.permission);
-    let verdict = decide(permit.settings(), &CompiledPolicies::compile(policies), &caller, asked, &at);
+    let verdict = decide(&permit, &CompiledPolicies::compile(policies), &caller, asked, &at);
     permit.answer(Explanation { verdict, considered, omitted })
 }
 
@@ -331,9 +344,12 @@ fn consider<'a>(
     question: &'a Question,
     at: &'a Circumstances,
 ) -> impl Iterator<Item = ConsideredRule> {
-    let names = |bound: &&BindingInput| match bound.identity_type {
-        IdentityType::Group => caller.groups().contains(&bound.identity_id),
-        kind => kind == caller.identity_type() && bound.identity_id == caller.identity_id(),
+    let names = |bound: &&BindingInput| {
+        bound.tenant_id == *caller.tenant_id()
+            && match bound.identity_type {
+                IdentityType::Group => caller.groups().contains(&bound.identity_id),
+                kind => kind == caller.identity_type() && bound.identity_id == caller.identity_id(),
+            }
     };
     let bindings: Vec<_> = policy.bindings.iter().filter(names).map(BindingRef::of).collect();
     let bound = bindings.iter().any(|bound| bound.expires_at.is_none_or(|end| at.now < end));
@@ -372,24 +388,31 @@ fn consider<'a>(
 
 impl BindingRef {
     fn of(input: &BindingInput) -> Self {
-        let BindingInput { identity_type, identity_id, expires_at } = input.clone();
+        let BindingInput { tenant_id: _, identity_type, identity_id, expires_at } = input.clone();
         Self { identity_type, identity_id, expires_at }
     }
 }
 
 /// The place of a row of [`WhoCan`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Place(String, String, String, usize);
+struct Place(String, String, String, usize, String);
 
 impl Place {
     fn of(bound: &BindingInput, policy: &PolicyInput, rule: usize) -> Self {
-        Self(bound.identity_type.to_string(), bound.identity_id.clone(), policy.id.clone(), rule)
+        let (kind, tenant) = (bound.identity_type.to_string(), bound.tenant_id.as_str().to_owned());
+        Self(kind, bound.identity_id.clone(), policy.id.clone(), rule, tenant)
     }
 }
 
 impl Grantee {
-    fn of(bound: &BindingInput, policy: &PolicyInput, (rule_index, rule): (usize, &Rule)) -> Self {
+    fn of(
+        bound: &BindingInput,
+        policy: &PolicyInput,
+        (rule_index, rule): (usize, &Rule),
+        of_partner: bool,
+    ) -> Self {
         Self {
+            tenant_id: of_partner.then(|| bound.tenant_id.clone()),
             identity_type: bound.identity_type,
             identity_id: bound.identity_id.clone(),
             policy: PolicyRef { id: policy.id.clone(), name: policy.name.clone() },
@@ -415,6 +438,7 @@ pub(super) async fn who_can(
     let after = cursor.map(open).transpose()?;
     let wanted = wire::page_size(limit);
     let policies = super::store::everything(&permit).await?;
+    let of_partner = permit.tenant().is_partner();
     let now = permit.ctx().now();
     // Never more than a page of them are kept.
     let mut rows: BTreeMap<Place, Grantee> = BTreeMap::new();
@@ -425,7 +449,7 @@ pub(super) async fn who_can(
             for (rule_index, rule) in &rules {
                 let place = Place::of(bound, policy, *rule_index);
                 if after.as_ref().is_none_or(|after| place > *after) {
-                    rows.insert(place, Grantee::of(bound, policy, (*rule_index, rule)));
+                    rows.insert(place, Grantee::of(bound, policy, (*rule_index, rule), of_partner));
                 }
                 if rows.len() > wanted + 1 {
                     rows.pop_last();
@@ -436,6 +460,14 @@ pub(super) async fn who_can(
     let first: Vec<(Place, Grantee)> = rows.into_iter().collect();
     let page = wire::cut(first, wanted, (&keys, "who-can", &bound), |(place, _)| place.clone())?;
     let identities = page.try_map(|(_, row)| Ok(row))?;
-    let admin = permit.settings().tenant_admin_bypass.then_some("role:tenant_admin");
-    permit.answer(WhoCan { identities, built_in: std::iter::once("system").chain(admin).collect() })
+    let mut built_in = vec![Standing::System.as_str()];
+    if permit.settings().tenant_admin_bypass {
+        let of_tenant = (!of_partner).then_some(Standing::TenantAdmin);
+        let admins = of_tenant.into_iter().chain([Standing::PartnerAdmin, Standing::SuperAdmin]);
+        built_in.extend(admins.map(Standing::as_str));
+    }
+    if of_partner && is_shared(permission) {
+        built_in.push("partner");
+    }
+    permit.answer(WhoCan { identities, built_in })
 }

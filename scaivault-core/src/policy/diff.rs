@@ -10,7 +10,7 @@ use super::{
     PolicyInput, Rule,
 };
 use crate::{
-    Action, AuditFilter, AuditLog, Caller, Code, Error, IdentityType, Result, Scope, audit, limits,
+    Action, AuditFilter, AuditLog, Caller, Code, Error, IdentityType, Result, Scope, TenantId, audit, limits,
     pipeline::{Outcome, Permit},
     storage::Ts,
     vault::Inner,
@@ -193,7 +193,7 @@ pub(super) async fn diff(vault: &Inner, permit: Permit<'_>, draft: &Draft) -> Re
 fn shape(draft: &Draft, days: u32) -> Result<serde_json::Value> {
     let bindings = draft.bindings.iter().flatten();
     let bindings: Vec<_> = bindings
-        .map(|b| (b.identity_type.as_str(), &b.identity_id, b.expires_at.map(wire::rfc3339)))
+        .map(|b| (&b.tenant_id, b.identity_type.as_str(), &b.identity_id, b.expires_at.map(wire::rfc3339)))
         .collect();
     let bindings = (draft.bindings.is_some(), bindings);
     serde_json::to_value((&draft.policy_id, &draft.rules, bindings, days)).map_err(Error::internal)
@@ -201,7 +201,10 @@ fn shape(draft: &Draft, days: u32) -> Result<serde_json::Value> {
 
 /// The policies that are stored, and those with the draft.
 async fn both(permit: &Permit<'_>, draft: &Draft) -> Result<(CompiledPolicies, CompiledPolicies)> {
-    let bindings = draft.bindings.as_ref().map(|bindings| checked(bindings)).transpose()?;
+    let bindings = match &draft.bindings {
+        Some(bindings) => Some(checked(permit, bindings).await?),
+        None => None,
+    };
     let stored = super::store::everything(permit).await?;
     let mut drafted = stored.clone();
     match &draft.policy_id {
@@ -228,7 +231,7 @@ async fn both(permit: &Permit<'_>, draft: &Draft) -> Result<(CompiledPolicies, C
     Ok((CompiledPolicies::compile(stored), CompiledPolicies::compile(drafted)))
 }
 
-fn checked(bindings: &[BindingWrite]) -> Result<Vec<BindingInput>> {
+async fn checked(permit: &Permit<'_>, bindings: &[BindingWrite]) -> Result<Vec<BindingInput>> {
     if bindings.len() > limits::BINDINGS as usize {
         return Err(Error::field("bindings", format!("must be at most {}", limits::BINDINGS)));
     }
@@ -237,12 +240,14 @@ fn checked(bindings: &[BindingWrite]) -> Result<Vec<BindingInput>> {
         super::ops::check_identity(&format!("bindings[{i}].identity_id"), &binding.identity_id, &mut wrong);
     }
     wrong.finish()?;
-    let input = |BindingWrite { identity_type, identity_id, expires_at }: BindingWrite| BindingInput {
-        identity_type,
-        identity_id,
-        expires_at,
-    };
-    Ok(bindings.iter().cloned().map(input).collect())
+    let mut inputs = Vec::with_capacity(bindings.len());
+    for (i, binding) in bindings.iter().enumerate() {
+        let BindingWrite { tenant_id, identity_type, identity_id, expires_at } = binding.clone();
+        let field = format!("bindings[{i}].tenant_id");
+        let tenant_id = super::ops::whose(permit, &field, tenant_id.as_ref()).await?;
+        inputs.push(BindingInput { tenant_id, identity_type, identity_id, expires_at });
+    }
+    Ok(inputs)
 }
 
 /// What was asked, out of its record.
@@ -275,12 +280,13 @@ fn again(permit: &Permit<'_>, log: &AuditLog) -> Again {
 const DENIALS: [Code; 4] =
     [Code::AccessDenied, Code::IpNotAllowed, Code::TimeWindowViolation, Code::MfaRequired];
 /// It was refused before any policy was asked.
-const UNASKED: [Code; 2] = [Code::InsufficientScope, Code::TenantAccessDenied];
+const UNASKED: [Code; 3] = [Code::InsufficientScope, Code::TenantAccessDenied, Code::Forbidden];
 
 fn asked(permit: &Permit<'_>, log: &AuditLog, groups: &serde_json::Value) -> Option<Asked> {
     let identity_type = IdentityType::parse(&log.identity_type)?;
     let groups = groups.as_array()?.iter().map(|group| group.as_str()).collect::<Option<Vec<_>>>()?;
-    let caller = Caller::imagined(identity_type, &log.identity_id, permit.tenant().clone()).ok()?;
+    let tenant = TenantId::parse(&*log.acting_tenant_id).ok()?;
+    let caller = Caller::imagined(identity_type, &log.identity_id, tenant).ok()?;
     let mfa = log
         .extra_data
         .get("mfa_verified_at")

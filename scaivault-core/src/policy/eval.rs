@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{
     Circumstances, Condition, Permission, Permissions, Rule, conditions::Obstacles, matcher::Matcher,
 };
-use crate::{Caller, IdentityType};
+use crate::{Caller, IdentityType, TenantId};
 
 /// A policy as it is stored, with those it is bound to.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct PolicyInput {
 /// To whom a policy grants, and until when.
 #[derive(Clone, Debug)]
 pub struct BindingInput {
+    /// Whose identity it is: two tenants may have the same identifier for two people.
+    pub tenant_id: TenantId,
     /// What `identity_id` names.
     pub identity_type: IdentityType,
     /// Whom, byte for byte.
@@ -33,7 +35,7 @@ pub struct BindingInput {
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// The policies of one tenant, ready to decide.
+/// The policies that count in one tenant, ready to decide.
 ///
 /// Their rules are one tree, through which a path is walked once; which policies are bound to whom is indexed.
 #[derive(Debug, Default)]
@@ -51,9 +53,10 @@ struct Policy {
     rules: Vec<Rule>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Bound {
     policy: usize,
+    tenant_id: TenantId,
     expires_at: Option<OffsetDateTime>,
 }
 
@@ -137,9 +140,9 @@ impl CompiledPolicies {
         let mut compiled = Self::default();
         for PolicyInput { id, name, is_active: _, rules, bindings } in policies {
             let policy = compiled.policies.len();
-            for BindingInput { identity_type, identity_id, expires_at } in bindings {
+            for BindingInput { tenant_id, identity_type, identity_id, expires_at } in bindings {
                 let of_type = compiled.bound.entry(identity_type).or_default();
-                of_type.entry(identity_id).or_default().push(Bound { policy, expires_at });
+                of_type.entry(identity_id).or_default().push(Bound { policy, tenant_id, expires_at });
             }
             for (i, rule) in rules.iter().enumerate() {
                 let at = RuleAt { policy, rule: i, permissions: rule.permissions() };
@@ -152,10 +155,10 @@ impl CompiledPolicies {
 
     /// Whether the policies let `caller` have `permission` on `path` as the request is.
     ///
-    /// Bound to the caller are the policies bound to his type and identifier and to any of his groups. A
-    /// binding counts until `expires_at`, exclusive. The answer does not depend on the order of policies,
-    /// rules, bindings or groups. Scopes, tenants and roles are not looked at: `path` must be canonical
-    /// and of the tenant that these policies belong to.
+    /// Bound to the caller are the policies bound to his type and identifier and to any of his groups, as those of
+    /// his own tenant. A binding counts until `expires_at`, exclusive. The answer does not depend on the order of
+    /// policies, rules, bindings or groups. Scopes and roles are not looked at: `path` must be canonical
+    /// and of the tenant that these policies count in.
     #[must_use]
     pub fn decide(
         &self,
@@ -235,7 +238,7 @@ impl CompiledPolicies {
         let direct = of(caller.identity_type(), caller.identity_id());
         let through = caller.groups().iter().flat_map(|group| of(IdentityType::Group, group));
         let mut policies = Bits(vec![0; self.policies.len().div_ceil(64)]);
-        for bound in direct.chain(through) {
+        for bound in direct.chain(through).filter(|bound| bound.tenant_id == *caller.tenant_id()) {
             if bound.expires_at.is_none_or(|end| now < end) {
                 policies.0[bound.policy / 64] |= 1 << (bound.policy % 64);
             }
@@ -251,7 +254,7 @@ mod tests {
     use time::{Duration, macros::datetime};
 
     use super::*;
-    use crate::{TenantId, policy::RuleWrite};
+    use crate::policy::RuleWrite;
 
     const NOW: OffsetDateTime = datetime!(2026-04-23 18:00 UTC);
     const AT: Circumstances = Circumstances {
@@ -268,7 +271,16 @@ mod tests {
     }
 
     fn binding(identity_type: IdentityType, id: &str) -> BindingInput {
-        BindingInput { identity_type, identity_id: id.into(), expires_at: None }
+        BindingInput {
+            tenant_id: tenant("tnt_acme"),
+            identity_type,
+            identity_id: id.into(),
+            expires_at: None,
+        }
+    }
+
+    fn tenant(id: &str) -> TenantId {
+        TenantId::parse(id).unwrap()
     }
 
     fn policy(id: &str, rules: &[Rule], bindings: &[BindingInput]) -> PolicyInput {
@@ -277,7 +289,7 @@ mod tests {
     }
 
     fn user(id: &str) -> Caller {
-        Caller::user(id, TenantId::parse("tnt_acme").unwrap()).unwrap()
+        Caller::user(id, tenant("tnt_acme")).unwrap()
     }
 
     fn alice_with_groups(groups: &[&str]) -> Caller {
@@ -294,10 +306,9 @@ mod tests {
         let to = |identity_type, id: &str| [policy("pol_a", &read, &[binding(identity_type, id)])];
         let ask =
             |policies: &[PolicyInput], caller: &Caller| allowed(policies, caller, "app/db", Permission::Read);
-        let tenant = || TenantId::parse("tnt_acme").unwrap();
         assert!(ask(&to(IdentityType::User, "alice"), &user("alice")));
         assert!(ask(&to(IdentityType::Group, "sre"), &alice_with_groups(&["dev", "sre"])));
-        let system = Caller::system("rotation", tenant()).unwrap();
+        let system = Caller::system("rotation", tenant("tnt_acme")).unwrap();
         assert!(ask(&to(IdentityType::System, "system:rotation"), &system));
         assert!(!ask(&to(IdentityType::System, "rotation"), &system));
         assert!(!ask(&to(IdentityType::ServiceAccount, "alice"), &user("alice")));
@@ -399,6 +410,21 @@ mod tests {
             "user:alice@acme.example.",
         ] {
             assert!(!allowed(&policies, &user(other), "a", Permission::Read), "{other}");
+        }
+    }
+
+    #[test]
+    fn sec_c4_the_same_name_in_another_tenant_is_somebody_else() {
+        let read = [rule("**", &["read"])];
+        let in_other = |kind, id: &str| BindingInput { tenant_id: tenant("tnt_other"), ..binding(kind, id) };
+        let bound = |binding: BindingInput| [policy("pol_a", &read, &[binding])];
+        let other = Caller::user("alice", tenant("tnt_other")).unwrap().with_groups(["sre"]).unwrap();
+        for (kind, id) in [(IdentityType::User, "alice"), (IdentityType::Group, "sre")] {
+            let (here, there) = (bound(binding(kind, id)), bound(in_other(kind, id)));
+            assert!(allowed(&here, &alice_with_groups(&["sre"]), "a", Permission::Read));
+            assert!(!allowed(&there, &alice_with_groups(&["sre"]), "a", Permission::Read));
+            assert!(!allowed(&here, &other, "a", Permission::Read));
+            assert!(allowed(&there, &other, "a", Permission::Read));
         }
     }
 

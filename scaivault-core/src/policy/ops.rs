@@ -7,7 +7,7 @@ use super::{
     types::check_description,
 };
 use crate::{
-    Code, Ctx, Error, Result, Scope,
+    Code, Ctx, Error, Result, Scope, TenantId,
     audit::Action,
     events::EventType,
     limits,
@@ -18,6 +18,10 @@ use crate::{
 };
 
 /// The verbs on policies, for one caller. From [`Vault::policies`](crate::Vault::policies).
+///
+/// With [`Ctx::in_partner`] they are about the policies that a partner gives to all of his tenants: these are bound to
+/// identities of his tenants, and grant on what he shares and in the tenant of each identity. Only admins of the partner
+/// see and change them.
 #[derive(Clone, Copy, Debug)]
 pub struct Policies<'a> {
     vault: &'a Inner,
@@ -58,7 +62,8 @@ impl<'a> Policies<'a> {
                 permit.fetch_optional(query(sql::POLICY).bind(permit.tenant()).bind(id)).await?;
             let row = row.ok_or_else(not_found)?;
             let bindings = permit.fetch_all(query(sql::BINDINGS).bind(permit.tenant()).bind(id)).await?;
-            permit.answer(row.into_policy(bindings)?)
+            let policy = row.into_policy(permit.tenant(), bindings)?;
+            permit.answer(policy)
         };
         self.vault.door.perform(self.ctx, act, work).await
     }
@@ -211,7 +216,8 @@ async fn list(
     let page = store::page(permit.tenant(), include_inactive, after.as_deref(), wanted as i64 + 1);
     let rows: Vec<SummaryRow> = permit.fetch_all_lagging(page).await?;
     let page = wire::cut(rows, wanted, (&keys, "policies", &include_inactive), |last| last.id.clone())?;
-    permit.answer(page.try_map(|row| Ok(PolicySummary::from(row)))?)
+    let of = permit.tenant();
+    permit.answer(page.try_map(|row| Ok(row.into_summary(of)))?)
 }
 
 async fn create(permit: Permit<'_>, document: &PolicyDocument) -> Result<Outcome<Policy>> {
@@ -246,7 +252,7 @@ async fn patch(permit: Permit<'_>, id: &str, patch: PolicyPatch) -> Result<Outco
     let mut tx = permit.begin().await?;
     tx.bump_policies().await?;
     let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
-    let before = row.ok_or_else(not_found)?.into_policy(Vec::new())?;
+    let before = row.ok_or_else(not_found)?.into_policy(tx.tenant(), Vec::new())?;
     let (name, name_key) = match &patch.name {
         Some(name) => (name.as_str().to_owned(), name.key()),
         None => (before.name.clone(), before.name.to_ascii_lowercase()),
@@ -274,7 +280,7 @@ async fn delete(permit: Permit<'_>, id: &str, force: bool) -> Result<Outcome<()>
     let mut tx = permit.begin().await?;
     let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
     let bindings: Vec<BindingRow> = tx.fetch_all(query(sql::BINDINGS).bind(tx.tenant()).bind(id)).await?;
-    let policy = row.ok_or_else(not_found)?.into_policy(bindings)?;
+    let policy = row.ok_or_else(not_found)?.into_policy(tx.tenant(), bindings)?;
     if !policy.bindings.is_empty() && !force {
         let message = format!("The policy has {} bindings; remove them or use force.", policy.bindings.len());
         return Err(Error::new(Code::PolicyInUse, message));
@@ -288,6 +294,7 @@ async fn delete(permit: Permit<'_>, id: &str, force: bool) -> Result<Outcome<()>
 
 async fn bind(permit: Permit<'_>, id: &str, write: &BindingWrite) -> Result<Outcome<(Binding, bool)>> {
     check_binding(write, permit.ctx())?;
+    let of = whose(&permit, "tenant_id", write.tenant_id.as_ref()).await?;
     let binding_id = permit.new_id("bind_")?;
     let mut tx = permit.begin().await?;
     let row: Option<PolicyRow> = tx.fetch_optional(store::locked(tx.tenant(), id, tx.lock_rows())).await?;
@@ -302,15 +309,17 @@ async fn bind(permit: Permit<'_>, id: &str, write: &BindingWrite) -> Result<Outc
         .bind(tx.tenant())
         .bind(&binding_id)
         .bind(id)
+        .bind(&of)
         .bind(write.identity_type.as_str())
         .bind(&write.identity_id)
         .bind(write.expires_at)
         .bind(tx.ctx().now())
         .bind(tx.ctx().caller().identity_id());
     let created = tx.execute(insert).await? == 1;
-    let find = query(sql::BINDING_OF).bind(tx.tenant()).bind(id).bind(write.identity_type.as_str());
-    let row: Option<BindingRow> = tx.fetch_optional(find.bind(&write.identity_id)).await?;
-    let binding = row.ok_or_else(|| Error::internal("a binding vanished"))?.into_binding()?;
+    let find = query(sql::BINDING_OF).bind(tx.tenant()).bind(id).bind(&of);
+    let find = find.bind(write.identity_type.as_str()).bind(&write.identity_id);
+    let row: Option<BindingRow> = tx.fetch_optional(find).await?;
+    let binding = row.ok_or_else(|| Error::internal("a binding vanished"))?.into_binding(tx.tenant())?;
     if created {
         tx.event(EventType::PolicyBindingCreated, None, told_of_binding(id, &binding))?;
         tx.bump_policies().await?;
@@ -325,7 +334,7 @@ async fn unbind(permit: Permit<'_>, id: &str, binding_id: &str) -> Result<Outcom
     let find = query(sql::BINDING).bind(tx.tenant()).bind(id).bind(binding_id);
     let row: Option<BindingRow> = tx.fetch_optional(find).await?;
     let missing = || Error::new(Code::BindingNotFound, "The policy has no such binding.");
-    let binding = row.ok_or_else(missing)?.into_binding()?;
+    let binding = row.ok_or_else(missing)?.into_binding(tx.tenant())?;
     if tx.execute(query(sql::DELETE_BINDING).bind(tx.tenant()).bind(binding_id)).await? == 0 {
         return Err(missing());
     }
@@ -351,8 +360,31 @@ fn check_binding(write: &BindingWrite, ctx: &Ctx) -> Result<()> {
     wrong.finish()
 }
 
+/// Whose identity a binding names. What a partner gives to his tenants is bound to identities of one of them, each said
+/// by itself: the same name in two tenants is two people.
+pub(super) async fn whose(permit: &Permit<'_>, field: &str, named: Option<&TenantId>) -> Result<TenantId> {
+    let own = permit.tenant();
+    match named {
+        None if own.is_partner() => {
+            Err(Error::field(field, "is needed: a policy of a partner is bound to identities of one tenant"))
+        }
+        None => Ok(own.clone()),
+        Some(named) if !own.is_partner() => match named == own {
+            true => Ok(own.clone()),
+            false => Err(Error::field(field, "must be the tenant of the policy")),
+        },
+        Some(named) => match permit.is_of_partner(named).await? {
+            true => Ok(named.clone()),
+            false => Err(Error::field(field, "is no tenant of the partner")),
+        },
+    }
+}
+
 fn note_binding(tx: &mut Write<'_>, binding: &Binding) {
     tx.note("binding_id", binding.id.clone());
+    if let Some(tenant) = &binding.tenant_id {
+        tx.note("bound_tenant_id", tenant.clone());
+    }
     tx.note("bound_identity_type", binding.identity_type.as_str());
     tx.note("bound_identity_id", binding.identity_id.clone());
 }
@@ -374,7 +406,8 @@ fn told_of_binding(policy_id: &str, binding: &Binding) -> serde_json::Value {
 async fn finish(mut tx: Write<'_>, id: &str, event: EventType) -> Result<Outcome<Policy>> {
     let row: Option<PolicyRow> = tx.fetch_optional(query(sql::POLICY).bind(tx.tenant()).bind(id)).await?;
     let bindings = tx.fetch_all(query(sql::BINDINGS).bind(tx.tenant()).bind(id)).await?;
-    let policy = row.ok_or_else(|| Error::internal("a policy vanished"))?.into_policy(bindings)?;
+    let policy =
+        row.ok_or_else(|| Error::internal("a policy vanished"))?.into_policy(tx.tenant(), bindings)?;
     tx.event(event, None, told(&tx, id, &policy.name))?;
     tx.note("name", policy.name.clone());
     tx.commit(policy).await

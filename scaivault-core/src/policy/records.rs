@@ -2,7 +2,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::Rule;
-use crate::{IdentityType, Name, wire};
+use crate::{IdentityType, Name, TenantId, wire};
 
 /// A stored policy with everything about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +27,7 @@ pub struct Policy {
 pub struct PolicySummary {
     pub id: String,
     pub name: String,
+    pub scope: &'static str,
     pub rule_count: i64,
     pub binding_count: i64,
     pub is_active: bool,
@@ -55,6 +56,9 @@ pub struct PolicyPatch {
 pub struct Binding {
     pub id: String,
     pub policy_id: String,
+    /// Of a policy that a partner gives to all of his tenants: whose identity it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
     #[serde(serialize_with = "identity_type")]
     pub identity_type: IdentityType,
     pub identity_id: String,
@@ -72,6 +76,9 @@ fn identity_type<S: serde::Serializer>(value: &IdentityType, to: S) -> Result<S:
 /// A binding to be made.
 #[derive(Clone, Debug)]
 pub struct BindingWrite {
+    /// Whose identity it is: needed for a policy that a partner gives to all of his tenants. Any other is bound to
+    /// identities of its own tenant.
+    pub tenant_id: Option<TenantId>,
     /// What `identity_id` names.
     pub identity_type: IdentityType,
     /// Whom, byte for byte as tokens name him.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use sqlx::types::Json;
 
 use super::{
-    BindingInput, CompiledPolicies, PolicyInput, Rule, RuleWrite,
+    BindingInput, PolicyInput, Rule, RuleWrite,
     records::{Binding, Policy, PolicySummary},
 };
 use crate::{
@@ -25,13 +25,13 @@ pub(crate) mod sql {
         SELECT id, name, description, rules, is_active, created_at, updated_at FROM policy \
         WHERE tenant_id = $1 ORDER BY id";
     pub(crate) const ALL_BINDINGS: &str = "\
-        SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
+        SELECT id, policy_id, of_tenant, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1";
     pub(crate) const POLICY: &str = "\
         SELECT id, name, description, rules, is_active, created_at, updated_at FROM policy \
         WHERE tenant_id = $1 AND id = $2";
     pub(crate) const BINDINGS: &str = "\
-        SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
+        SELECT id, policy_id, of_tenant, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1 AND policy_id = $2 ORDER BY id";
     pub(crate) const INSERT: &str = "\
         INSERT INTO policy (tenant_id, id, name, name_key, description, rules, rule_count, is_active, created_at, \
@@ -44,17 +44,17 @@ pub(crate) mod sql {
         WHERE tenant_id = $1 AND id = $2";
     pub(crate) const DELETE: &str = "DELETE FROM policy WHERE tenant_id = $1 AND id = $2";
     pub(crate) const INSERT_BINDING: &str = "\
-        INSERT INTO policy_binding (tenant_id, id, policy_id, identity_type, identity_id, expires_at, created_at, created_by) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-        ON CONFLICT (tenant_id, policy_id, identity_type, identity_id) DO NOTHING";
+        INSERT INTO policy_binding (tenant_id, id, policy_id, of_tenant, identity_type, identity_id, expires_at, \
+        created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+        ON CONFLICT (tenant_id, policy_id, of_tenant, identity_type, identity_id) DO NOTHING";
     pub(crate) const BINDING_OF: &str = "\
-        SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
-        WHERE tenant_id = $1 AND policy_id = $2 AND identity_type = $3 AND identity_id = $4";
+        SELECT id, policy_id, of_tenant, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
+        WHERE tenant_id = $1 AND policy_id = $2 AND of_tenant = $3 AND identity_type = $4 AND identity_id = $5";
     pub(crate) const COUNT: &str = "SELECT count(*) FROM policy WHERE tenant_id = $1";
     pub(crate) const COUNT_BINDINGS: &str =
         "SELECT count(*) FROM policy_binding WHERE tenant_id = $1 AND policy_id = $2";
     pub(crate) const BINDING: &str = "\
-        SELECT id, policy_id, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
+        SELECT id, policy_id, of_tenant, identity_type, identity_id, expires_at, created_at, created_by FROM policy_binding \
         WHERE tenant_id = $1 AND policy_id = $2 AND id = $3";
     pub(crate) const DELETE_BINDING: &str = "DELETE FROM policy_binding WHERE tenant_id = $1 AND id = $2";
     #[cfg(test)]
@@ -102,25 +102,33 @@ impl PolicyRow {
         Rule::parse_all(rules).map_err(|error| Error::internal(format!("stored policy {}: {error}", self.id)))
     }
 
-    pub(super) fn into_policy(self, bindings: Vec<BindingRow>) -> Result<Policy> {
+    /// The policy of what these rows are of: a tenant, or what stands for a partner.
+    pub(super) fn into_policy(self, of: &TenantId, bindings: Vec<BindingRow>) -> Result<Policy> {
+        let binding = |row: BindingRow| row.into_binding(of);
         Ok(Policy {
             rules: self.rules()?,
             id: self.id,
             name: self.name,
             description: self.description,
-            scope: "tenant",
+            scope: scope(of),
             is_active: self.is_active,
-            bindings: bindings.into_iter().map(BindingRow::into_binding).collect::<Result<_>>()?,
+            bindings: bindings.into_iter().map(binding).collect::<Result<_>>()?,
             created_at: self.created_at.get(),
             updated_at: self.updated_at.get(),
         })
     }
 }
 
+/// How far a policy reaches.
+pub(super) fn scope(of: &TenantId) -> &'static str {
+    if of.is_partner() { "partner" } else { "tenant" }
+}
+
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct BindingRow {
     id: String,
     policy_id: String,
+    of_tenant: String,
     identity_type: String,
     identity_id: String,
     expires_at: Option<Ts>,
@@ -129,8 +137,10 @@ pub(super) struct BindingRow {
 }
 
 impl BindingRow {
-    pub(super) fn into_binding(self) -> Result<Binding> {
+    /// See [`PolicyRow::into_policy`].
+    pub(super) fn into_binding(self, of: &TenantId) -> Result<Binding> {
         Ok(Binding {
+            tenant_id: of.is_partner().then_some(self.of_tenant),
             identity_type: identity_type(&self.identity_type)?,
             id: self.id,
             policy_id: self.policy_id,
@@ -157,11 +167,14 @@ pub(super) struct SummaryRow {
     updated_at: Ts,
 }
 
-impl From<SummaryRow> for PolicySummary {
-    fn from(row: SummaryRow) -> Self {
-        Self {
+impl SummaryRow {
+    /// See [`PolicyRow::into_policy`].
+    pub(super) fn into_summary(self, of: &TenantId) -> PolicySummary {
+        let row = self;
+        PolicySummary {
             id: row.id,
             name: row.name,
+            scope: scope(of),
             rule_count: row.rule_count,
             binding_count: row.binding_count,
             is_active: row.is_active,
@@ -179,17 +192,18 @@ pub(crate) fn bump_epoch(tenant: &TenantId) -> Query<'_> {
     query(sql::BUMP_EPOCH).bind(tenant)
 }
 
-/// Reads and compiles what decides for a tenant.
-pub(super) async fn load(db: On<'_>, tenant: &TenantId) -> Result<CompiledPolicies> {
+/// Reads what decides: the policies of a tenant, or those that a partner gives to all of his.
+pub(super) async fn load(db: On<'_>, tenant: &TenantId) -> Result<Vec<PolicyInput>> {
     let policies: Vec<PolicyRow> = db.fetch_all(query(sql::ACTIVE).bind(tenant)).await?;
     let bindings = db.fetch_all(query(sql::ALL_BINDINGS).bind(tenant)).await?;
-    Ok(CompiledPolicies::compile(join(policies, bindings)?))
+    join(policies, bindings)
 }
 
 fn join(policies: Vec<PolicyRow>, rows: Vec<BindingRow>) -> Result<Vec<PolicyInput>> {
     let mut bindings: HashMap<String, Vec<BindingInput>> = HashMap::new();
     for row in rows {
         let input = BindingInput {
+            tenant_id: TenantId::stored(row.of_tenant)?,
             identity_type: identity_type(&row.identity_type)?,
             identity_id: row.identity_id,
             expires_at: row.expires_at.map(Ts::get),
@@ -204,11 +218,22 @@ fn join(policies: Vec<PolicyRow>, rows: Vec<BindingRow>) -> Result<Vec<PolicyInp
     policies.into_iter().map(input).collect()
 }
 
-/// Every policy of the tenant with its bindings, active or not, by id: to look through them.
+/// Every policy that counts in the tenant with its bindings, active or not: to look through them. Of what its partner
+/// gives to all of his tenants, only the bindings to identities of this one.
 pub(super) async fn everything(permit: &Permit<'_>) -> Result<Vec<PolicyInput>> {
-    let policies = permit.fetch_all(query(sql::EVERY).bind(permit.tenant())).await?;
-    let bindings = permit.fetch_all(query(sql::ALL_BINDINGS).bind(permit.tenant())).await?;
-    join(policies, bindings)
+    let (tenant, partner) = (permit.tenant(), permit.shared());
+    let policies = permit.fetch_all(query(sql::EVERY).bind(tenant)).await?;
+    let bindings = permit.fetch_all(query(sql::ALL_BINDINGS).bind(tenant)).await?;
+    let mut all = join(policies, bindings)?;
+    if *tenant != partner {
+        let policies = permit.fetch_all_shared(query(sql::EVERY).bind(&partner)).await?;
+        let mut bindings: Vec<BindingRow> =
+            permit.fetch_all_shared(query(sql::ALL_BINDINGS).bind(&partner)).await?;
+        bindings.retain(|binding| binding.of_tenant == tenant.as_str());
+        all.extend(join(policies, bindings)?);
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    Ok(all)
 }
 
 pub(super) fn page<'a>(

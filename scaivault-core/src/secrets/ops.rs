@@ -24,6 +24,9 @@ use crate::{
 };
 
 /// The verbs on secrets, for one caller. From [`Vault::secrets`](crate::Vault::secrets).
+///
+/// With [`Ctx::in_partner`] they are about the secrets that a partner shares: whoever has the scope may read and list them
+/// in any tenant of the partner; the rest is for admins of the partner, and for whom his policies grant it.
 #[derive(Clone, Copy, Debug)]
 pub struct Secrets<'a> {
     pub(super) vault: &'a Inner,
@@ -119,7 +122,7 @@ impl<'a> Secrets<'a> {
             let row = live(permit.fetch_optional(store::secret(permit.tenant(), path.as_str())).await?)?;
             let count = query(sql::COUNT_VERSIONS).bind(permit.tenant()).bind(&row.id);
             let count: Option<(i64,)> = permit.fetch_optional(count).await?;
-            let item = SecretItem { version_count: count.map(|(n,)| n), ..row.into_item()? };
+            let item = SecretItem { version_count: count.map(|(n,)| n), ..row.into_item(permit.tenant())? };
             permit.answer(item)
         };
         self.vault.door.perform(self.ctx, act, work).await
@@ -178,7 +181,7 @@ async fn get(
         permit.touch(&secret.id);
     }
     permit.note("version", version);
-    let item = SecretItem { version, ..secret.into_item()? };
+    let item = SecretItem { version, ..secret.into_item(permit.tenant())? };
     permit.answer(SecretValue { item, data })
 }
 
@@ -207,7 +210,7 @@ async fn put(
     tx.execute(insert).await?;
     prune(&mut tx, &row).await?;
     let id = row.id.clone();
-    let item = row.into_item()?;
+    let item = row.into_item(tx.tenant())?;
     if created || write.metadata.is_some() {
         write_tags(&mut tx, &item, created, &id).await?;
     }
@@ -417,7 +420,7 @@ async fn patch(permit: Permit<'_>, path: &SecretPath, patch: SecretPatch) -> Res
     let row = apply(&mut tx, &row, &change, &metadata, &patch.options).await?;
     prune(&mut tx, &row).await?;
     let id = row.id.clone();
-    let item = row.into_item()?;
+    let item = row.into_item(tx.tenant())?;
     if retag {
         write_tags(&mut tx, &item, false, &id).await?;
     }
@@ -480,7 +483,7 @@ async fn restore(
         "restored": true,
     });
     tx.event(EventType::SecretUpdated, Some(path.as_str()), data)?;
-    let item = SecretItem { deleted_at: None, ..row.into_item()? };
+    let item = SecretItem { deleted_at: None, ..row.into_item(tx.tenant())? };
     tx.commit(item).await
 }
 

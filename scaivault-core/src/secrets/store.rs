@@ -116,9 +116,11 @@ impl SecretRow {
         self.notify_at.map(Ts::get)
     }
 
-    pub(super) fn into_item(self) -> Result<SecretItem> {
+    /// The secret of a tenant, or of what stands for a partner.
+    pub(super) fn into_item(self, of: &TenantId) -> Result<SecretItem> {
         Ok(SecretItem {
             metadata: self.metadata()?,
+            scope: of.is_partner().then_some("partner"),
             path: self.path,
             secret_type: self.secret_type,
             version: self.current_version,

@@ -327,6 +327,9 @@ pub struct SecretPatch {
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct SecretItem {
     pub path: String,
+    /// `partner` if it is one that a partner shares with all of his tenants; otherwise not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<&'static str>,
     pub secret_type: String,
     pub version: i64,
     pub metadata: Metadata,
@@ -420,6 +423,8 @@ pub struct ListFilter {
     pub secret_type: Option<SecretType>,
     /// Also those that were deleted and can be restored.
     pub include_deleted: bool,
+    /// Also those that the partner shares, in the order of their paths, behind the tenant's own of the same path.
+    pub include_partner: bool,
     /// Only those that have not expired and will within this time.
     pub expiring_within: Option<Duration>,
     /// Items a page: 100 unless given, 1000 at most.

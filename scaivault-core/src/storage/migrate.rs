@@ -117,6 +117,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         sqlite: "",
     },
     Step { version: 13, description: "trust", shared: text!("0013_trust.sql"), postgres: "", sqlite: "" },
+    Step {
+        version: 14,
+        description: "tenancy",
+        shared: text!("0014_tenancy.sql"),
+        postgres: text!("0014_tenancy.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -162,12 +162,15 @@ contract! {
         t.grant("user:admin", "a", &["read"]).await;
         t.clock.advance(scaivault_core::limits::EPOCH_CHECK);
         strict.secrets(&t.admin()).get(&path("a"), None).await.unwrap();
-        strict.close().await;
-        // No other role is a bypass.
+        // So it is with admins of more.
         for role in [Role::SuperAdmin, Role::PartnerAdmin] {
-            let ctx = t.ctx(user("user:boss").with_scopes([Scope::Admin]).with_roles([role]));
-            assert_eq!(code(t.vault.secrets(&ctx).get(&path("a"), None).await), Code::AccessDenied, "{role}");
+            let boss = || t.ctx(user("user:boss").with_scopes([Scope::Admin]).with_roles([role]));
+            assert_eq!(code(strict.secrets(&boss()).get(&path("a"), None).await), Code::AccessDenied, "{role}");
+            let ctx = boss();
+            t.vault.secrets(&ctx).get(&path("a"), None).await.unwrap();
+            assert_eq!(t.trail(&ctx).await[0].extra["granted_by"], json!(format!("role:{role}")));
         }
+        strict.close().await;
     }
 
     async fn a_binding_of_one_kind_of_identity_is_not_one_of_another(t: Bench) {
@@ -176,7 +179,7 @@ contract! {
         let account = scaivault_core::Caller::service_account("same", tenant(crate::bench::ACME)).unwrap();
         let account = || t.ctx(account.clone().with_scopes([Scope::Admin]));
         assert_eq!(code(t.vault.secrets(&account()).get(&path("a"), None).await), Code::AccessDenied);
-        let bind = BindingWrite { identity_type: IdentityType::ServiceAccount, identity_id: "same".to_owned(), expires_at: None };
+        let bind = BindingWrite { tenant_id: None, identity_type: IdentityType::ServiceAccount, identity_id: "same".to_owned(), expires_at: None };
         t.vault.policies(&t.admin()).bind(&policy.id, bind).await.unwrap();
         t.vault.secrets(&account()).get(&path("a"), None).await.unwrap();
     }

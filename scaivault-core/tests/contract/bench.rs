@@ -233,7 +233,12 @@ pub(crate) fn conditional(
 }
 
 pub(crate) fn bind_user(id: &str) -> BindingWrite {
-    BindingWrite { identity_type: IdentityType::User, identity_id: id.to_owned(), expires_at: None }
+    BindingWrite {
+        tenant_id: None,
+        identity_type: IdentityType::User,
+        identity_id: id.to_owned(),
+        expires_at: None,
+    }
 }
 
 /// The code of an error that must have come.

@@ -14,7 +14,12 @@ fn ask(id: &str, at: &str, permission: Permission) -> Question {
 }
 
 fn group(id: &str) -> BindingWrite {
-    BindingWrite { identity_type: IdentityType::Group, identity_id: id.to_owned(), expires_at: None }
+    BindingWrite {
+        tenant_id: None,
+        identity_type: IdentityType::Group,
+        identity_id: id.to_owned(),
+        expires_at: None,
+    }
 }
 
 fn rules(rules: &[(&str, &[&str])]) -> Vec<Rule> {
@@ -164,7 +169,7 @@ contract! {
         t.grant("user:writer", "app/db", &["write"]).await;
         t.grant("user:elsewhere", "ops/db", &["read"]).await;
         let found = t.vault.policies(&t.admin()).who_can("app/db", Permission::Read, None, None).await.unwrap();
-        assert_eq!(found.built_in, ["system", "role:tenant_admin"]);
+        assert_eq!(found.built_in, ["system", "role:tenant_admin", "role:partner_admin", "role:super_admin"]);
         let rows = serde_json::to_value(&found.identities.items).unwrap();
         assert_eq!(rows[0], json!({"identity_type": "group", "identity_id": "group:sre", "policy": {"id": made.id, "name": made.name},
             "rule_index": 0, "path_pattern": "app/**", "permissions": ["read"], "conditions": {}, "expires_at": null}));

@@ -20,6 +20,7 @@ mod keys;
 mod lifecycle;
 mod lists;
 mod look;
+mod partner;
 mod pki;
 mod policies;
 mod proof;

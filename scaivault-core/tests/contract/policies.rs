@@ -184,7 +184,7 @@ contract! {
         t.put("a", json!({})).await;
         let admin = t.admin();
         let made = t.vault.policies(&admin).create(policy("p", &[("a", &["read"])])).await.unwrap();
-        let group = BindingWrite { identity_type: IdentityType::Group, identity_id: "group:sre".to_owned(), expires_at: None };
+        let group = BindingWrite { tenant_id: None, identity_type: IdentityType::Group, identity_id: "group:sre".to_owned(), expires_at: None };
         t.vault.policies(&admin).bind(&made.id, group).await.unwrap();
         let read = async |groups: &[&str]| {
             let caller = user("user:u").with_scopes([scaivault_core::Scope::SecretsRead]);

@@ -52,7 +52,7 @@ pub struct Config {
     pub audit_retention: Duration,
     /// `MFA_WINDOW`: how long ago a second factor may have been shown where a policy does not say it.
     pub mfa_window: Duration,
-    /// `TENANT_ADMIN_BYPASS`: whether tenant administrators are allowed every path of their tenant.
+    /// `TENANT_ADMIN_BYPASS`: whether admins are allowed every path of what they administer.
     pub tenant_admin_bypass: bool,
 }
 

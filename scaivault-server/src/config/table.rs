@@ -199,7 +199,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
         "SOFT_DELETE_RETENTION", "`30d`", "how long a deleted secret can be restored";
         "AUDIT_RETENTION", "`2557d`", "how long audit records are kept, at least `90d`";
         "MFA_WINDOW", "`15m`", "how long ago a second factor may have been shown where a policy requires one and does not say";
-        "TENANT_ADMIN_BYPASS", "`true`", "whether a tenant admin may act on every path of his tenant without a policy";
+        "TENANT_ADMIN_BYPASS", "`true`", "whether admins may act on every path without a policy: tenant admins in their tenant, partner admins in those of their partner and on what he shares, super admins everywhere";
     }
     Part::Log => {
         "LOG_LEVEL", "`info`", "`debug`, `info`, `warn`, `error`";

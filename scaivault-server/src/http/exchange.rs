@@ -21,7 +21,7 @@ use super::{
     body::Body,
     problem,
     request::{Params, X_REQUEST_ID},
-    router::{App, Miss, Refusal, Route, Router},
+    router::{App, Found, Miss, Refusal, Route, Router},
 };
 
 /// What the requests of one server share.
@@ -63,6 +63,8 @@ pub(crate) async fn answer<A: App>(
         query: parts.uri.query().map(str::to_owned),
         headers: parts.headers,
         params: Params::default(),
+        tenant: None,
+        template: "",
         id: id.clone(),
         peer: peer.address,
         certificate: peer.certificate.clone(),
@@ -70,13 +72,14 @@ pub(crate) async fn answer<A: App>(
         scopes: &[],
         started,
     };
-    let template = found.as_ref().map_or("", |(route, _)| route.template());
+    let template = found.as_ref().map_or("", |found| found.route.template());
     let app = Arc::clone(&shared.app);
     let counted = app.metrics().begin(&method, template);
     let (reply, action) = match found {
-        Ok((route, params)) => {
+        Ok(Found { route, params, tenant }) => {
             let action = route.audit_action();
             (head.params, head.action, head.scopes) = (params, action, route.required_scopes());
+            (head.tenant, head.template) = (tenant, template);
             let waits = head.headers.contains_key(header::EXPECT);
             let body = Body::new(incoming, shared.body_bytes, shared.body_time, waits);
             let request = Request::new(Arc::clone(&shared.app), head, body);

@@ -28,7 +28,8 @@ pub fn status(code: Code) -> StatusCode {
         | Code::IpNotAllowed
         | Code::TimeWindowViolation
         | Code::InsufficientScope
-        | Code::TenantAccessDenied => StatusCode::FORBIDDEN,
+        | Code::TenantAccessDenied
+        | Code::Forbidden => StatusCode::FORBIDDEN,
         Code::TenantNotFound
         | Code::IdentityNotFound
         | Code::SecretNotFound

@@ -20,6 +20,8 @@ pub struct Head {
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) params: Params,
+    pub(crate) tenant: Option<String>,
+    pub(crate) template: &'static str,
     pub(crate) id: RequestId,
     pub(crate) peer: SocketAddr,
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
@@ -142,6 +144,18 @@ impl Head {
     #[must_use]
     pub fn action(&self) -> &'static str {
         self.action
+    }
+
+    /// The tenant that stood before the path, if one did; not checked yet.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// The row's template; empty if no row serves the request.
+    #[must_use]
+    pub fn template(&self) -> &'static str {
+        self.template
     }
 
     /// What the audit trail is told if this request ends in an error.

@@ -221,6 +221,17 @@ struct Node<A> {
 
 type Rows<A> = Vec<Arc<Route<A>>>;
 
+/// What the table says of a request.
+pub(crate) struct Found<A> {
+    pub(crate) route: Arc<Route<A>>,
+    pub(crate) params: Params,
+    /// The tenant that stood before the path, decoded once.
+    pub(crate) tenant: Option<String>,
+}
+
+/// What stands before a tenant in a path.
+const TENANT_PREFIX: &str = "/v1/t/";
+
 /// Why no row serves a request.
 pub(crate) struct Miss {
     pub(crate) error: Error,
@@ -249,12 +260,30 @@ impl<A> Router<A> {
 
     /// The row that a request of this method and raw path reaches.
     #[must_use]
-    pub fn row(&self, method: &Method, path: &str) -> Option<Arc<Route<A>>> {
-        self.find(method, path).ok().map(|(row, _)| row)
+    pub fn reached(&self, method: &Method, path: &str) -> Option<Arc<Route<A>>> {
+        self.find(method, path).ok().map(|found| found.route)
     }
 
-    /// The row for a raw path, with its parameters.
-    pub(crate) fn find(&self, method: &Method, raw: &str) -> Result<(Arc<Route<A>>, Params), Box<Miss>> {
+    /// The row for a raw path. `/v1/t/{tenant}/` before the path of a row for callers who are known, once, names the
+    /// tenant that is acted on.
+    pub(crate) fn find(&self, method: &Method, raw: &str) -> Result<Found<A>, Box<Miss>> {
+        let prefixed = raw.strip_prefix(TENANT_PREFIX).and_then(|rest| rest.split_once('/'));
+        let Some((tenant, rest)) = prefixed else { return self.row(method, raw, |_| true) };
+        if let Some(flaw) = path::segment_flaw(tenant) {
+            return Err(refuse(flaw, false));
+        }
+        let known = |route: &Route<A>| route.access == Access::Authenticated;
+        let found = self.row(method, &format!("/v1/{rest}"), known)?;
+        Ok(Found { tenant: Some(path::decode(tenant)), ..found })
+    }
+
+    /// The row for a path without a prefix, among those that are `served`.
+    fn row(
+        &self,
+        method: &Method,
+        raw: &str,
+        served: impl Fn(&Route<A>) -> bool,
+    ) -> Result<Found<A>, Box<Miss>> {
         let found = self.tree.at(raw).ok();
         let node = found.as_ref().and_then(|found| self.nodes.get(*found.value));
         let captured =
@@ -266,10 +295,11 @@ impl<A> Router<A> {
         }
         let Some(node) = node else { return Err(nothing()) };
         let (rows, params) = node.choose(&captured);
+        let rows: Vec<_> = rows.iter().filter(|route| served(route)).collect();
         match rows.iter().find(|route| serves(route, method)) {
-            Some(route) => Ok((Arc::clone(route), params)),
+            Some(route) => Ok(Found { route: Arc::clone(route), params, tenant: None }),
             None if rows.is_empty() => Err(nothing()),
-            None => Err(not_allowed(rows)),
+            None => Err(not_allowed(&rows)),
         }
     }
 
@@ -398,7 +428,7 @@ fn nothing() -> Box<Miss> {
     Box::new(Miss { error: Error::new(Code::NotFound, "There is no such route."), allow: None })
 }
 
-fn not_allowed<A>(rows: &Rows<A>) -> Box<Miss> {
+fn not_allowed<A>(rows: &[&Arc<Route<A>>]) -> Box<Miss> {
     let mut methods: Vec<&str> = rows.iter().map(|route| route.method.as_str()).collect();
     if methods.contains(&"GET") && !methods.contains(&"HEAD") {
         methods.push("HEAD");

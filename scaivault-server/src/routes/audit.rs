@@ -7,6 +7,7 @@ use crate::http::{Reply, query::Limit};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct LogsQuery {
+    scope: Option<String>,
     from: Option<String>,
     to: Option<String>,
     action: Option<String>,
@@ -23,6 +24,7 @@ struct LogsQuery {
 /// `GET /v1/audit/logs`.
 pub(super) async fn logs(request: Request, ctx: Caller) -> Result<Reply> {
     let query: LogsQuery = request.query()?;
+    let ctx = wire::scoped(&ctx, query.scope.as_deref())?;
     let actions = query.action.as_deref().unwrap_or_default();
     let filter = AuditFilter {
         from: query.from.map(|text| wire::time_parameter("from", &text)).transpose()?,

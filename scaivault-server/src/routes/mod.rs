@@ -31,6 +31,7 @@ pub fn router() -> Result<Router<Service>, TableError> {
     rows.extend(audit_rows());
     rows.extend(identity_rows());
     rows.extend(secret_rows());
+    rows.extend(partner_rows());
     rows.extend(policy_rows());
     rows.extend(pki_rows());
     Router::new(rows)
@@ -103,6 +104,39 @@ fn secret_rows() -> Vec<Route<Service>> {
         row(POST, "/v1/secrets/{*path}/restore", secrets::restore, Action::Restore, &[Scope::SecretsWrite]),
         row(GET, "/v1/secrets/{*path}/metadata", secrets::metadata, Action::List, &[Scope::SecretsList]),
         row(GET, "/v1/secrets/{*path}/versions", secrets::versions, Action::List, &[Scope::SecretsList]),
+    ]
+}
+
+/// The same on what the partner of the tenant shares.
+fn partner_rows() -> Vec<Route<Service>> {
+    vec![
+        row(GET, "/v1/partner/secrets", secrets::list, Action::List, &[Scope::SecretsList]),
+        row(GET, "/v1/partner/secrets/expiring", secrets::expiring, Action::List, &[Scope::SecretsList]),
+        row(GET, "/v1/partner/secrets/{*path}", secrets::read, Action::Read, &[Scope::SecretsRead]),
+        row(PUT, "/v1/partner/secrets/{*path}", secrets::put, Action::Write, &[Scope::SecretsWrite]),
+        row(PATCH, "/v1/partner/secrets/{*path}", secrets::patch, Action::Write, &[Scope::SecretsWrite]),
+        row(DELETE, "/v1/partner/secrets/{*path}", secrets::delete, Action::Delete, &[Scope::SecretsDelete]),
+        row(
+            POST,
+            "/v1/partner/secrets/{*path}/restore",
+            secrets::restore,
+            Action::Restore,
+            &[Scope::SecretsWrite],
+        ),
+        row(
+            GET,
+            "/v1/partner/secrets/{*path}/metadata",
+            secrets::metadata,
+            Action::List,
+            &[Scope::SecretsList],
+        ),
+        row(
+            GET,
+            "/v1/partner/secrets/{*path}/versions",
+            secrets::versions,
+            Action::List,
+            &[Scope::SecretsList],
+        ),
     ]
 }
 

@@ -3,7 +3,7 @@
 pub(super) mod look;
 
 use scaivault_core::{
-    Error, IdentityType, Name, Result,
+    Error, IdentityType, Name, Result, TenantId,
     policy::{BindingWrite, PolicyDocument, PolicyPatch, PolicyWrite, Rule, RuleWrite},
 };
 use serde::Deserialize;
@@ -24,7 +24,7 @@ struct ListQuery {
 /// `GET /v1/policies`.
 pub(super) async fn list(request: Request, ctx: Caller) -> Result<Reply> {
     let query: ListQuery = request.query()?;
-    check_scope(query.scope.as_deref())?;
+    let ctx = wire::scoped(&ctx, query.scope.as_deref())?;
     let policies = request.app().vault.policies(&ctx);
     let inactive = query.include_inactive.unwrap_or(false);
     let page = policies.list(inactive, query.limit.map(Limit::get), query.cursor).await?;
@@ -43,7 +43,6 @@ struct PolicyBody {
 
 impl PolicyBody {
     fn parse(self) -> Result<PolicyDocument> {
-        check_scope(self.scope.as_deref())?;
         PolicyDocument::parse(PolicyWrite {
             name: self.name,
             description: self.description,
@@ -52,27 +51,40 @@ impl PolicyBody {
     }
 }
 
-fn check_scope(scope: Option<&str>) -> Result<()> {
-    match scope {
-        None | Some("tenant") => Ok(()),
-        Some(_) => Err(Error::field("scope", "must be tenant; policies of a partner are not there yet")),
-    }
+/// Which policies are meant by an identifier: those of the tenant, or those of its partner.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ScopeQuery {
+    scope: Option<String>,
+}
+
+fn scoped(request: &Request, ctx: &Caller) -> Result<Caller> {
+    let query: ScopeQuery = request.query()?;
+    wire::scoped(ctx, query.scope.as_deref())
 }
 
 /// `POST /v1/policies`.
 pub(super) async fn create(mut request: Request, ctx: Caller) -> Result<Reply> {
-    let document = request.json::<PolicyBody>().await?.parse()?;
+    let body: PolicyBody = request.json().await?;
+    let ctx = wire::scoped(&ctx, body.scope.as_deref())?;
+    let document = body.parse()?;
     Reply::created(&request.app().vault.policies(&ctx).create(document).await?)
 }
 
 /// `GET /v1/policies/{id}`.
 pub(super) async fn read(request: Request, ctx: Caller) -> Result<Reply> {
+    let ctx = scoped(&request, &ctx)?;
     Reply::ok(&request.app().vault.policies(&ctx).read(request.param("id")?).await?)
 }
 
 /// `PUT /v1/policies/{id}`.
 pub(super) async fn replace(mut request: Request, ctx: Caller) -> Result<Reply> {
-    let document = request.json::<PolicyBody>().await?.parse()?;
+    let mut ctx = scoped(&request, &ctx)?;
+    let body: PolicyBody = request.json().await?;
+    if let Some(scope) = &body.scope {
+        ctx = wire::scoped(&ctx, Some(scope))?;
+    }
+    let document = body.parse()?;
     Reply::ok(&request.app().vault.policies(&ctx).replace(request.param("id")?, document).await?)
 }
 
@@ -90,6 +102,7 @@ struct PatchBody {
 
 /// `PATCH /v1/policies/{id}`.
 pub(super) async fn patch(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let ctx = scoped(&request, &ctx)?;
     let body: PatchBody = request.json().await?;
     let patch = PolicyPatch {
         name: body.name.as_deref().map(Name::parse).transpose()?,
@@ -103,24 +116,29 @@ pub(super) async fn patch(mut request: Request, ctx: Caller) -> Result<Reply> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct DeleteQuery {
+    scope: Option<String>,
     force: Option<bool>,
 }
 
 /// `DELETE /v1/policies/{id}`.
 pub(super) async fn delete(request: Request, ctx: Caller) -> Result<Reply> {
     let query: DeleteQuery = request.query()?;
+    let ctx = wire::scoped(&ctx, query.scope.as_deref())?;
     request.app().vault.policies(&ctx).delete(request.param("id")?, query.force.unwrap_or(false)).await?;
     Ok(Reply::no_content())
 }
 
 /// `GET /v1/policies/{id}/bindings`.
 pub(super) async fn bindings(request: Request, ctx: Caller) -> Result<Reply> {
+    let ctx = scoped(&request, &ctx)?;
     let bindings = request.app().vault.policies(&ctx).bindings(request.param("id")?).await?;
     Reply::ok(&json!({ "bindings": bindings }))
 }
 
 #[derive(Debug, Deserialize)]
 struct BindingBody {
+    #[serde(default)]
+    tenant_id: Option<String>,
     identity_type: String,
     identity_id: String,
     #[serde(default)]
@@ -136,12 +154,18 @@ impl BindingBody {
         })?;
         let time = |text: String| wire::time_field(&field("expires_at"), &text);
         let expires_at = self.expires_at.map(time).transpose()?;
-        Ok(BindingWrite { identity_type, identity_id: self.identity_id, expires_at })
+        let tenant_id = self.tenant_id.map(|text| tenant(field("tenant_id"), &text)).transpose()?;
+        Ok(BindingWrite { tenant_id, identity_type, identity_id: self.identity_id, expires_at })
     }
+}
+
+fn tenant(field: impl Into<String>, text: &str) -> Result<TenantId> {
+    TenantId::parse(text).map_err(|_| Error::field(field, "must be 1 to 128 visible ASCII characters"))
 }
 
 /// `POST /v1/policies/{id}/bindings`.
 pub(super) async fn bind(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let ctx = scoped(&request, &ctx)?;
     let write = request.json::<BindingBody>().await?.parse("")?;
     let (binding, created) = request.app().vault.policies(&ctx).bind(request.param("id")?, write).await?;
     if created { Reply::created(&binding) } else { Reply::ok(&binding) }
@@ -149,6 +173,7 @@ pub(super) async fn bind(mut request: Request, ctx: Caller) -> Result<Reply> {
 
 /// `DELETE /v1/policies/{id}/bindings/{binding_id}`.
 pub(super) async fn unbind(request: Request, ctx: Caller) -> Result<Reply> {
+    let ctx = scoped(&request, &ctx)?;
     let policies = request.app().vault.policies(&ctx);
     policies.unbind(request.param("id")?, request.param("binding_id")?).await?;
     Ok(Reply::no_content())

@@ -243,6 +243,7 @@ struct ListQuery {
     tag: Option<String>,
     secret_type: Option<String>,
     include_deleted: Option<bool>,
+    include_partner: Option<bool>,
     limit: Option<Limit>,
     cursor: Option<String>,
 }
@@ -263,6 +264,7 @@ pub(super) async fn list(request: Request, ctx: Caller) -> Result<Reply> {
         tag: query.tag,
         secret_type: query.secret_type.as_deref().map(SecretType::parse).transpose()?,
         include_deleted: query.include_deleted.unwrap_or(false),
+        include_partner: query.include_partner.unwrap_or(false),
         expiring_within: None,
         limit: query.limit.map(Limit::get),
         cursor: query.cursor,

@@ -1,10 +1,11 @@
 //! Pieces that several handlers decode or encode alike.
 
 use http::HeaderMap;
-use scaivault_core::{Code, DurationText, Error, Page, Result};
+use scaivault_core::{Code, Ctx, DurationText, Error, Page, Result};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::Caller;
 use crate::http::query::Limit;
 
 /// The query of a list without filters.
@@ -19,6 +20,15 @@ pub(super) fn envelope<T: Serialize>(name: &str, page: Page<T>) -> Result<serde_
     let has_more = page.has_more();
     let items = serde_json::to_value(page.items).map_err(Error::internal)?;
     Ok(serde_json::json!({ name: items, "cursor": page.cursor, "has_more": has_more }))
+}
+
+/// Whether the tenant itself is meant, or what its partner gives to all of his tenants.
+pub(super) fn scoped(ctx: &Caller, scope: Option<&str>) -> Result<Caller> {
+    match scope {
+        None | Some("tenant") => Ok(Caller::clone(ctx)),
+        Some("partner") => Ok(Caller::new(Ctx::clone(ctx).in_partner())),
+        Some(_) => Err(Error::field("scope", "must be tenant or partner")),
+    }
 }
 
 /// A duration in a field of a body or a query.

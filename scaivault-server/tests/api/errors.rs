@@ -265,7 +265,10 @@ async fn paths_and_queries() {
         row("GET", "/v1/secrets?tag=%ff", 400, "invalid_request", "UTF-8"),
         row("GET", "/v1/secrets?%", 400, "invalid_request", "percent-encoded"),
         row("GET", "/v1/policies?cursor=%2e%2e", 400, "invalid_cursor", "cursor"),
-        row("GET", "/v1/policies?scope=partner", 422, "validation_error", "scope"),
+        row("GET", "/v1/policies?scope=all", 422, "validation_error", "scope"),
+        row("GET", "/v1/policies/{policy}?scope=all", 422, "validation_error", "scope"),
+        row("GET", "/v1/audit/logs?scope=all", 422, "validation_error", "scope"),
+        row("GET", "/v1/secrets?include_partner=1", 400, "invalid_request", "include_partner"),
         row("GET", "/v1/pki/ca?cursor=AAAA", 400, "invalid_cursor", "cursor"),
         row("GET", "/v1/pki/roles?cursor=AAAA", 400, "invalid_cursor", "cursor"),
         row("GET", "/v1/pki/certificates?cursor=AAAA", 400, "invalid_cursor", "cursor"),
@@ -358,7 +361,7 @@ async fn bodies_of_policies() {
             .json(rule("a").replace("\"p\"", "\"a/b\"")),
         row("POST", "/v1/policies", 422, "validation_error", "name").json(rule("a").replace("\"p\"", "7")),
         row("POST", "/v1/policies", 422, "validation_error", "scope")
-            .json(rule("a").replace("\"rules\"", "\"scope\":\"partner\",\"rules\"")),
+            .json(rule("a").replace("\"rules\"", "\"scope\":\"all\",\"rules\"")),
         row("POST", "/v1/policies", 422, "validation_error", "description")
             .json(rule("a").replace("\"rules\"", r#""description":"a\u0007","rules""#)),
         row("POST", "/v1/policies", 409, "name_conflict", "name")

@@ -20,5 +20,6 @@ mod policies;
 mod refusals;
 mod secrets;
 mod support;
+mod tenancy;
 mod tenants;
 mod world;

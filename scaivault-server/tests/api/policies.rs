@@ -49,7 +49,8 @@ async fn a_policy_lives_from_creation_to_deletion() {
     let list = api.get("/v1/policies").await;
     assert_eq!(keys(&list), ["cursor", "has_more", "policies"]);
     let row = &list["policies"][0];
-    let fields = ["binding_count", "created_at", "id", "is_active", "name", "rule_count", "updated_at"];
+    let fields =
+        ["binding_count", "created_at", "id", "is_active", "name", "rule_count", "scope", "updated_at"];
     assert_eq!(keys(row), fields);
     assert_eq!((&row["rule_count"], &row["binding_count"]), (&json!(1), &json!(1)));
 
@@ -288,7 +289,8 @@ async fn policies_can_be_looked_through() {
 
     let who = api.get("/v1/policies/who-can?path=app/db&permission=read").await;
     assert_eq!(keys(&who), ["built_in", "cursor", "has_more", "identities"]);
-    assert_eq!(who["built_in"], json!([{ "granted_by": "system" }, { "granted_by": "role:tenant_admin" }]));
+    let built_in = ["system", "role:tenant_admin", "role:partner_admin", "role:super_admin"];
+    assert_eq!(who["built_in"], json!(built_in.map(|by| json!({ "granted_by": by }))));
     assert_eq!(who["identities"][0]["identity_id"], "sa:ci");
 
     let sa = Who { groups: &["group:ci"], ..Who::new("sa:ci", "secrets:read") };

@@ -19,8 +19,10 @@ use crate::{
 pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
     let rules = json!([{ "path_pattern": "**", "permissions": ["admin"] }]);
     let body = match (row.method().as_str(), row.template()) {
-        ("PUT", "/v1/secrets/{*path}") => json!({ "data": { "k": "v" } }),
-        ("PATCH", "/v1/secrets/{*path}") => json!({ "metadata": { "owner": "me" } }),
+        ("PUT", "/v1/secrets/{*path}" | "/v1/partner/secrets/{*path}") => json!({ "data": { "k": "v" } }),
+        ("PATCH", "/v1/secrets/{*path}" | "/v1/partner/secrets/{*path}") => {
+            json!({ "metadata": { "owner": "me" } })
+        }
         ("POST", "/v1/policies") | ("PUT", "/v1/policies/{id}") => json!({ "name": "mine", "rules": rules }),
         ("POST", "/v1/policies/test" | "/v1/policies/explain") => {
             json!({ "identity_id": "sa:narrow", "path": "app/db", "permission": "read" })

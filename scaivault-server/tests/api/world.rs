@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use scaivault_server::dev::TENANT;
 
-use crate::support::Api;
+use crate::support::{Api, Who};
 
 /// A server whose tenant holds one of everything.
 pub(crate) struct World {
@@ -19,7 +19,8 @@ pub(crate) struct World {
 
 impl World {
     /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
-    /// issue from `svc`, the trust configuration `actions`, and `app/db` with two versions.
+    /// issue from `svc`, the trust configuration `actions`, and `app/db` with two versions, once of its own and once
+    /// shared by its partner.
     pub(crate) async fn start() -> Self {
         Self::on(Api::start().await).await
     }
@@ -54,6 +55,12 @@ impl World {
             api.write("PUT", "/v1/secrets/app/db", &json!({ "data": { "k": value } }), status).await;
         }
         let trust = text(&api.write("POST", "/v1/auth/trust", &github("actions"), 201).await["id"]);
+        let partner = Who { roles: &["partner_admin"], ..Who::new("user:partner@dev.example", "admin") };
+        let partner = api.token_of(&partner);
+        for (value, status) in [("three", 201), ("four", 200)] {
+            let call = api.call(&partner, "PUT", "/v1/partner/secrets/app/db");
+            call.json(&json!({ "data": { "k": value } })).send().await.expect(status);
+        }
         let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
         Self { api, ca, policy, binding, certificate, serial, trust }
     }
@@ -65,6 +72,8 @@ impl World {
         json!([
             api.get("/v1/secrets?include_deleted=true").await,
             api.get("/v1/secrets/app/db/versions").await,
+            api.get("/v1/partner/secrets?include_deleted=true").await,
+            api.get("/v1/partner/secrets/app/db/versions").await,
             api.get("/v1/policies?include_inactive=true").await,
             api.get(&format!("/v1/policies/{policy}")).await,
             api.get("/v1/auth/trust").await,

@@ -56,7 +56,7 @@ type Found = (&'static str, Vec<(String, String)>);
 /// The action and the parameters of a request, or its code and the methods allowed.
 fn ask(method: &Method, path: &str) -> Result<Found, (Code, String)> {
     match table().find(method, path) {
-        Ok((route, params)) => Ok((route.audit_action(), params.0)),
+        Ok(found) => Ok((found.route.audit_action(), found.params.0)),
         Err(miss) => {
             Err((miss.error.code(), miss.allow.map_or(String::new(), |v| v.to_str().unwrap().into())))
         }
@@ -229,4 +229,67 @@ fn rows_tell_what_they_are() {
     assert_eq!((read.method(), read.template()), (&Method::GET, "/v1/secrets/{*path}"));
     assert_eq!(table.rows().filter(|row| row.access() == Access::Public).count(), 3);
     assert_eq!(format!("{read:?}"), "GET /v1/secrets/{*path} (read)");
+}
+
+/// The action and the tenant of a request, or its code.
+fn in_tenant(path: &str) -> Result<(&'static str, Option<String>), Code> {
+    match table().find(&Method::GET, path) {
+        Ok(found) => Ok((found.route.audit_action(), found.tenant)),
+        Err(miss) => Err(miss.error.code()),
+    }
+}
+
+#[test]
+fn a_tenant_may_stand_once_before_every_row_for_callers_who_are_known() {
+    let of = |tenant: &str| Some(tenant.to_owned());
+    assert_eq!(in_tenant("/v1/secrets"), Ok(("list", None)));
+    assert_eq!(in_tenant("/v1/t/tnt_a/secrets"), Ok(("list", of("tnt_a"))));
+    assert_eq!(in_tenant("/v1/t/tnt_a/secrets/app/db"), Ok(("read", of("tnt_a"))));
+    assert_eq!(in_tenant("/v1/t/tnt_a/secrets/t/x/secrets/y"), Ok(("read", of("tnt_a"))));
+    assert_eq!(in_tenant("/v1/t/a%3Ab/secrets/app/db/metadata"), Ok(("metadata", of("a:b"))));
+    assert_eq!(in_tenant("/v1/t/t/secrets"), Ok(("list", of("t"))));
+    for public in ["/v1/t/tnt_a/health", "/v1/t/tnt_a/pki/ocsp/ca_a", "/v1/t/tnt_a/pki/ocsp/ca_a/MEE%2F"] {
+        assert_eq!(in_tenant(public), Err(Code::NotFound), "{public}");
+    }
+    let allowed = ask(&Method::PATCH, "/v1/t/tnt_a/secrets/app/db").unwrap_err();
+    assert_eq!(allowed, (Code::MethodNotAllowed, "GET, HEAD, PUT".to_owned()));
+}
+
+#[test]
+fn sec_c1_no_other_spelling_of_the_prefix_names_a_tenant() {
+    for bad in [
+        "/v1/t//secrets",
+        "/v1/t/../secrets",
+        "/v1/t/./secrets",
+        "/v1/t/a//secrets",
+        "/v1/t/a/../secrets",
+        "/v1/t/a/",
+        "/v1/t/",
+        "/v1/t/%74nt_a/secrets",
+        "/v1/t/a%2Fb/secrets",
+        "/v1/t/a%20b/secrets",
+        "/v1/t/partner%20ptn_a/secrets",
+        "/v1/t/a%00/secrets",
+        "/v1/t/a\\b/secrets",
+        "/v1/t/\u{e9}/secrets",
+        "/v1/%74/a/secrets",
+        "//v1/t/a/secrets",
+        "/./v1/t/a/secrets",
+    ] {
+        assert_eq!(in_tenant(bad), Err(Code::InvalidRequest), "{bad}");
+    }
+    for none in [
+        "/v1/t",
+        "/v1/t/a",
+        "/V1/t/a/secrets",
+        "/v1/T/a/secrets",
+        "/v1/t/a/v1/secrets",
+        "/v1/t/a/t/b/secrets",
+        "/v1/t/a/T/b/secrets",
+        "/t/a/secrets",
+        "/t/a/v1/secrets",
+        "/v1/tenants/a/secrets",
+    ] {
+        assert_eq!(in_tenant(none), Err(Code::NotFound), "{none}");
+    }
 }

@@ -11,12 +11,16 @@ use serde_json::json;
 
 use super::{
     super::{Caller, Request, wire},
-    BindingBody,
+    BindingBody, tenant,
 };
 use crate::http::{Reply, query::Limit};
 
 #[derive(Debug, Deserialize)]
 struct QuestionBody {
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    tenant_id: Option<String>,
     identity_id: String,
     path: String,
     permission: String,
@@ -68,6 +72,7 @@ impl QuestionBody {
                 .timestamp
                 .map(|text| wire::time_field("context.timestamp", &text))
                 .transpose()?,
+            tenant_id: self.tenant_id.map(|text| tenant("tenant_id", &text)).transpose()?,
             identity_id: self.identity_id,
             path: self.path,
         })
@@ -92,18 +97,24 @@ fn kind_of(id: &str) -> IdentityType {
 
 /// `POST /v1/policies/test`.
 pub(in crate::routes) async fn test(mut request: Request, ctx: Caller) -> Result<Reply> {
-    let question = request.json::<QuestionBody>().await?.parse()?;
+    let body: QuestionBody = request.json().await?;
+    let ctx = wire::scoped(&ctx, body.scope.as_deref())?;
+    let question = body.parse()?;
     Reply::ok(&request.app().vault.policies(&ctx).test(&question).await?)
 }
 
 /// `POST /v1/policies/explain`.
 pub(in crate::routes) async fn explain(mut request: Request, ctx: Caller) -> Result<Reply> {
-    let question = request.json::<QuestionBody>().await?.parse()?;
+    let body: QuestionBody = request.json().await?;
+    let ctx = wire::scoped(&ctx, body.scope.as_deref())?;
+    let question = body.parse()?;
     Reply::ok(&request.app().vault.policies(&ctx).explain(&question).await?)
 }
 
 #[derive(Debug, Deserialize)]
 struct WhoCanQuery {
+    #[serde(default)]
+    scope: Option<String>,
     path: String,
     permission: String,
     #[serde(default)]
@@ -115,6 +126,7 @@ struct WhoCanQuery {
 /// `GET /v1/policies/who-can`.
 pub(in crate::routes) async fn who_can(request: Request, ctx: Caller) -> Result<Reply> {
     let query: WhoCanQuery = request.query()?;
+    let ctx = wire::scoped(&ctx, query.scope.as_deref())?;
     let permission = permission(&query.permission).ok_or_else(|| {
         Error::new(Code::InvalidRequest, format!("Query parameter permission: must be {PERMISSIONS}."))
     })?;
@@ -129,6 +141,8 @@ pub(in crate::routes) async fn who_can(request: Request, ctx: Caller) -> Result<
 
 #[derive(Debug, Deserialize)]
 struct DiffBody {
+    #[serde(default)]
+    scope: Option<String>,
     rules: Vec<RuleWrite>,
     #[serde(default)]
     policy_id: Option<String>,
@@ -145,6 +159,7 @@ struct DiffBody {
 /// `POST /v1/policies/diff`.
 pub(in crate::routes) async fn diff(mut request: Request, ctx: Caller) -> Result<Reply> {
     let body: DiffBody = request.json().await?;
+    let ctx = wire::scoped(&ctx, body.scope.as_deref())?;
     let read = |(i, body): (usize, BindingBody)| body.parse(&format!("bindings[{i}]."));
     let bindings = body.bindings.map(|bindings| bindings.into_iter().enumerate().map(read).collect());
     let draft = Draft {
