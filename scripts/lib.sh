@@ -213,6 +213,21 @@ need_venv() {
   cp "$wanted" "$VENV/installed.txt"
 }
 
+# need_node_modules FOLDER: the modules of FOLDER/package-lock.json, exactly; sets NODE_FOLDER, where they are.
+need_node_modules() {
+  local wanted=$ROOT/$1/package-lock.json log
+  NODE_FOLDER=$CACHE/node-${1##*/}
+  if cmp -s "$wanted" "$NODE_FOLDER/installed.json"; then return 0; fi
+  say "installing the modules of $1 in $NODE_FOLDER"
+  rm -rf -- "$NODE_FOLDER"
+  mkdir -p "$NODE_FOLDER"
+  cp "$ROOT/$1/package.json" "$wanted" "$NODE_FOLDER/"
+  log=$NODE_FOLDER/log
+  (cd "$NODE_FOLDER" && npm ci --ignore-scripts --no-audit --no-fund >"$log" 2>&1 </dev/null) \
+    || die "npm could not install the modules of $1" "$log"
+  cp "$wanted" "$NODE_FOLDER/installed.json"
+}
+
 # need_cargo_tool NAME VERSION: a cargo subcommand of exactly this version, built once into the cache;
 # afterwards `cargo NAME` finds it.
 need_cargo_tool() {

@@ -15,8 +15,8 @@ use crate::RedisUrl;
 #[cfg(feature = "postgres")]
 use crate::storage::RolePasswords;
 use crate::{
-    Action, Audit, Caller, Category, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random,
-    RateLimits, Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
+    Action, Audit, Caller, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random, RateLimits,
+    Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
     audit::{AuditKey, Recorder, Sequencer},
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
@@ -196,7 +196,7 @@ impl Vault {
     /// - [`Code::RateLimited`]; [`Code::ServiceUnavailable`] if nothing mints the token;
     ///   [`Code::NotFound`] if nothing is configured that could.
     pub async fn exchange(&self, request: &ExchangeRequest, origin: Origin<'_>) -> Result<Exchanged> {
-        self.inner.door.charge_address(Category::AuthExchange, origin.source_ip).await?;
+        self.inner.door.charge_exchange(origin.source_ip).await?;
         crate::trust::exchange(&self.inner, request, origin).await
     }
 
@@ -286,6 +286,15 @@ impl Vault {
     /// [`Code::RateLimited`] if there were too many: answer with that instead.
     pub async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
         self.inner.door.failed_login(from).await
+    }
+
+    /// Whether a token from there may be looked up at its issuer ([`TokenVerifier::has_to_ask`]): not while the address
+    /// has been told to wait for showing tokens that were not believed, so that guessing is no load on the issuer.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] if not: answer with that.
+    pub fn may_look_up(&self, from: std::net::IpAddr) -> Result<()> {
+        self.inner.door.may_look_up(from)
     }
 
     /// Whether replicas share rate limits, as they do while Redis answers; `None` if they are not to.

@@ -37,7 +37,12 @@ impl App for Service {
         let origin = self.proxies.origin(head.peer().ip(), head.headers());
         let from = *origin.as_ref().unwrap_or(&head.peer().ip());
         let caller = match bearer(head) {
-            Ok(token) => self.verifier.verify_over(token, head.certificate()).await,
+            Ok(token) => {
+                if self.verifier.has_to_ask(token).await {
+                    self.vault.may_look_up(from)?;
+                }
+                self.verifier.verify_over(token, head.certificate()).await
+            }
             Err(error) => Err(error),
         };
         let caller = caller.and_then(|caller| {

@@ -149,12 +149,21 @@ impl Opaque {
             return Err(refuse("it is neither a JWT nor an opaque token"));
         }
         let look = Box::pin(self.look(token, settings));
-        let stale = |looked: &Arc<Looked>| !(looked.at..looked.until).contains(&self.clock.now());
+        let stale = |looked: &Arc<Looked>| !self.holds(looked);
         let looked = self.known.entry(hash(token)).or_insert_with_if(look, stale).await.into_value();
         match &looked.found {
             Ok(caller) => Ok(caller.clone()),
             Err(error) => Err(Error::shared(Arc::clone(error))),
         }
+    }
+
+    /// Whether what was found about `token` still holds.
+    pub(super) async fn knows(&self, token: &str) -> bool {
+        self.known.get(&hash(token)).await.is_some_and(|looked| self.holds(&looked))
+    }
+
+    fn holds(&self, looked: &Looked) -> bool {
+        (looked.at..looked.until).contains(&self.clock.now())
     }
 
     async fn look(&self, token: &str, settings: &TokenSettings) -> Arc<Looked> {

@@ -129,6 +129,14 @@ impl TokenVerifier {
         Ok(caller)
     }
 
+    /// Whether [`verify`](Self::verify) would have to ask the issuer about this very token.
+    pub async fn has_to_ask(&self, token: &str) -> bool {
+        match self.opaque.as_ref().filter(|_| Opaque::is_one(token)) {
+            Some(opaque) => !opaque.knows(token).await,
+            None => false,
+        }
+    }
+
     /// Whether a token that was good is so still. It began before it was seen, so only its end has to be looked at;
     /// after the clock was set back everything has.
     fn holds(&self, known: &Known) -> bool {

@@ -259,26 +259,23 @@ impl Door {
 
     /// See [`Vault::failed_login`](crate::Vault::failed_login).
     pub(crate) async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
-        self.charge_address(Category::AuthFailed, from).await
+        self.limiter.charge_stranger(&stranger(from)).await
     }
 
-    /// Charges an address for what it asks without being anybody.
+    /// Charges an address for an exchange, before it is known for whom.
     ///
     /// # Errors
     /// [`Code::RateLimited`].
-    pub(crate) async fn charge_address(&self, category: Category, from: std::net::IpAddr) -> Result<()> {
-        let from = match from.to_canonical() {
-            std::net::IpAddr::V4(ip) => ip.to_string(),
-            // A subscriber has a whole network of them.
-            std::net::IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-        };
-        match self.limiter.charge(category, &[&from]).await {
+    pub(crate) async fn charge_exchange(&self, from: std::net::IpAddr) -> Result<()> {
+        match self.limiter.charge(Category::AuthExchange, &[&stranger(from)]).await {
             Some(charged) => charged.passed(),
             None => Ok(()),
         }
+    }
+
+    /// See [`Vault::may_look_up`](crate::Vault::may_look_up).
+    pub(crate) fn may_look_up(&self, from: std::net::IpAddr) -> Result<()> {
+        self.limiter.check_stranger(&stranger(from))
     }
 
     /// See [`RateLimiter::may_sign_for_anybody`].
@@ -545,6 +542,18 @@ impl Door {
     async fn partner_of(&self, tenant: &TenantId) -> Result<PartnerId> {
         let partner = self.tenants.partner_of(tenant).await?;
         partner.ok_or_else(|| Error::internal("a row of a tenant that does not exist"))
+    }
+}
+
+/// How strangers are counted: by their address.
+fn stranger(from: std::net::IpAddr) -> String {
+    match from.to_canonical() {
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        // A subscriber has a whole network of them.
+        std::net::IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod types;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
+use moka::sync::Cache;
 
 use self::bucket::{Buckets, MINUTE, Taken};
 #[cfg(feature = "redis")]
@@ -27,6 +28,8 @@ pub(crate) struct RateLimiter {
     local: Buckets,
     /// Of those who have no identity: they may be many, and are not to push the others out.
     strangers: Buckets,
+    /// Those of them who were told to wait, and until when.
+    waiting: Cache<String, (Instant, Charged)>,
     #[cfg(feature = "redis")]
     shared: Option<redis::Shared>,
 }
@@ -38,6 +41,7 @@ impl RateLimiter {
             vault,
             local: Buckets::new(),
             strangers: Buckets::new(),
+            waiting: Cache::builder().max_capacity(WAITING).time_to_live(MINUTE).build(),
             #[cfg(feature = "redis")]
             shared: None,
         }
@@ -59,6 +63,29 @@ impl RateLimiter {
         let reset = Duration::from_secs_f64(f64::from(limit.saturating_sub(taken.left)) / rate);
         let retry_after = (!taken.ok).then_some(taken.wait);
         Some(Charged { category, limit, remaining: taken.left, reset, retry_after })
+    }
+
+    /// Charges somebody who has no identity for a token that was not believed.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    pub(crate) async fn charge_stranger(&self, from: &str) -> Result<()> {
+        let Some(charged) = self.charge(Category::AuthFailed, &[from]).await else { return Ok(()) };
+        if let Some(wait) = charged.retry_after {
+            self.waiting.insert(from.to_owned(), (Instant::now() + wait, charged));
+        }
+        charged.passed()
+    }
+
+    /// Whether what he shows may be tried at somebody else's cost: not while he has been told to wait.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`].
+    pub(crate) fn check_stranger(&self, from: &str) -> Result<()> {
+        match self.waiting.get(from) {
+            Some((until, charged)) if Instant::now() < until => charged.passed(),
+            _ => Ok(()),
+        }
     }
 
     /// Nothing that a caller chose is in it as it is, and no two have one.
@@ -101,6 +128,9 @@ impl RateLimiter {
         None
     }
 }
+
+/// Strangers who are remembered to be waiting.
+const WAITING: u64 = 10_000;
 
 impl Charged {
     /// The refusal of a request that was one too many.

@@ -1,4 +1,8 @@
-use scaivault_core::{Category, Clock as _, RateLimits, SystemClock};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use scaivault_core::{Category, Clock as _, Introspect, RateLimits, Result, SystemClock};
+use scaivault_server::dev::{DevIssuer, TENANT};
 use serde_json::json;
 
 use crate::support::{Answer, Api, is_seconds};
@@ -109,4 +113,45 @@ async fn sec_k1_tokens_that_are_not_believed_are_counted_by_where_they_come_from
     refused.refusal(429, "rate_limited");
     // Whoever shows a good one from there is let in all the same.
     api.admin("GET", "/v1/auth/whoami").send().await.expect(200);
+}
+
+/// An issuer that vouches for one token, and counts how often it is asked.
+#[derive(Debug, Default)]
+struct FakeIssuer(Mutex<Vec<String>>);
+
+const GOOD: &str = "skt_the-good-one";
+
+#[async_trait]
+impl Introspect for FakeIssuer {
+    async fn introspect(&self, token: &str) -> Result<String> {
+        self.0.lock().unwrap().push(token.to_owned());
+        let now = SystemClock.now().unix_timestamp();
+        let good = json!({
+            "active": true, "iss": DevIssuer::ISSUER, "aud": DevIssuer::AUDIENCE, "sub": "user:alice",
+            "tenant_id": TENANT, "partner_id": "ptn_dev", "exp": now + 600,
+        });
+        Ok(if token == GOOD { good } else { json!({ "active": false }) }.to_string())
+    }
+}
+
+#[tokio::test]
+async fn sec_k1_guessing_opaque_tokens_is_no_load_on_the_issuer() {
+    let issuer = Arc::new(FakeIssuer::default());
+    let limits = RateLimits::none().with(Category::AuthFailed, Some(1));
+    let api = Api::asking(limits, issuer.clone()).await;
+    let whoami = async |token: &str| api.call(token, "GET", "/v1/auth/whoami").send().await;
+    assert_eq!(whoami(GOOD).await.expect(200).json()["identity_id"], "user:alice");
+    for n in 0..20 {
+        let answer = whoami(&format!("skt_a-guess-{n}")).await;
+        match n {
+            0 => answer.refusal(401, "token_invalid"),
+            _ => answer.refusal(429, "rate_limited"),
+        };
+    }
+    // The second was looked up before it was one too many.
+    assert_eq!(issuer.0.lock().unwrap().len(), 3);
+    // Who is known is let in from there all the same, and so is who needs not be looked up.
+    whoami(GOOD).await.expect(200);
+    api.admin("GET", "/v1/auth/whoami").send().await.expect(200);
+    assert_eq!(issuer.0.lock().unwrap().len(), 3);
 }

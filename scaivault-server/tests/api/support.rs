@@ -4,8 +4,8 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use scaivault_core::{
-    ClientIdentities, Database, Error, PartnerId, RateLimits, Result, RolePasswords, StaticJwks, SystemClock,
-    TokenSettings, TokenVerifier, Vault,
+    ClientIdentities, Database, Error, Introspect, PartnerId, RateLimits, Result, RolePasswords, StaticJwks,
+    SystemClock, TokenSettings, TokenVerifier, Vault,
     trust::{ExchangeSettings, Outside, Posted},
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
@@ -39,6 +39,7 @@ struct Setup {
     tls: Option<TlsAcceptor>,
     identities: ClientIdentities,
     outside: Arc<dyn Outside>,
+    source: Option<Arc<dyn Introspect>>,
 }
 
 /// Nothing can be reached.
@@ -60,7 +61,7 @@ impl Default for Setup {
     fn default() -> Self {
         let (proxies, identities) = (TrustedProxies::default(), ClientIdentities::default());
         let outside = Arc::new(Nowhere);
-        Self { limits: RateLimits::none(), proxies, tls: None, identities, outside }
+        Self { limits: RateLimits::none(), proxies, tls: None, identities, outside, source: None }
     }
 }
 
@@ -100,17 +101,24 @@ impl Api {
     /// On a database in memory, where nobody may ask as often as he likes.
     pub(crate) async fn limited(limits: RateLimits) -> Self {
         let proxies = TrustedProxies::default();
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies, None).await
+    }
+
+    /// The same with somebody who is asked about opaque tokens.
+    pub(crate) async fn asking(limits: RateLimits, source: Arc<dyn Introspect>) -> Self {
+        let proxies = TrustedProxies::default();
+        let dir = tempfile::tempdir().unwrap();
+        Self::with(Database::in_memory(), dir, limits, proxies, Some(source)).await
     }
 
     /// On a database in memory, behind proxies.
     pub(crate) async fn behind(proxies: &str) -> Self {
         let (limits, proxies) = (RateLimits::none(), TrustedProxies::parse(proxies).unwrap());
-        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies).await
+        Self::with(Database::in_memory(), tempfile::tempdir().unwrap(), limits, proxies, None).await
     }
 
     async fn on(database: Database, dir: TempDir) -> Self {
-        Self::with(database, dir, RateLimits::none(), TrustedProxies::default()).await
+        Self::with(database, dir, RateLimits::none(), TrustedProxies::default(), None).await
     }
 
     /// On a database in memory, behind TLS that asks for client certificates, some of which stand for somebody.
@@ -125,12 +133,18 @@ impl Api {
         Self::set_up(Database::in_memory(), tempfile::tempdir().unwrap(), setup).await
     }
 
-    async fn with(database: Database, dir: TempDir, limits: RateLimits, proxies: TrustedProxies) -> Self {
-        Self::set_up(database, dir, Setup { limits, proxies, ..Setup::default() }).await
+    async fn with(
+        database: Database,
+        dir: TempDir,
+        limits: RateLimits,
+        proxies: TrustedProxies,
+        source: Option<Arc<dyn Introspect>>,
+    ) -> Self {
+        Self::set_up(database, dir, Setup { limits, proxies, source, ..Setup::default() }).await
     }
 
     async fn set_up(database: Database, dir: TempDir, setup: Setup) -> Self {
-        let Setup { limits, proxies, tls, identities, outside } = setup;
+        let Setup { limits, proxies, tls, identities, outside, source } = setup;
         let issuer = DevIssuer::open(dir.path()).unwrap();
         let root_key = Arc::new(LocalProvider::new(KeyFile::generate().unwrap()));
         let vault = Vault::builder(database, root_key)
@@ -147,7 +161,12 @@ impl Api {
             default_partner: None,
         };
         let keys = Arc::new(StaticJwks::new(issuer.jwks()));
-        let verifier = Arc::new(TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap());
+        let verifier = TokenVerifier::new(keys, settings, Arc::new(SystemClock)).unwrap();
+        let verifier = match source {
+            Some(source) => verifier.with_introspection(source),
+            None => verifier,
+        };
+        let verifier = Arc::new(verifier);
         let (stopper, stop) = pair();
         let (served, metrics) = (vault.clone(), Metrics::default());
         let app = Arc::new(Service { vault: served, verifier, stop, metrics, proxies, identities });

@@ -2,6 +2,7 @@
 //! test does not use.
 
 mod discovery;
+mod forged;
 mod introspection;
 mod keys;
 mod token;
@@ -17,7 +18,8 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::{KeyPair, KeySize},
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, KeyPair as _,
     },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -46,25 +48,29 @@ struct Key {
     algorithm: Algorithm,
     kid: &'static str,
     jwk: Value,
+    /// The public key in its own structure: PKCS #1, or the point.
+    public: Vec<u8>,
 }
 
 impl Key {
     fn rsa(kid: &'static str, size: KeySize) -> Self {
-        let pkcs8 = KeyPair::generate(size).unwrap().as_der().unwrap();
+        let pair = KeyPair::generate(size).unwrap();
+        let pkcs8 = pair.as_der().unwrap();
         // `jsonwebtoken` reads the PKCS #1 structure inside.
         let private = EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..]);
-        Self::new(kid, private, Algorithm::RS256)
+        Self::new(kid, private, Algorithm::RS256, pair.public_key().as_ref())
     }
 
     fn ec(kid: &'static str, curve: &'static EcdsaSigningAlgorithm, algorithm: Algorithm) -> Self {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new()).unwrap();
-        Self::new(kid, EncodingKey::from_ec_der(pkcs8.as_ref()), algorithm)
+        let pair = EcdsaKeyPair::from_pkcs8(curve, pkcs8.as_ref()).unwrap();
+        Self::new(kid, EncodingKey::from_ec_der(pkcs8.as_ref()), algorithm, pair.public_key().as_ref())
     }
 
-    fn new(kid: &'static str, private: EncodingKey, algorithm: Algorithm) -> Self {
+    fn new(kid: &'static str, private: EncodingKey, algorithm: Algorithm, public: &[u8]) -> Self {
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&private, algorithm).unwrap()).unwrap();
         jwk["kid"] = json!(kid);
-        Self { private, algorithm, kid, jwk }
+        Self { private, algorithm, kid, jwk, public: public.to_vec() }
     }
 
     /// The public key with members changed; `null` removes one.
@@ -78,16 +84,24 @@ impl Key {
 
     /// A token of exactly these texts, whatever they say.
     fn sign(&self, header: &str, payload: &str) -> String {
-        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-        let signature =
-            jsonwebtoken::crypto::sign(message.as_bytes(), &self.private, self.algorithm).unwrap();
-        format!("{message}.{signature}")
+        self.sign_as(self.algorithm, header.as_bytes(), payload.as_bytes())
+    }
+
+    /// The same with another algorithm that the key could serve for, and of any bytes.
+    fn sign_as(&self, algorithm: Algorithm, header: &[u8], payload: &[u8]) -> String {
+        signed(&self.private, algorithm, header, payload)
     }
 
     /// A good token, but for these claims; `null` removes one.
     fn token(&self, changes: Value) -> String {
         self.sign(&self.header().to_string(), &edited(claims(), changes).to_string())
     }
+}
+
+fn signed(key: &EncodingKey, algorithm: Algorithm, header: &[u8], payload: &[u8]) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
+    format!("{message}.{signature}")
 }
 
 fn claims() -> Value {

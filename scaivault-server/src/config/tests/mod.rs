@@ -49,6 +49,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.http.base_url.as_str(), "https://vault.example");
     assert_eq!(config.identity.audiences, ["scaivault"]);
     assert_eq!((config.identity.issuer.as_str(), config.identity.jwks), ("https://scaikey.example", None));
+    assert!(config.identity.client.is_none() && config.identity.introspection.is_none());
+    assert!(config.egress_allowed.is_empty());
     assert_eq!((config.database.pool_size, config.database.url.kind()), (16, DatabaseKind::Postgres));
     assert_eq!(config.kms.cache_ttl.as_secs(), 60);
     assert_eq!(config.log, Log { level: Level::Info, format: Format::Json });
@@ -69,6 +71,10 @@ fn every_setting_can_be_set() {
         ("TLS_CLIENT_IDENTITIES_FILE", "/run/clients"),
         ("SCAIKEY_URL", "http://127.0.0.1:4000"),
         ("SCAIKEY_JWKS_URL", "http://[::1]:4000/jwks"),
+        ("SCAIKEY_CLIENT_ID", "vault"),
+        ("SCAIKEY_CLIENT_SECRET", CANARY),
+        ("SCAIKEY_INTROSPECTION_URL", "https://scaikey.example/introspect"),
+        ("EGRESS_ALLOWED_CIDRS", "10.20.0.0/16, fd00:1::/32"),
         ("JWT_AUDIENCE", "a, b"),
         ("KEY_CACHE_TTL", "0s"),
         ("MIGRATE_ON_START", "false"),
@@ -81,6 +87,7 @@ fn every_setting_can_be_set() {
         ("LOG_FORMAT", "text"),
     ])
     .unwrap();
+    assert!(!format!("{config:?}").contains(CANARY));
     assert_eq!(config.database.url.expose(), "sqlite:/var/lib/vault.db");
     let tls = config.http.tls.unwrap();
     assert_eq!((tls.key.as_path(), tls.clients.as_deref()), (Path::new("/k"), Some(Path::new("/ca"))));
@@ -89,6 +96,10 @@ fn every_setting_can_be_set() {
     assert_eq!((config.http.drain.as_secs(), config.soft_delete_retention.as_secs()), (300, 14 * 86_400));
     assert!(!config.migrate_on_start && !config.tenant_admin_bypass);
     assert_eq!(config.mfa_window.as_secs(), 3600);
+    let client = config.identity.client.unwrap();
+    assert_eq!((client.id.as_str(), client.secret.expose()), ("vault", CANARY));
+    assert_eq!(config.identity.introspection.unwrap().as_str(), "https://scaikey.example/introspect");
+    assert_eq!(config.egress_allowed.len(), 2);
     assert_eq!(format!("{:?}", config.http.trusted_proxies), r#"{"10.0.0.0/8", "::1/128"}"#);
 }
 
@@ -129,6 +140,13 @@ fn contradictions_are_refused() {
             .starts_with("TLS_CLIENT_IDENTITIES_FILE names a file whose line 1 must begin")
     );
     assert!(wrong("/nowhere").starts_with("TLS_CLIENT_IDENTITIES_FILE names a file that cannot be read"));
+    assert!(problem(&[("SCAIKEY_CLIENT_ID", "vault")]).contains("without SCAIKEY_CLIENT_SECRET"));
+    assert!(problem(&[("SCAIKEY_CLIENT_SECRET", CANARY)]).contains("without SCAIKEY_CLIENT_ID"));
+    assert!(problem(&[("SCAIKEY_CLIENT_SECRET_FILE", "/run/secret")]).contains("without SCAIKEY_CLIENT_ID"));
+    assert!(
+        problem(&[("SCAIKEY_INTROSPECTION_URL", "https://x.example/i")])
+            .contains("without SCAIKEY_CLIENT_ID")
+    );
     assert!(problem(&[("KMS_LOCAL_KEY_FILE", "-")]).contains("KMS_LOCAL_KEY_FILE is required"));
     assert_eq!(problem(&[("BASE_URL", " ")]), "BASE_URL is set but empty; give it a value or unset it.");
 }
@@ -138,6 +156,9 @@ fn a_secret_comes_from_a_file_too_and_is_never_shown() {
     let config = serve(&[("DATABASE_URL", "-"), ("DATABASE_URL_FILE", "/run/db")]).unwrap();
     assert_eq!(config.database.url.expose(), format!("postgres://app:{CANARY}@db/x"));
     assert!(!format!("{config:?}").contains(CANARY));
+    let config =
+        serve(&[("SCAIKEY_CLIENT_ID", "vault"), ("SCAIKEY_CLIENT_SECRET_FILE", "/run/secret")]).unwrap();
+    assert_eq!(config.identity.client.unwrap().secret.expose(), CANARY);
     let missing = problem(&[("DATABASE_URL", "-"), ("DATABASE_URL_FILE", "/run/none")]);
     assert!(missing.starts_with("DATABASE_URL_FILE names a file that cannot be read"), "{missing}");
 }
@@ -162,6 +183,10 @@ fn wrong_values_are_refused_without_being_repeated() {
         ("SCAIKEY_URL", "https://scaikey.example/"),
         ("SCAIKEY_URL", "https://:hunter2-canary@scaikey.example"),
         ("SCAIKEY_JWKS_URL", "http://scaikey.example/jwks"),
+        ("SCAIKEY_JWKS_URL", "https://scaikey.example/jwks?hunter2-canary"),
+        ("EGRESS_ALLOWED_CIDRS", "hunter2-canary"),
+        ("EGRESS_ALLOWED_CIDRS", "10.0.0.1/8"),
+        ("EGRESS_ALLOWED_CIDRS", "10.0.0.0/8,,"),
         ("BIND_ADDRESS", "localhost:8443"),
         ("BIND_ADDRESS", "8443"),
         ("DB_POOL_SIZE", "0"),
@@ -197,8 +222,15 @@ fn what_this_build_does_not_have_is_said() {
             format!("{name} is set, but this build does not support it; unset it.")
         );
     }
-    for name in ["SCAIKEY_JKWS_URL", "LOG_LEVLE", "KMS_PROVIDR", "SCAIVAULT_BIND", "WEBHOOK_X", "VAULT_TOKN"]
-    {
+    for name in [
+        "SCAIKEY_JKWS_URL",
+        "LOG_LEVLE",
+        "KMS_PROVIDR",
+        "SCAIVAULT_BIND",
+        "EGRESS_ALLOWED",
+        "WEBHOOK_X",
+        "VAULT_TOKN",
+    ] {
         let problem = problem(&[(name, CANARY)]);
         assert!(problem.starts_with(name) && problem.contains("spelling"), "{problem}");
     }
