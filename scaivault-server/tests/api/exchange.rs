@@ -631,11 +631,9 @@ async fn sec_g3_an_issuer_whose_keys_cannot_be_had_lets_nobody_in() {
 
 #[tokio::test]
 async fn sec_j2_an_address_that_asks_too_often_is_told_to_wait() {
-    let limits = RateLimits::none().with(Category::AuthExchange, Some(3));
+    let limits = RateLimits::none().with(Category::AuthExchange, Some(1));
     let (api, _) = start_limited(limits).await;
-    for _ in 0..3 {
-        refused(ask(&api, "a.b.c", json!({})).await, "within the limit");
-    }
+    refused(ask(&api, "a.b.c", json!({})).await, "within the limit");
     let answer = ask(&api, "a.b.c", json!({})).await;
     assert!(answer.header("retry-after").is_some());
     answer.refusal(429, "rate_limited");
