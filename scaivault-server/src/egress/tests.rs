@@ -54,7 +54,15 @@ impl Stub {
 
     fn jwks(&self, path: Option<&str>) -> HttpJwks {
         let url = |path: &str| Issuer::parse(&format!("http://{}{path}", self.address)).unwrap();
-        let identity = Identity { issuer: url(""), jwks: path.map(url), audiences: vec!["scaivault".into()] };
+        let identity = Identity {
+            issuer: url(""),
+            jwks: path.map(url),
+            audiences: vec!["scaivault".into()],
+            client: None,
+            webhook_secrets: None,
+            sync_interval: limits::IDENTITY_SYNC_EVERY,
+            bootstrap_super_admin: None,
+        };
         HttpJwks::new(Egress::new().unwrap(), &identity)
     }
 

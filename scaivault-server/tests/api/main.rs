@@ -13,6 +13,7 @@ mod metrics;
 mod pki;
 mod policies;
 mod refusals;
+mod scaikey;
 mod secrets;
 mod support;
 mod tenants;
