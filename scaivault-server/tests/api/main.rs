@@ -18,6 +18,7 @@ mod pki;
 mod platforms;
 mod policies;
 mod refusals;
+mod scaikey;
 mod secrets;
 mod support;
 mod tenancy;

@@ -25,6 +25,7 @@ use scaivault_server::{
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
+use time::format_description::well_known::Rfc3339;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -298,7 +299,7 @@ pub(crate) fn signature(time: &str, body: &[u8]) -> String {
 /// An event of now about something of the usual tenant.
 pub(crate) fn event(id: &str, kind: &str, (resource, of): (&str, &str), data: Value) -> Value {
     serde_json::json!({
-        "event_id": id, "event_type": kind, "timestamp": scaivault_core::rfc3339(SystemClock.now()),
+        "event_id": id, "event_type": kind, "timestamp": SystemClock.now().format(&Rfc3339).unwrap(),
         "tenant_id": TENANT, "partner_id": PARTNER, "resource": { "type": resource, "id": of }, "data": data,
     })
 }

@@ -45,7 +45,7 @@ pub(crate) struct Directory {
     /// Held while loading and while forgetting: what was read before a change cannot be stored after it.
     loading: Mutex<()>,
     tenants: Cache<(TenantId, Option<PartnerId>), Arc<Tenant>>,
-    people: Cache<(TenantId, String), Arc<Person>>,
+    people: Cache<(TenantId, IdentityType, String), Arc<Person>>,
 }
 
 /// How the directory stands.
@@ -215,7 +215,7 @@ impl Directory {
     }
 
     async fn person(&self, tenant_epoch: i64, caller: &Caller) -> Result<Arc<Person>> {
-        let key = (caller.tenant_id().clone(), caller.identity_id().to_owned());
+        let key = (caller.tenant_id().clone(), caller.identity_type(), caller.identity_id().to_owned());
         if let Some(known) = self.people.get(&key).await.filter(|known| known.tenant_epoch == tenant_epoch) {
             return Ok(known);
         }

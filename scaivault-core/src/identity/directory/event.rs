@@ -139,7 +139,8 @@ impl Event {
             What::Mfa(enabled) => drop(fields.insert("mfa_enabled".to_owned(), enabled.into())),
             What::Nothing => {}
         }
-        Ok(Some(Fact { key, version: Version::of_event(self.at, &self.id), fields }))
+        let closes = fields.get("status").is_some_and(|status| status != ACTIVE);
+        Ok(Some(Fact { key, version: Version::of_event(self.at, &self.id, closes), fields }))
     }
 
     fn tenant(&self) -> Result<TenantId> {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::storage::Ts;
 
-/// When something was so, and which news says it: of two of the same time the greater name wins, whichever came first.
+/// When something was so, and which news says it: of two of the same moment the greater name wins, whichever came first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Version {
     /// Microseconds since 1970.
@@ -16,8 +16,10 @@ pub(super) struct Version {
 }
 
 impl Version {
-    pub(super) fn of_event(at: OffsetDateTime, event_id: &str) -> Self {
-        Self { at: Ts::from(at).micros(), by: event_id.to_owned() }
+    /// Of two events of one moment, one that closes comes after one that does not.
+    pub(super) fn of_event(at: OffsetDateTime, event_id: &str, closes: bool) -> Self {
+        let rank = if closes { "~" } else { "" };
+        Self { at: Ts::from(at).micros(), by: format!("{rank}{event_id}") }
     }
 
     pub(super) fn of_sync(at: OffsetDateTime) -> Self {

@@ -206,6 +206,12 @@ fn wrong_values_are_refused_without_being_repeated() {
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("TRUSTED_PROXIES", "*"),
         ("JWT_AUDIENCE", "a,,b"),
+        ("SCAIKEY_WEBHOOK_SECRET", "hunter2-canary"),
+        ("SCAIKEY_WEBHOOK_SECRET", "hunter2-canary-is-long-enough,"),
+        ("SCAIKEY_CLIENT_ID", "vault"),
+        ("IDENTITY_SYNC_INTERVAL", "9s"),
+        ("IDENTITY_SYNC_INTERVAL", "15"),
+        ("RATE_LIMIT_IDENTITY_SYNC", "-1"),
         ("LOG_FORMAT", "xml"),
         ("KMS_PROVIDER", "hunter2-canary"),
     ] {
@@ -215,8 +221,31 @@ fn wrong_values_are_refused_without_being_repeated() {
 }
 
 #[test]
+fn what_feeds_the_directory_is_optional_and_its_secrets_are_not_shown() {
+    let none = serve(&[("BOOTSTRAP_SUPER_ADMIN", "")]).unwrap().identity;
+    assert!(none.client.is_none() && none.webhook_secrets.is_none() && none.bootstrap_super_admin.is_none());
+    assert_eq!(none.sync_interval.as_secs(), 900);
+    let all = serve(&[
+        ("SCAIKEY_CLIENT_ID", "vault"),
+        ("SCAIKEY_CLIENT_SECRET_FILE", "/run/secret"),
+        ("SCAIKEY_WEBHOOK_SECRET", "hunter2-canary-is-long-enough, hunter2-canary-is-another"),
+        ("IDENTITY_SYNC_INTERVAL", "5m"),
+        ("BOOTSTRAP_SUPER_ADMIN", "root@acme.example"),
+    ]);
+    let all = all.unwrap().identity;
+    assert!(!format!("{all:?}").contains(CANARY), "{all:?}");
+    let client = all.client.unwrap();
+    assert_eq!((client.id.as_str(), client.secret.expose()), ("vault", CANARY));
+    assert_eq!(format!("{:?}", all.webhook_secrets.unwrap()), "WebhookSecrets(2)");
+    assert_eq!(
+        (all.sync_interval.as_secs(), all.bootstrap_super_admin.as_deref()),
+        (300, Some("root@acme.example"))
+    );
+}
+
+#[test]
 fn what_this_build_does_not_have_is_said() {
-    for name in ["WEBHOOK_ALLOWED_CIDRS", "METRICS_BIND_ADDRESS", "BOOTSTRAP_SUPER_ADMIN"] {
+    for name in ["WEBHOOK_ALLOWED_CIDRS", "METRICS_BIND_ADDRESS", "OBJECT_STORE_BUCKET"] {
         assert_eq!(
             problem(&[(name, CANARY)]),
             format!("{name} is set, but this build does not support it; unset it.")
