@@ -72,6 +72,7 @@
 //! ```
 
 mod ca;
+mod chain;
 mod crl;
 mod csr;
 mod error;
@@ -81,12 +82,15 @@ mod lint;
 mod name;
 pub mod ocsp;
 pub mod pem;
+mod read;
 mod revoke;
 mod role;
 mod serial;
 mod sign;
 mod tbs;
 mod time;
+mod trust;
+pub mod validate;
 
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use crl::{CrlEntry, build_crl};
@@ -96,6 +100,9 @@ pub use issue::{Issued, issue_leaf};
 pub use key::KeyKind;
 pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject};
+pub use read::{certificate::Certificate, oid::Oid};
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, Plan, Role, RoleConfig};
 pub use serial::Serial;
+pub use trust::TrustAnchor;
+pub use validate::{Validation, validate};
