@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use common::{Ca, HOUR};
 use forge::{
-    DAY, Draft, Key, Made, NOW, ca, constraints, dns, extension, key_usage, name, name_as, names, pss, purposes, rdn,
-    sequence, signs, spki, tlv, oid_der,
+    DAY, Draft, Key, Made, NOW, ca, constraints, dns, extension, key_usage, name, name_as, names, oid_der,
+    pss, purposes, rdn, sequence, signs, spki, tlv,
 };
 use scaivault_kms::KeySpec;
 use scaivault_pki::{
@@ -143,7 +143,8 @@ async fn what_this_engine_issues_is_valid_to_it() {
 
 #[test]
 fn lives_include_their_ends_and_anchors_have_them_too() {
-    let chain = Chain::with_leaf(|draft| Draft { not_before: NOW, not_after: NOW, ..draft.with(dns(&["a.test"])) });
+    let chain =
+        Chain::with_leaf(|draft| Draft { not_before: NOW, not_after: NOW, ..draft.with(dns(&["a.test"])) });
     let at = |now| judge(&chain.leaf, &[&chain.ca], &chain.root, &Rules { now, ..rules() });
     accepted(&at(NOW));
     accepted(&at(NOW + time::Duration::milliseconds(999)));
@@ -162,7 +163,11 @@ fn a_ca_has_to_be_one() {
     let not_ca = extension("2.5.29.19", true, &sequence(&[]));
     refused(&Chain::with_ca(|draft| draft.with(not_ca.clone()).with(signs())).judge(), Reason::NotCa, 1);
     let other_usage = key_usage(0b1000_0010);
-    refused(&Chain::with_ca(|draft| draft.with(ca(None)).with(other_usage.clone())).judge(), Reason::KeyUsage, 1);
+    refused(
+        &Chain::with_ca(|draft| draft.with(ca(None)).with(other_usage.clone())).judge(),
+        Reason::KeyUsage,
+        1,
+    );
     accepted(&Chain::with_ca(|draft| draft.with(ca(None))).judge());
     refused(&Chain::with_ca(|draft| Draft { version: 0, ..draft }).judge(), Reason::NotCa, 1);
     // An anchor is held to the same, unless its owner says otherwise.
@@ -186,7 +191,8 @@ fn path_lengths_count_what_is_not_self_issued() {
     let rolled = one.draft("one").with(ca(Some(0))).with(signs()).sign(&one.key);
     let leaf = rolled.leaf();
     accepted(&judge(&leaf, &[&one, &rolled], &root, &rules()));
-    let most = |most| judge(&leaf, &[&one, &rolled], &root, &Rules { max_intermediates: Some(most), ..rules() });
+    let most =
+        |most| judge(&leaf, &[&one, &rolled], &root, &Rules { max_intermediates: Some(most), ..rules() });
     accepted(&most(1));
     refused(&most(0), Reason::TooManyIntermediates, None);
     // A root's own.
@@ -199,7 +205,8 @@ fn path_lengths_count_what_is_not_self_issued() {
 
 #[test]
 fn purposes_hold_for_the_leaf_and_for_the_cas_above_it() {
-    let leaf = |ids: &[&str]| Chain::with_leaf(|draft| draft.with(dns(&["a.test"])).with(purposes(ids))).judge();
+    let leaf =
+        |ids: &[&str]| Chain::with_leaf(|draft| draft.with(dns(&["a.test"])).with(purposes(ids))).judge();
     accepted(&leaf(&[SERVER]));
     accepted(&leaf(&[CLIENT, SERVER]));
     refused(&leaf(&[CLIENT]), Reason::Purpose, 0);
@@ -227,7 +234,11 @@ fn extensions_that_are_unknown_double_or_malformed_are_refused() {
     };
     accepted(&with(vec![extension("1.3.6.1.4.1.55555.1", false, &[1, 2])]));
     refused(&with(vec![odd()]), Reason::UnknownCriticalExtension, 0);
-    refused(&Chain::with_ca(|draft| draft.with(ca(None)).with(odd())).judge(), Reason::UnknownCriticalExtension, 1);
+    refused(
+        &Chain::with_ca(|draft| draft.with(ca(None)).with(odd())).judge(),
+        Reason::UnknownCriticalExtension,
+        1,
+    );
     let root = Chain::with_root(|draft| draft.with(ca(None)).with(odd()));
     refused(&root.judge(), Reason::UnknownCriticalExtension, 2);
     accepted(&root.judge_lax());
@@ -242,11 +253,16 @@ fn extensions_that_are_unknown_double_or_malformed_are_refused() {
     ] {
         refused(&with(vec![malformed]), Reason::Malformed, 0);
     }
-    refused(&Chain::with_leaf(|draft| Draft { version: 1, ..draft.with(dns(&["a.test"])) }).judge(), Reason::Malformed, 0);
+    refused(
+        &Chain::with_leaf(|draft| Draft { version: 1, ..draft.with(dns(&["a.test"])) }).judge(),
+        Reason::Malformed,
+        0,
+    );
     let nameless = |critical| {
         let value = sequence(&[&tlv(0x82, &[b"a.test"])]);
         let subject = sequence(&[]);
-        Chain::with_leaf(|draft| Draft { subject, ..draft.with(extension("2.5.29.17", critical, &value)) }).judge()
+        Chain::with_leaf(|draft| Draft { subject, ..draft.with(extension("2.5.29.17", critical, &value)) })
+            .judge()
     };
     accepted(&nameless(true));
     refused(&nameless(false), Reason::Malformed, 0);
@@ -292,7 +308,9 @@ fn constraints_hold_for_every_kind_of_name() {
     let uri = |text: &str| tlv(0x86, &[text.as_bytes()]);
     let ip = |octets: &[u8]| tlv(0x87, &[octets]);
     let directory = |text: &str| tlv(0xa4, &[&name(text)]);
-    let other = |value: &str| tlv(0xa0, &[&oid_der("1.3.6.1.4.1.311.20.2.3"), &tlv(0xa0, &[&tlv(12, &[value.as_bytes()])])]);
+    let other = |value: &str| {
+        tlv(0xa0, &[&oid_der("1.3.6.1.4.1.311.20.2.3"), &tlv(0xa0, &[&tlv(12, &[value.as_bytes()])])])
+    };
     let ten = ip(&[10, 0, 0, 0, 255, 0, 0, 0]);
     for (base, inside, outside) in [
         (host("test"), host("x.a.test"), host("test.example")),
@@ -334,7 +352,9 @@ fn constraints_hold_for_every_kind_of_name() {
         }
     }
     // An extension of nonsense makes its CA useless.
-    for (permitted, excluded) in [(vec![host("*.test")], vec![]), (vec![], vec![ip(&[1, 2, 3])]), (vec![], vec![])] {
+    for (permitted, excluded) in
+        [(vec![host("*.test")], vec![]), (vec![], vec![ip(&[1, 2, 3])]), (vec![], vec![])]
+    {
         refused(&constrained(&permitted, &excluded, host("b.test")), Reason::Malformed, 1);
     }
 }
@@ -385,7 +405,8 @@ fn algorithms_that_can_be_forged_or_do_not_fit_are_refused() {
         Chain::with_leaf(|draft| Draft { algorithm: Some(algorithm), ..draft.with(dns(&["a.test"])) }).judge()
     };
     let plain = |id: &str| sequence(&[&oid_der(id)]);
-    for weak in ["1.2.840.10045.4.1", "1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.113549.1.1.2"] {
+    for weak in ["1.2.840.10045.4.1", "1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.113549.1.1.2"]
+    {
         refused(&sign_by(plain(weak)), Reason::WeakSignature, 0);
     }
     let sha1_pss = sequence(&[&oid_der("1.2.840.113549.1.1.10"), &sequence(&[])]);
@@ -407,7 +428,8 @@ fn algorithms_that_can_be_forged_or_do_not_fit_are_refused() {
 
 #[test]
 fn keys_that_give_no_security_are_refused() {
-    let with_key = |spki: Vec<u8>| Chain::with_leaf(|draft| Draft { spki, ..draft.with(dns(&["a.test"])) }).judge();
+    let with_key =
+        |spki: Vec<u8>| Chain::with_leaf(|draft| Draft { spki, ..draft.with(dns(&["a.test"])) }).judge();
     let rsa = |modulus: &[u8], exponent: &[u8]| {
         let algorithm = sequence(&[&oid_der("1.2.840.113549.1.1.1"), &[5, 0]]);
         spki(&algorithm, &sequence(&[&tlv(2, &[&[0], modulus]), &tlv(2, &[exponent])]))

@@ -172,7 +172,9 @@ impl Reply {
     pub fn sign(self) -> Vec<u8> {
         let responder = match &self.by_name {
             Some(name) => tlv(0xa1, &[name]),
-            None => tlv(0xa2, &[&tlv(4, &[digest(&SHA1_FOR_LEGACY_USE_ONLY, &self.responder.bits()).as_ref()])]),
+            None => {
+                tlv(0xa2, &[&tlv(4, &[digest(&SHA1_FOR_LEGACY_USE_ONLY, &self.responder.bits()).as_ref()])])
+            }
         };
         let nonce = self.nonce.map(|nonce| {
             let value = extension("1.3.6.1.5.5.7.48.1.2", false, &tlv(4, &[&nonce]));

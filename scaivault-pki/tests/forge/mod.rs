@@ -9,13 +9,17 @@
 
 pub mod evidence;
 
-use std::{rc::Rc, sync::atomic::{AtomicU16, Ordering}};
+use std::{
+    rc::Rc,
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{
-        self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, PqdsaKeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+        self as sig, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, PqdsaKeyPair, RSA_PKCS1_SHA256,
+        RSA_PSS_SHA256,
     },
 };
 use time::{Duration, OffsetDateTime, macros::datetime};
@@ -252,7 +256,12 @@ impl Draft {
             &self.spki,
             &if self.extensions.is_empty() { Vec::new() } else { tlv(0xa3, &[&list]) },
         ]);
-        Made { der: key.frame_as(&algorithm, &tbs, &[]), name: self.subject, serial: self.serial, key: self.key }
+        Made {
+            der: key.frame_as(&algorithm, &tbs, &[]),
+            name: self.subject,
+            serial: self.serial,
+            key: self.key,
+        }
     }
 }
 
