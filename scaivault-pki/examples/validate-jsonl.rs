@@ -1,7 +1,7 @@
 //! Judges certificate chains, one a line: a JSON object in, one out, in order and flushed.
 //!
 //! In: `i`; `leaf`, `inter[]`, `trust[]`, `crls[]` in Base64 of DER; `time` in Unix seconds (now, if null); `names[]` of
-//! `{kind: DNS|IP|RFC822, value}`; `purpose` (`server`, `client`, `any`) and further purposes in `eku[]`; `max_depth`;
+//! `{kind: DNS|IP|RFC822, value}`; purposes in `eku[]`, or else one `purpose` (`server`, `client`, `any`); `max_depth`;
 //! `check_crl`; `policy` of `{initial[], explicit, inhibit_map, inhibit_any}`. Out: `i`, `result` (`accept` or `reject`),
 //! and an `error` if rejected.
 //!
@@ -78,8 +78,10 @@ fn rules(case: &Value, evidence: &Evidence) -> Answer<Rules> {
         };
         rules.names.push(name.map_err(text)?);
     }
-    let purposes = list(&case["eku"]).iter().chain(Some(&case["purpose"])).filter_map(Value::as_str);
-    for purpose in purposes {
+    // Purposes that are spelled out stand for themselves.
+    let named = list(&case["eku"]);
+    let purposes = if named.is_empty() { std::slice::from_ref(&case["purpose"]) } else { named };
+    for purpose in purposes.iter().filter_map(Value::as_str) {
         if let Some(oid) = purpose_oid(purpose)? {
             if !rules.purposes.contains(&oid) {
                 rules.purposes.push(oid);

@@ -22,6 +22,7 @@ pub(crate) struct Work {
     signatures: Cell<u32>,
     steps: Cell<u32>,
     comparisons: Cell<u32>,
+    octets: Cell<usize>,
 }
 
 impl Work {
@@ -30,6 +31,7 @@ impl Work {
             signatures: Cell::new(limits::MAX_SIGNATURES),
             steps: Cell::new(limits::MAX_STEPS),
             comparisons: Cell::new(limits::MAX_COMPARISONS),
+            octets: Cell::new(limits::MAX_LIST_OCTETS),
         }
     }
 
@@ -56,8 +58,18 @@ impl Work {
         Err((Reason::WorkLimit, "has more names than may be compared with constraints".to_owned()))
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.signatures.get() == 0 || self.steps.get() == 0 || self.comparisons.get() == 0
+    /// Whether so many octets of lists may be looked through.
+    pub(crate) fn scan(&self, octets: usize) -> bool {
+        let before = self.octets.get();
+        self.octets.set(before.saturating_sub(octets));
+        before > octets
+    }
+
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.signatures.get() == 0
+            || self.steps.get() == 0
+            || self.comparisons.get() == 0
+            || self.octets.get() == 0
     }
 }
 

@@ -39,9 +39,11 @@ pub mod limits {
     pub const MAX_STEPS: u32 = 20_000;
     /// Names that are compared with a constraint.
     pub const MAX_COMPARISONS: u32 = 250_000;
+    /// Octets of revocation lists that are looked through, each time that one is.
+    pub const MAX_LIST_OCTETS: usize = 1 << 29;
     /// Rejected paths that an answer lists.
     pub const MAX_REJECTED: usize = 16;
-    /// Lists and OCSP answers that are looked at; the rest is left out.
+    /// Lists, and OCSP answers, that may be shown; with more of them the verdict is no.
     pub const MAX_EVIDENCE: usize = 512;
 }
 

@@ -18,7 +18,7 @@ use scaivault_kms::KeySpec;
 use scaivault_pki::{
     Certificate, CrlEntry, RevocationReason, TrustAnchor, Validation, build_crl, ocsp, validate,
     validate::{
-        CertificateRevocation, Evidence, OcspEvidence, Reason, RevocationMode, Rules, Source, Verdict,
+        CertificateRevocation, Evidence, OcspEvidence, Reason, RevocationMode, Rules, Source, Verdict, limits,
     },
 };
 
@@ -498,4 +498,30 @@ fn sec_f5_a_serial_that_was_never_issued_is_never_good() {
         assert_eq!(verdict.errors[0].reason, Reason::RevocationUnknown);
         assert_eq!(summary(&verdict.revocation[0]), (Known::Unknown, Source::Ocsp));
     }
+}
+
+#[test]
+fn evidence_beyond_all_bounds_hides_nothing() {
+    // Signatures that nobody can verify use up what may be verified; the list that matters comes last.
+    let bench = Bench::new();
+    let root = &bench.root;
+    let forged = List::of(root).sign(&Key::p256());
+    let mut crls = vec![forged; limits::MAX_EVIDENCE];
+    crls.push(List::of(root).revoking(&bench.leaf.serial, 1).sign(&root.key));
+    for crls in [&crls[..], &crls[1..]] {
+        let verdict = bench.judge(RevocationMode::Prefer, crls, &[]);
+        assert!(!verdict.valid);
+        assert_eq!(verdict.errors[0].reason, Reason::WorkLimit);
+    }
+}
+
+#[test]
+fn a_long_list_is_read_where_it_is() {
+    let bench = Bench::new();
+    let root = &bench.root;
+    let serial = |n: u32| [&[1, 1, 1, 1], &n.to_be_bytes()[..]].concat();
+    let long = |list: List| (0..50_000).fold(list, |list, n| list.revoking(&serial(n), 1));
+    let list = long(List::of(root));
+    assert_eq!(bench.by_crls(&[list.clone().sign(&root.key)]), Known::Good);
+    assert_eq!(bench.by_crls(&[list.revoking(&bench.leaf.serial, 1).sign(&root.key)]), Known::Revoked);
 }

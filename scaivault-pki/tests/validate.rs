@@ -246,6 +246,7 @@ fn extensions_that_are_unknown_double_or_malformed_are_refused() {
     for malformed in [
         extension("2.5.29.15", true, &[4, 1, 6]),
         extension("2.5.29.14", true, &[4, 1, 6]),
+        key_usage(0),
         extension("2.5.29.32", false, &sequence(&[])),
         extension("2.5.29.31", false, b"http://"),
         extension("1.3.6.1.5.5.7.1.1", false, &sequence(&[])),
@@ -396,6 +397,21 @@ fn every_kind_of_key_signs_and_is_signed_for() {
         let last = forged.der.len() - 1;
         forged.der[last] ^= 1;
         refused(&judge(&forged, &[&ca], &root, &rules()), Reason::BadSignature, 0);
+    }
+}
+
+#[test]
+fn keys_that_only_sign_do_not_encrypt() {
+    let root = Made::root("root");
+    for key in Key::zoo().into_iter().skip(4) {
+        let with_usage = |bits| {
+            let draft = Draft { spki: key.spki(), ..root.draft("leaf") };
+            let leaf = draft.with(dns(&["a.test"])).with(key_usage(bits)).sign(&root.key);
+            judge(&leaf, &[], &root, &rules())
+        };
+        accepted(&with_usage(0b1000_0000));
+        refused(&with_usage(0b1010_0000), Reason::Malformed, 0);
+        refused(&with_usage(0b0000_1000), Reason::Malformed, 0);
     }
 }
 

@@ -128,6 +128,11 @@ impl<'a> Crl<'a> {
         if twice { Err(Malformed("an extension twice")) } else { Ok(()) }
     }
 
+    /// How long its entries are.
+    pub(crate) fn octets(&self) -> usize {
+        self.entries.len()
+    }
+
     /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all.
     pub(crate) fn entry(&self, issuer: &Dn, serial: &[u8]) -> Result<Option<Entry>> {
         let mut reader = Reader::new(self.entries);

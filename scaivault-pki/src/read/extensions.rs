@@ -17,6 +17,9 @@ pub(crate) const DIGITAL_SIGNATURE: u16 = 1;
 pub(crate) const KEY_CERT_SIGN: u16 = 1 << 5;
 pub(crate) const CRL_SIGN: u16 = 1 << 6;
 
+/// Bits for keys that encrypt or agree: keyEncipherment, dataEncipherment, keyAgreement, encipherOnly, decipherOnly.
+pub(crate) const ENCIPHERMENT: u16 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8;
+
 /// The most extensions of one certificate, list or answer.
 const MAX_EXTENSIONS: usize = 128;
 
@@ -135,7 +138,11 @@ impl Extensions {
                 self.subject_key_id = Some(Reader::only(value, OCTET_STRING)?.to_vec());
             }
             () if oid.is(id::ID_CE_KEY_USAGE) => {
-                self.key_usage = Some(named_bits(Reader::only(value, super::asn1::BIT_STRING)?)?);
+                let usage = named_bits(Reader::only(value, super::asn1::BIT_STRING)?)?;
+                if usage == 0 {
+                    return Err(Malformed("a key usage of no use"));
+                }
+                self.key_usage = Some(usage);
             }
             () if oid.is(id::ID_CE_EXT_KEY_USAGE) => self.purposes = Some(oids(value)?),
             () if oid.is(id::ID_CE_SUBJECT_ALT_NAME) => {

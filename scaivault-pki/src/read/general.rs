@@ -163,7 +163,9 @@ impl Subtree {
             }
             GeneralName::Ip(_) => return Err(Malformed("an address range of odd length")),
             GeneralName::Email(text) => Self::Email(match text.rsplit_once('@') {
-                Some(("", _)) => return Err(Malformed("a mailbox without a local part")),
+                Some((local, _)) if local.is_empty() || (local.contains('@') && !local.starts_with('"')) => {
+                    return Err(Malformed("a constraint that is no mailbox"));
+                }
                 Some((local, domain)) => HostOrDomain::Mailbox(local.to_owned(), host(domain)?),
                 None => host_or_domain(text)?,
             }),
@@ -234,9 +236,14 @@ mod tests {
         {
             assert!(constraints(1, &wrap(context(tag), good.as_bytes())).is_ok(), "{good}");
         }
-        for (tag, bad) in
-            [(2, "*.example.com"), (2, ".example.com"), (2, "a..b"), (1, "@example.com"), (6, "http://a")]
-        {
+        for (tag, bad) in [
+            (2, "*.example.com"),
+            (2, ".example.com"),
+            (2, "a..b"),
+            (1, "@example.com"),
+            (1, "a@b@example.com"),
+            (6, "http://a"),
+        ] {
             assert!(constraints(1, &wrap(context(tag), bad.as_bytes())).is_err(), "{bad}");
         }
         assert!(NameConstraints::parse(&wrap(0x30, &[])).is_err());

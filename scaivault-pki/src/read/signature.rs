@@ -124,6 +124,11 @@ impl Key {
         }
     }
 
+    /// Whether it can do nothing but sign, so that a key usage beyond that is a lie (RFC 8410, 5; RFC 9881, 5).
+    pub(crate) fn only_signs(&self) -> bool {
+        matches!(self.kind, Kind::Ed25519 | Kind::MlDsa44 | Kind::MlDsa65 | Kind::MlDsa87)
+    }
+
     /// The content of the BIT STRING, which key hashes are made of.
     pub(crate) fn bits(&self) -> &[u8] {
         &self.bits

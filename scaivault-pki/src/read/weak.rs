@@ -135,6 +135,7 @@ mod tests {
     fn wrap(tag: u8, length: usize) -> Vec<u8> {
         match u8::try_from(length) {
             Ok(short) if short < 0x80 => vec![tag, short],
+            Ok(short) => vec![tag, 0x81, short],
             _ => [&[tag, 0x82][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
         }
     }

@@ -114,6 +114,9 @@ impl Revocation<'_, '_> {
     ) -> Result<(Option<Entry>, Source), String> {
         let parts = certificate.parts();
         let find = |crl: &Crl<'_>| {
+            if !self.pool.work.scan(crl.octets()) {
+                return Err("is one more than may be looked through".to_owned());
+            }
             crl.entry(&parts.issuer, &parts.serial).map_err(|why| format!("cannot be used ({})", why.0))
         };
         if let Some(why) = list.crl.faults.first() {
@@ -201,6 +204,9 @@ impl Revocation<'_, '_> {
 
     /// Whether a signer of lists has a path of its own to `anchor`, and is not revoked.
     fn is_authority(&self, signer: usize, anchor: usize) -> bool {
+        if let Some(known) = self.authorities.borrow().get(&(signer, anchor)) {
+            return *known;
+        }
         if self.pending.borrow().contains(&signer) || self.pending.borrow().len() >= MAX_NESTING {
             return false;
         }
@@ -215,6 +221,9 @@ impl Revocation<'_, '_> {
             failures
         });
         self.pending.borrow_mut().pop();
+        if self.pending.borrow().is_empty() {
+            self.authorities.borrow_mut().insert((signer, anchor), found.is_some());
+        }
         found.is_some()
     }
 }

@@ -7,7 +7,11 @@ use super::{Failure, Reason, Rules, check_validity, constraints, policy};
 use crate::{
     Certificate, Oid,
     chain::{Path, Pool},
-    read::{extensions::KEY_CERT_SIGN, general::NameConstraints, weak::Weakness},
+    read::{
+        extensions::{ENCIPHERMENT, KEY_CERT_SIGN},
+        general::NameConstraints,
+        weak::Weakness,
+    },
 };
 
 /// What a certificate is on a path.
@@ -130,6 +134,11 @@ pub(crate) fn faults(
         add(Reason::UnknownCriticalExtension, format!("has the critical extension {oid}, which is unknown"));
     }
     match certificate.key() {
+        Ok(key)
+            if key.only_signs() && extensions.key_usage.is_some_and(|usage| usage & ENCIPHERMENT != 0) =>
+        {
+            add(Reason::Malformed, "has a key that signs, and a key usage for encryption".to_owned());
+        }
         Ok(_) => {}
         Err(Weakness::Malformed(why)) => add(Reason::Malformed, format!("has a key that {why}")),
         Err(Weakness::Weak(why)) => add(Reason::WeakKey, format!("has a key that {why}")),

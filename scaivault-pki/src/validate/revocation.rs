@@ -146,6 +146,8 @@ pub(super) struct Revocation<'p, 'a> {
     pub(super) crl_signatures: RefCell<HashMap<(usize, usize), bool>>,
     /// By certificate, issuer and anchor.
     known: RefCell<HashMap<(usize, usize, usize), CertificateRevocation>>,
+    /// Whether a certificate may sign lists under an anchor.
+    pub(super) authorities: RefCell<HashMap<(usize, usize), bool>>,
     /// Signers of lists whose own status is being looked for.
     pub(super) pending: RefCell<Vec<usize>>,
 }
@@ -160,6 +162,7 @@ impl<'p, 'a> Revocation<'p, 'a> {
             answers: OnceCell::new(),
             crl_signatures: RefCell::default(),
             known: RefCell::default(),
+            authorities: RefCell::default(),
             pending: RefCell::default(),
         }
     }
@@ -195,6 +198,11 @@ impl<'p, 'a> Revocation<'p, 'a> {
                 failures.push(Failure::new(reason, at, detail));
             }
             all.push(known);
+        }
+        // What was not looked at must not be taken for what is not there.
+        let too_much = self.evidence.crls.len().max(self.evidence.ocsp.len()) > limits::MAX_EVIDENCE;
+        if too_much || self.pool.work.is_exhausted() {
+            failures.push(Failure::new(Reason::WorkLimit, None, "has more evidence than may be looked at"));
         }
         all
     }
