@@ -109,6 +109,11 @@ pub fn crl_point(url: &str, crl_issuer: Option<&[u8]>) -> Vec<u8> {
     extension("2.5.29.31", false, &sequence(&[&sequence(&[&tlv(0xa0, &[&point(url)]), &issuer])]))
 }
 
+/// The extension of a list that says where its deltas are.
+pub fn freshest(url: &str) -> Vec<u8> {
+    extension("2.5.29.46", false, &sequence(&[&sequence(&[&tlv(0xa0, &[&point(url)])])]))
+}
+
 /// What an OCSP answer is going to say.
 #[derive(Clone)]
 pub struct Reply {
