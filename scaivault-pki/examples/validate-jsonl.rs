@@ -82,11 +82,7 @@ fn rules(case: &Value, evidence: &Evidence) -> Answer<Rules> {
     let named = list(&case["eku"]);
     let purposes = if named.is_empty() { std::slice::from_ref(&case["purpose"]) } else { named };
     for purpose in purposes.iter().filter_map(Value::as_str) {
-        if let Some(oid) = purpose_oid(purpose)? {
-            if !rules.purposes.contains(&oid) {
-                rules.purposes.push(oid);
-            }
-        }
+        rules.purposes.extend(purpose_oid(purpose)?);
     }
     rules.max_intermediates = case["max_depth"].as_u64().and_then(|most| usize::try_from(most).ok());
     rules.policies = policies(&case["policy"])?;

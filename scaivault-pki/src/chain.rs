@@ -321,10 +321,10 @@ impl<'p, 'a> Search<'p, 'a> {
     fn enter(&mut self, path: &mut Vec<usize>, visit: &mut Visit<'_>) -> Option<Path> {
         let &[.., child, at] = path.as_slice() else { return None };
         let mut failures = faults(self.pool.get(at), Place::Ca, self.now, self.purposes, path.len() - 1);
-        if failures.is_empty() {
-            if let Err((reason, detail)) = self.pool.verify(child, at) {
-                failures.push(Failure::new(reason, path.len() - 2, detail));
-            }
+        if failures.is_empty()
+            && let Err((reason, detail)) = self.pool.verify(child, at)
+        {
+            failures.push(Failure::new(reason, path.len() - 2, detail));
         }
         if failures.is_empty() && path.len() > limits::MAX_DEPTH + 1 {
             failures.push(Failure::new(Reason::TooManyIntermediates, None, "is longer than any path may be"));

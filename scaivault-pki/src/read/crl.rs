@@ -10,7 +10,7 @@ use super::{
         constructed, context, count, named_bits,
     },
     dn::Dn,
-    extensions::{PointName, RawExtension, point_name, raw_extensions},
+    extensions::{PointName, RawExtension, distinct_extensions, point_name},
     general::{GeneralName, general_names},
     signature::Signed,
 };
@@ -87,7 +87,7 @@ impl<'a> Crl<'a> {
             faults,
         };
         if let Some(content) = tbs.optional(constructed(0))? {
-            for extension in raw_extensions(Reader::only(content, SEQUENCE)?)? {
+            for extension in distinct_extensions(Reader::only(content, SEQUENCE)?)? {
                 crl.read_extension(&extension)?;
             }
         }
@@ -100,32 +100,23 @@ impl<'a> Crl<'a> {
 
     fn read_extension(&mut self, extension: &RawExtension<'_>) -> Result<()> {
         let RawExtension { oid, critical, value } = extension;
-        let twice = match () {
+        match () {
             () if oid.is(id::ID_CE_CRL_NUMBER) => {
                 if *critical {
                     self.faults.push("has a critical number".to_owned());
                 }
-                self.number.replace(number(value)?).is_some()
+                self.number = Some(number(value)?);
             }
-            () if oid.is(id::ID_CE_DELTA_CRL_INDICATOR) => self.base.replace(number(value)?).is_some(),
-            () if oid.is(id::ID_CE_ISSUING_DISTRIBUTION_POINT) => {
-                let twice = !self.scope.raw.is_empty();
-                self.scope = Scope::parse(value)?;
-                twice
-            }
+            () if oid.is(id::ID_CE_DELTA_CRL_INDICATOR) => self.base = Some(number(value)?),
+            () if oid.is(id::ID_CE_ISSUING_DISTRIBUTION_POINT) => self.scope = Scope::parse(value)?,
             () if oid.is(id::ID_CE_AUTHORITY_KEY_IDENTIFIER) => {
                 let mut reader = Reader::new(Reader::only(value, SEQUENCE)?);
                 self.authority_key_id = reader.optional(context(0))?.map(<[u8]>::to_vec);
-                false
             }
-            () => {
-                if *critical {
-                    self.faults.push(format!("has the unknown critical extension {oid}"));
-                }
-                false
-            }
-        };
-        if twice { Err(Malformed("an extension twice")) } else { Ok(()) }
+            () if *critical => self.faults.push(format!("has the unknown critical extension {oid}")),
+            () => {}
+        }
+        Ok(())
     }
 
     /// How long its entries are.
@@ -145,7 +136,7 @@ impl<'a> Crl<'a> {
             let at = entry.time()?;
             let mut reason = 0;
             if !entry.is_empty() {
-                for extension in raw_extensions(entry.expect(SEQUENCE)?)? {
+                for extension in distinct_extensions(entry.expect(SEQUENCE)?)? {
                     match () {
                         () if extension.oid.is(id::ID_CE_CRL_REASONS) => {
                             reason = match Reader::only(extension.value, ENUMERATED)? {
@@ -171,7 +162,8 @@ impl<'a> Crl<'a> {
                 entry.end()?;
             }
             let about = named.as_ref().map_or(self.issuer == *issuer, |names| names.contains(issuer));
-            if about && entry_serial == serial {
+            // Of two words about one number, the one that takes nothing back stands.
+            if about && entry_serial == serial && found.is_none_or(|found: Entry| found.reason == REMOVED) {
                 found = Some(Entry { at, reason });
             }
         }

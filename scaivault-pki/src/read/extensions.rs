@@ -31,7 +31,19 @@ pub(crate) struct RawExtension<'a> {
 }
 
 /// Reads a SEQUENCE of extensions, each there once.
-pub(crate) fn raw_extensions(list: &[u8]) -> Result<Vec<RawExtension<'_>>> {
+pub(crate) fn distinct_extensions(list: &[u8]) -> Result<Vec<RawExtension<'_>>> {
+    let found = raw_extensions(list)?;
+    if twice(&found).is_some() { Err(Malformed("an extension twice")) } else { Ok(found) }
+}
+
+fn twice<'a>(extensions: &'a [RawExtension<'_>]) -> Option<&'a Oid> {
+    let before = |at: usize| extensions.iter().take(at);
+    let mut all = extensions.iter().enumerate();
+    all.find(|(at, extension)| before(*at).any(|other| other.oid == extension.oid))
+        .map(|(_, extension)| &extension.oid)
+}
+
+fn raw_extensions(list: &[u8]) -> Result<Vec<RawExtension<'_>>> {
     let mut reader = Reader::new(list);
     let mut found: Vec<RawExtension<'_>> = Vec::new();
     while !reader.is_empty() {
@@ -107,10 +119,8 @@ impl Extensions {
     pub(crate) fn parse(list: &[u8]) -> Result<Self> {
         let raw = raw_extensions(list)?;
         let mut all = Self::default();
-        let mut seen: Vec<&Oid> = raw.iter().map(|extension| &extension.oid).collect();
-        seen.sort();
-        if let Some(twice) = seen.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
-            all.faults.push(format!("has the extension {twice} twice"));
+        if let Some(oid) = twice(&raw) {
+            all.faults.push(format!("has the extension {oid} twice"));
         }
         for extension in &raw {
             if extension.critical && NEVER_CRITICAL.iter().any(|known| extension.oid.is(*known)) {

@@ -136,10 +136,8 @@ impl Subtree {
     fn read(mut reader: Reader<'_>) -> Result<Self> {
         let base = GeneralName::read(&mut reader)?;
         // `minimum` DEFAULT 0 may be written; anything else is not used with any form of name.
-        if let Some(minimum) = reader.optional(context(0))? {
-            if minimum != [0] {
-                return Err(Malformed("a subtree with a minimum"));
-            }
+        if reader.optional(context(0))?.is_some_and(|minimum| minimum != [0]) {
+            return Err(Malformed("a subtree with a minimum"));
         }
         reader.end().map_err(|_| Malformed("a subtree with a maximum"))?;
         let host = |text: &str| host_name(text).ok_or(Malformed("a constraint that is no host name"));

@@ -10,7 +10,7 @@ use super::{
     },
     certificate::Certificate,
     dn::Dn,
-    extensions::raw_extensions,
+    extensions::distinct_extensions,
     signature::Signed,
 };
 
@@ -98,10 +98,10 @@ impl<'a> Answer<'a> {
 
     fn read_data(data: &[u8], signed: Signed<'a>, certificates: Vec<Certificate>) -> Result<Self> {
         let mut data = Reader::new(data);
-        if let Some(version) = data.optional(constructed(0))? {
-            if Reader::only(version, INTEGER)? != [0] {
-                return Err(Malformed("an answer of another version"));
-            }
+        if let Some(version) = data.optional(constructed(0))?
+            && Reader::only(version, INTEGER)? != [0]
+        {
+            return Err(Malformed("an answer of another version"));
         }
         let element = data.next()?;
         let responder = match element.tag {
@@ -122,7 +122,7 @@ impl<'a> Answer<'a> {
         }
         let mut nonce = None;
         if let Some(content) = data.optional(constructed(1))? {
-            for extension in raw_extensions(Reader::only(content, SEQUENCE)?)? {
+            for extension in distinct_extensions(Reader::only(content, SEQUENCE)?)? {
                 if extension.oid.is(rfc6960::ID_PKIX_OCSP_NONCE) {
                     if nonce.replace(Reader::only(extension.value, OCTET_STRING)?.to_vec()).is_some() {
                         return Err(Malformed("two nonces"));
@@ -175,10 +175,12 @@ impl Single {
             Some(content) => Some(generalized_time(Reader::only(content, GENERALIZED_TIME)?)?),
             None => None,
         };
-        if let Some(content) = reader.optional(constructed(1))? {
-            if raw_extensions(Reader::only(content, SEQUENCE)?)?.iter().any(|extension| extension.critical) {
-                return Err(Malformed("an unknown critical extension"));
-            }
+        if let Some(content) = reader.optional(constructed(1))?
+            && distinct_extensions(Reader::only(content, SEQUENCE)?)?
+                .iter()
+                .any(|extension| extension.critical)
+        {
+            return Err(Malformed("an unknown critical extension"));
         }
         reader.end()?;
         Ok(Self { hash, name_hash, key_hash, serial, status, this_update, next_update })

@@ -84,7 +84,7 @@ fn is_roca(modulus: &BigUint) -> bool {
 }
 
 fn is_prime(odd: u32) -> bool {
-    (3..).step_by(2).take_while(|factor| factor * factor <= odd).all(|factor| odd % factor != 0)
+    (3..).step_by(2).take_while(|factor| factor * factor <= odd).all(|factor| !odd.is_multiple_of(factor))
 }
 
 /// Fermat: if the modulus is a² - b² with an `a` just above its root, it is factored.

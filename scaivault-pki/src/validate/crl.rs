@@ -258,10 +258,8 @@ fn scope(crl: &Crl<'_>, certificate: &Certificate, point: &DistributionPoint) ->
     } else {
         scope.indirect && directories(&point.crl_issuer).any(|name| *name == crl.issuer)
     };
-    let right_kind = !scope.only_attributes
-        && !(scope.only_users && certificate.is_ca())
-        && !(scope.only_cas && !certificate.is_ca());
-    if !right_issuer || !right_kind {
+    let other_kind = if certificate.is_ca() { scope.only_users } else { scope.only_cas };
+    if !right_issuer || other_kind || scope.only_attributes {
         return 0;
     }
     if let Some(name) = &scope.name {
