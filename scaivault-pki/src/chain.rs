@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Certificate, Oid, TrustAnchor,
-    read::{dn::Dn, signature::SignatureFault},
+    read::{certificate::Parsed, dn::Dn, signature::SignatureFault},
     validate::{Failure, Place, Reason, faults, limits},
 };
 
@@ -349,18 +349,21 @@ impl<'p, 'a> Search<'p, 'a> {
             (Some(_), Some(_)) => 2,
             _ => 1,
         };
-        let named = |at: usize| self.pool.get(at).parts().subject == parts.issuer;
-        let mut anchors: Vec<_> = self.anchors().filter(|(_, at)| named(*at)).collect();
-        anchors.sort_by_key(|(_, at)| rank(*at));
         // The same name with the same key twice on a path is a loop (RFC 4158, 2.4.2).
-        let loops = |at: usize| {
+        let loops = |at: usize, path: &[usize]| {
             let candidate = self.pool.get(at).parts();
-            path.iter()
-                .map(|&on| self.pool.get(on).parts())
-                .any(|on| on.subject == candidate.subject && on.spki == candidate.spki)
+            let same = |on: &Parsed| on.subject == candidate.subject && on.spki == candidate.spki;
+            path.iter().any(|&on| same(self.pool.get(on).parts()))
         };
+        let above = path.get(1..).unwrap_or_default();
+        let mut anchors: Vec<_> = self.anchors().collect();
+        anchors.retain(|(_, at)| self.pool.get(*at).parts().subject == parts.issuer && !loops(*at, above));
+        anchors.sort_by_key(|(_, at)| rank(*at));
         let mut issuers: Vec<usize> = self.pool.named(&parts.issuer).to_vec();
-        issuers.retain(|at| self.distance.contains_key(at) && !loops(*at));
+        issuers.retain(|at| {
+            let ends = anchors.iter().any(|(_, anchor)| anchor == at);
+            !ends && self.distance.contains_key(at) && !loops(*at, path)
+        });
         issuers.sort_by_key(|&at| (rank(at), self.distance.get(&at).copied(), at));
         (anchors, issuers)
     }

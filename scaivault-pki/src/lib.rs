@@ -11,7 +11,7 @@
 //! * A [`Csr`] is a request of somebody else, whose signature was verified; [`Role::admit_csr`] judges it.
 //! * [`issue_root`], [`issue_intermediate`] and [`issue_leaf`] consume a plan and give an [`Issued`] certificate.
 //! * [`build_crl`] and [`ocsp::respond`] say what was revoked.
-//! * [`validate`] judges certificates of others: their paths, names, purposes and revocation.
+//! * [`validate()`] judges certificates of others: their paths, names, purposes and revocation.
 //!
 //! The profile is that of RFC 5280: version 3, critical basic constraints and key usage, subject and authority
 //! key identifiers, names in the subject alternative name, both ends of a validity included.

@@ -363,6 +363,29 @@ fn lists_may_be_signed_by_another_key_under_the_same_anchor() {
 }
 
 #[test]
+fn a_signer_of_lists_vouches_for_itself_if_it_was_named_for_that_alone() {
+    let root = Made::root("root");
+    let url = "http://pki.test/indirect";
+    let lister_name = forge::name("lister");
+    let leaf =
+        root.draft("leaf").with(dns(&["a.test"])).with(crl_point(url, Some(&lister_name))).sign(&root.key);
+    let bench = |lister: &Made| Bench { root: root.clone(), leaf: leaf.clone(), bag: vec![lister.clone()] };
+    let draft = || root.draft("lister").with(key_usage(0b0000_0010));
+    let named = draft().with(crl_point(url, Some(&lister_name))).sign(&root.key);
+    let unnamed = draft().sign(&root.key);
+    let list = |lister: &Made| List::of(lister).with(idp(Some(url), INDIRECT));
+    let known = |lister: &Made, list: List| bench(lister).by_crls(&[list.sign(&lister.key)]);
+    assert_eq!(known(&named, list(&named)), Known::Good);
+    assert_eq!(known(&named, list(&named).revoking_of(&root.name, &named.serial)), Known::Unknown);
+    let verdict = bench(&unnamed).judge(RevocationMode::Require, &[list(&unnamed).sign(&unnamed.key)], &[]);
+    assert_eq!(verdict.errors[0].reason, Reason::RevocationUnknown);
+    assert_eq!(verdict.chain.len(), 2);
+    // What the CA itself says comes before.
+    let revoked = List::of(&root).with(idp(None, SOME_REASONS)).revoking(&named.serial, 1).sign(&root.key);
+    assert_eq!(bench(&named).by_crls(&[list(&named).sign(&named.key), revoked]), Known::Unknown);
+}
+
+#[test]
 fn indirect_lists_speak_for_those_who_name_their_issuer() {
     let root = Made::root("root");
     let lister = root.draft("lister").with(key_usage(0b0000_0010)).sign(&root.key);

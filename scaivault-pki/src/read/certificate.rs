@@ -18,7 +18,7 @@ use crate::PkiError;
 /// The longest certificate that is read, in octets of DER.
 const MAX_CERTIFICATE: usize = 1 << 20;
 
-/// A certificate that was read: of any shape that is X.509, good or bad. [`validate`](crate::validate) says which.
+/// A certificate that was read: of any shape that is X.509, good or bad. [`validate`](crate::validate()) says which.
 /// Clones share one copy.
 #[derive(Clone)]
 pub struct Certificate(Arc<Parsed>);

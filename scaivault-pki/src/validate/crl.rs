@@ -52,7 +52,7 @@ impl Revocation<'_, '_> {
             if reasons == 0 {
                 continue;
             }
-            match self.signer(at, crl, issuer, anchor) {
+            match self.signer(at, crl, certificate, issuer, anchor) {
                 Ok(signer) => usable.push(Usable { crl, signer, reasons }),
                 Err(why) => note(&mut notes, format!("a list {why}")),
             }
@@ -178,7 +178,14 @@ impl Revocation<'_, '_> {
     }
 
     /// The certificate that signed a list, if it may: the issuer's own, or another of that name under the same anchor.
-    fn signer(&self, at: usize, crl: &Crl<'_>, issuer: usize, anchor: usize) -> Result<usize, String> {
+    fn signer(
+        &self,
+        at: usize,
+        crl: &Crl<'_>,
+        about: &Certificate,
+        issuer: usize,
+        anchor: usize,
+    ) -> Result<usize, String> {
         let pool = self.pool;
         let top = pool.anchor_certificate(anchor);
         let mut why = format!("is signed by nobody known ({})", crate::error::quote(&crl.issuer.to_text()));
@@ -194,7 +201,9 @@ impl Revocation<'_, '_> {
                 continue;
             }
             // The issuer is part of the path, whose certificates are judged one by one.
-            if candidate == issuer || Some(candidate) == top || self.is_authority(candidate, anchor) {
+            // A signer vouches for itself where the CA has named its lists for that, and not otherwise.
+            let own = pool.get(candidate) == about && names_issuer(about, &crl.issuer);
+            if candidate == issuer || Some(candidate) == top || own || self.is_authority(candidate, anchor) {
                 return Ok(candidate);
             }
             why = "is signed by a certificate that is not valid under the same anchor".to_owned();
@@ -247,6 +256,12 @@ fn points(certificate: &Certificate) -> Vec<DistributionPoint> {
     let mut points = parts.extensions.distribution_points.clone();
     points.push(DistributionPoint { name: Some(own), ..DistributionPoint::default() });
     points
+}
+
+/// Whether `certificate` has a distribution point whose lists `issuer` signs.
+fn names_issuer(certificate: &Certificate, issuer: &Dn) -> bool {
+    let points = &certificate.parts().extensions.distribution_points;
+    points.iter().any(|point| directories(&point.crl_issuer).any(|name| name == issuer))
 }
 
 /// The reasons that a list covers for a certificate by one of its points; 0 if the list is not about it.
