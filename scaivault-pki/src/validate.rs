@@ -23,7 +23,7 @@ pub use revocation::{CertificateRevocation, Evidence, OcspEvidence, RevocationMo
 
 use crate::{
     Certificate, Oid, TrustAnchor,
-    chain::{Pool, Search},
+    chain::{Path, Pool, Search},
     time::whole_second,
 };
 
@@ -122,34 +122,38 @@ pub fn validate(
     let revocation = revocation::Revocation::new(&pool, evidence, rules);
     let now = rules.now;
     let mut search = Search::new(&pool, now, &rules.purposes);
-    let mut checked = Vec::new();
+    let mut checked: Vec<(Path, Vec<CertificateRevocation>)> = Vec::new();
     let found = search.run(pool.leaf(), None, &mut |path| {
         let mut failures = path::check(&pool, path, rules);
         if failures.is_empty() {
-            checked = revocation.check(path, &mut failures);
+            checked.push((path.clone(), revocation.check(path, &mut failures)));
         }
         failures
     });
+    // What was found out about the path that is shown.
+    let known = |chain: &[Certificate], anchor: Option<usize>| {
+        let of = |path: &Path| path.anchor == anchor && pool.chain(path) == chain;
+        checked.iter().find(|(path, _)| of(path)).map(|(_, known)| known.clone()).unwrap_or_default()
+    };
     let into_rejected =
         |(path, failures): (Vec<Certificate>, Vec<Failure>)| RejectedPath { chain: path, failures };
     match found {
         Some(path) => Validation {
             valid: true,
+            revocation: known(&pool.chain(&path), path.anchor),
             chain: pool.chain(&path),
             anchor: path.anchor,
             errors: Vec::new(),
-            revocation: checked,
             rejected: search.rejected.into_iter().map(into_rejected).collect(),
         },
         None => {
             let best = search.best(&pool);
-            let complete = best.anchor.is_some();
             Validation {
                 valid: false,
+                revocation: known(&best.chain, best.anchor),
                 chain: best.chain,
                 anchor: best.anchor,
                 errors: best.failures,
-                revocation: if complete && !checked.is_empty() { checked } else { Vec::new() },
                 rejected: search.rejected.into_iter().map(into_rejected).collect(),
             }
         }

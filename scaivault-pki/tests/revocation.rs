@@ -204,6 +204,34 @@ fn every_certificate_below_the_anchor_is_asked_about() {
 }
 
 #[test]
+fn a_path_around_a_revoked_ca_is_taken() {
+    let (old, new) = (Made::root("old"), Made::root("new"));
+    let sub = old.ca("sub");
+    let leaf = sub.leaf();
+    let crossed =
+        Draft { subject: sub.name.clone(), spki: sub.key.spki(), ..new.ca_draft("") }.sign(&new.key);
+    let revoked = List::of(&old).revoking(&sub.serial, 5).sign(&old.key);
+    let evidence = Evidence {
+        crls: vec![revoked, List::of(&new).sign(&new.key), List::of(&sub).sign(&sub.key)],
+        ocsp: vec![],
+    };
+    let rules = Rules { revocation: RevocationMode::Require, ..Rules::at(NOW) };
+    let anchor = |made: &Made| TrustAnchor { certificate: read(made), enforce: true };
+    let (old, new) = (anchor(&old), anchor(&new));
+    let bag = [read(&sub), read(&crossed)];
+    let verdict = validate(&read(&leaf), &bag, &[old.clone(), new], &evidence, &rules);
+    assert!(verdict.valid, "{verdict:#?}");
+    assert_eq!((verdict.anchor, verdict.chain[1].clone()), (Some(1), read(&crossed)));
+    assert_eq!(verdict.rejected[0].failures[0].reason, Reason::Revoked);
+    let verdict = validate(&read(&leaf), &bag, &[old], &evidence, &rules);
+    assert_eq!(verdict.errors[0].reason, Reason::Revoked);
+    assert_eq!(
+        verdict.revocation.iter().map(|known| summary(known).0).collect::<Vec<_>>(),
+        [Known::Good, Known::Revoked]
+    );
+}
+
+#[test]
 fn sec_f3_lists_of_the_wrong_signer_or_time_say_nothing() {
     let bench = Bench::new();
     let root = &bench.root;
