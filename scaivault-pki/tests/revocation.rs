@@ -482,6 +482,8 @@ fn sec_f4_answers_come_from_the_ca_or_its_delegate() {
     let sub = root.ca("sub");
     let other = right(sub.draft("responder")).sign(&sub.key);
     assert_eq!(bench.by_ocsp(&says(Reply::by_delegate(&other))), Known::Unknown);
+    let misnamed = Draft { issuer: forge::name("other"), ..right(root.draft("responder")) }.sign(&root.key);
+    assert_eq!(bench.by_ocsp(&says(Reply::by_delegate(&misnamed))), Known::Unknown);
     let pretender = Made { key: Key::p256(), ..root.clone() };
     let as_root = Reply { by_name: Some(root.name.clone()), ..Reply::by(&pretender) };
     assert_eq!(bench.by_ocsp(&says(as_root)), Known::Unknown);

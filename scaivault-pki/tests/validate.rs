@@ -375,6 +375,13 @@ fn constraints_of_an_anchor_and_of_each_ca_add_up() {
     let one = root.ca_draft("one").with(constraints(&[host("a.test")], &[])).sign(&root.key);
     let two = one.ca_draft("two").with(constraints(&[host("b.test")], &[])).sign(&one.key);
     refused(&judge(&two.leaf(), &[&one, &two], &root, &rules()), Reason::NameConstraint, 0);
+    // A self-issued CA is not held to them, a self-issued leaf is.
+    let inside = constraints(&[host("a.test")], &[]);
+    let one = root.ca_draft("one").with(inside).sign(&root.key);
+    let rolled = one.draft("one").with(ca(None)).with(signs()).with(dns(&["b.test"])).sign(&one.key);
+    accepted(&judge(&rolled.leaf(), &[&one, &rolled], &root, &rules()));
+    let leaf = one.draft("one").with(dns(&["a.test", "b.test"])).sign(&one.key);
+    refused(&judge(&leaf, &[&one], &root, &rules()), Reason::NameConstraint, 0);
     // A CA's own name is held to them, and an address in the subject.
     let directory = |text: &str| tlv(0xa4, &[&name(text)]);
     let one = root.ca_draft("one").with(constraints(&[], &[directory("two")])).sign(&root.key);
@@ -402,6 +409,19 @@ fn every_kind_of_key_signs_and_is_signed_for() {
         forged.der[last] ^= 1;
         refused(&judge(&forged, &[&ca], &root, &rules()), Reason::BadSignature, 0);
     }
+}
+
+#[test]
+fn pss_has_one_salt_for_each_hash() {
+    let root = Made::root("root");
+    let key = Rc::new(Key::zoo().swap_remove(3));
+    let ca = Draft { spki: key.spki(), key: Rc::clone(&key), ..root.ca_draft("CA") }.sign(&root.key);
+    let signed = |algorithm| {
+        let draft = Draft { algorithm: Some(algorithm), ..ca.draft("leaf").with(dns(&["a.test"])) };
+        judge(&draft.sign(&key), &[&ca], &root, &rules())
+    };
+    accepted(&signed(pss(32)));
+    refused(&signed(pss(20)), Reason::UnsupportedSignature, 0);
 }
 
 #[test]
