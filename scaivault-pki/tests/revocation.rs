@@ -568,6 +568,40 @@ fn evidence_beyond_all_bounds_hides_nothing() {
     }
 }
 
+/// The same octets with one of them changed, or cut off there.
+fn damaged(der: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let cut = (0..der.len()).map(|at| der[..at].to_vec());
+    let changed = (0..der.len()).flat_map(|at| {
+        [0x01, 0x20, 0x80].map(|bit| {
+            let mut der = der.to_vec();
+            der[at] ^= bit;
+            der
+        })
+    });
+    cut.chain(changed)
+}
+
+#[test]
+fn every_octet_of_a_certificate_a_list_and_an_answer_counts() {
+    let bench = Bench::new();
+    let root = &bench.root;
+    let anchors = [TrustAnchor { certificate: read(root), enforce: true }];
+    for der in damaged(&bench.leaf.der) {
+        let Ok(leaf) = Certificate::from_der(&der) else { continue };
+        let verdict = validate(&leaf, &[], &anchors, &Evidence::default(), &Rules::at(NOW));
+        assert!(!verdict.valid && !verdict.errors.is_empty(), "{der:02x?}");
+    }
+    let known = |crls: Vec<Vec<u8>>, ocsp: Vec<Vec<u8>>| {
+        summary(&bench.judge(RevocationMode::Prefer, &crls, &ocsp).revocation[0])
+    };
+    for der in damaged(&List::of(root).revoking(&[9, 9], 1).sign(&root.key)) {
+        assert_eq!(known(vec![der], vec![]), (Known::Unknown, Source::None));
+    }
+    for der in damaged(&Reply::by(root).says(root, &bench.leaf.serial, GOOD).sign()) {
+        assert_eq!(known(vec![], vec![der]), (Known::Unknown, Source::None));
+    }
+}
+
 #[test]
 fn a_long_list_is_read_where_it_is() {
     let bench = Bench::new();
