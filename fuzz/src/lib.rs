@@ -166,3 +166,52 @@ pub fn transplant_certificate(der: &[u8]) -> Option<Vec<u8>> {
     let tbs = wrap(0x30, &[&replace(tbs, 6, ISSUER_KEY.public_key_der())?]);
     Some(wrap(0x30, &[&tbs, rest]))
 }
+
+/// The elements of a certificate, list or OCSP answer: what is signed, and what follows the signature.
+fn signed_parts(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, content, _) = tlv(der)?;
+    let (_, tbs, rest) = tlv(content)?;
+    let (_, _, rest) = tlv(rest)?;
+    let (_, _, rest) = tlv(rest)?;
+    Some((tbs, rest))
+}
+
+/// ecdsa-with-SHA256
+const ECDSA_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+
+/// The frame of X.509 around `tbs`, signed by [`ISSUER_KEY`].
+pub fn sign_frame(tbs: &[u8], after: &[u8]) -> Vec<u8> {
+    let signature = run(ISSUER_KEY.sign(SignatureScheme::EcdsaSha256, tbs)).expect("a signature");
+    wrap(0x30, &[tbs, ECDSA_SHA256, &wrap(3, &[&[0], &signature]), after])
+}
+
+/// A SEQUENCE of `parts`.
+pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+    wrap(0x30, parts)
+}
+
+/// The same certificate for [`ISSUER_KEY`] and signed by it: then every name that fits makes a path.
+pub fn resign_certificate(der: &[u8]) -> Option<Vec<u8>> {
+    let (tbs, after) = signed_parts(der)?;
+    let shift = usize::from(tbs.first() == Some(&0xa0));
+    let tbs = replace(tbs, 1 + shift, ECDSA_SHA256)?;
+    let tbs = replace(&tbs, 5 + shift, ISSUER_KEY.public_key_der())?;
+    Some(sign_frame(&wrap(0x30, &[&tbs]), after))
+}
+
+/// The same revocation list, signed by [`ISSUER_KEY`].
+pub fn resign_list(der: &[u8]) -> Option<Vec<u8>> {
+    let (tbs, after) = signed_parts(der)?;
+    let shift = usize::from(tbs.first() == Some(&2));
+    Some(sign_frame(&wrap(0x30, &[&replace(tbs, shift, ECDSA_SHA256)?]), after))
+}
+
+/// Elements of DER one after the other, as many as can be read and at most `most`.
+pub fn elements(mut data: &[u8], most: usize) -> Vec<&[u8]> {
+    let mut found = Vec::new();
+    while let Some((raw, _, after)) = tlv(data).filter(|_| found.len() < most) {
+        found.push(raw);
+        data = after;
+    }
+    found
+}

@@ -11,6 +11,7 @@
 //! * A [`Csr`] is a request of somebody else, whose signature was verified; [`Role::admit_csr`] judges it.
 //! * [`issue_root`], [`issue_intermediate`] and [`issue_leaf`] consume a plan and give an [`Issued`] certificate.
 //! * [`build_crl`] and [`ocsp::respond`] say what was revoked.
+//! * [`validate()`] judges certificates of others: their paths, names, purposes and revocation.
 //!
 //! The profile is that of RFC 5280: version 3, critical basic constraints and key usage, subject and authority
 //! key identifiers, names in the subject alternative name, both ends of a validity included.
@@ -72,6 +73,7 @@
 //! ```
 
 mod ca;
+mod chain;
 mod crl;
 mod csr;
 mod error;
@@ -82,12 +84,15 @@ mod name;
 pub mod ocsp;
 mod peer;
 pub mod pem;
+mod read;
 mod revoke;
 mod role;
 mod serial;
 mod sign;
 mod tbs;
 mod time;
+mod trust;
+pub mod validate;
 
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use crl::{CrlEntry, build_crl};
@@ -98,6 +103,9 @@ pub use key::KeyKind;
 pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject};
 pub use peer::PeerNames;
+pub use read::{certificate::Certificate, oid::Oid};
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, Plan, Role, RoleConfig};
 pub use serial::Serial;
+pub use trust::TrustAnchor;
+pub use validate::{Validation, validate};

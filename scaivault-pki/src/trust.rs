@@ -1,0 +1,23 @@
+//! Trust anchors: what a path may end at.
+
+use crate::{Certificate, PkiError};
+
+/// A certificate that is trusted because somebody said so.
+#[derive(Clone, Debug)]
+pub struct TrustAnchor {
+    /// Its name and key are what a path ends at; its own signature is never looked at.
+    pub certificate: Certificate,
+    /// Whether it is judged like the CAs below it: validity, basic constraints and path length, key usage, purposes,
+    /// name and policy constraints (RFC 5937). Without, its name and key are all that counts (RFC 5280, 6.1.1 (d)).
+    pub enforce: bool,
+}
+
+impl TrustAnchor {
+    /// An anchor whose own constraints are enforced, from DER.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] as for [`Certificate::from_der`].
+    pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
+        Ok(Self { certificate: Certificate::from_der(der)?, enforce: true })
+    }
+}
