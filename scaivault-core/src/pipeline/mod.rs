@@ -384,6 +384,10 @@ impl Door {
     /// By what right the caller acts on what the request names.
     async fn enter(&self, ctx: &Ctx) -> Result<Access> {
         let access = self.tenants.access(ctx).await?;
+        let foreign = ctx.named() != ctx.caller().tenant_id() && access.role != Some(Role::SuperAdmin);
+        if foreign && self.directory.has_deleted(ctx.named()).await? {
+            return Err(crate::tenancy::unknown());
+        }
         if access.store != *ctx.caller().tenant_id() {
             ctx.enter(&access.store);
         }

@@ -177,7 +177,7 @@ fn stranger() -> Error {
     Error::new(Code::TenantAccessDenied, "The token does not belong to that tenant.")
 }
 
-fn unknown() -> Error {
+pub(crate) fn unknown() -> Error {
     Error::new(Code::TenantNotFound, "There is no such tenant.")
 }
 

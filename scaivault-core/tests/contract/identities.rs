@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use scaivault_core::{
-    Caller, Code, Ctx, Error, IdentityType, Result, Role, Scope, TenantId, Vault,
+    Caller, Code, Ctx, Error, IdentityType, PartnerId, Result, Role, Scope, TenantId, Vault,
     identities::{
         Delivery, IdentityPage, IdentitySource, PageOf, Received, SourceGroup, SourceMember, SourcePartner,
         SourceTenant, SourceUser, WebhookSecrets,
@@ -19,7 +19,7 @@ use scaivault_core::{
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::bench::{ACME, Bench, OTHER, bind_user, code, contract, path, policy, root_key, tenant};
+use crate::bench::{ACME, Bench, OTHER, bind_user, code, contract, path, policy, refusal, root_key, tenant};
 
 const SECRET: &[u8] = b"a secret of the identity provider";
 const SECOND: Duration = Duration::from_secs(1);
@@ -139,6 +139,23 @@ contract! {
         for vault in [here, there, unfed] {
             vault.close().await;
         }
+    }
+
+    async fn sec_c1_a_tenant_that_was_deleted_is_one_that_is_not_there(t: Bench) {
+        let vault = fed(&t, None).await;
+        alice(&t, &vault).await;
+        // The tenant of the partner's admin is another one of the same partner.
+        let admin = || {
+            let admin = Caller::user("user:partner", tenant(OTHER)).unwrap().with_scopes([Scope::Admin]);
+            vault.ctx(admin.with_roles([Role::PartnerAdmin]).with_partner(PartnerId::parse("ptn_acme").unwrap())).unwrap()
+        };
+        enters(&vault, &token(&t, &vault, "user:somebody", t.now())).await.unwrap();
+        enters(&vault, &admin().for_tenant(tenant(ACME))).await.unwrap();
+        tell(&t, &vault, "tenant.deleted", ("tenant", ACME), json!({})).await;
+        let gone = refusal(enters(&vault, &admin().for_tenant(tenant(ACME))).await);
+        let never = refusal(enters(&vault, &admin().for_tenant(tenant("tnt_never"))).await);
+        assert_eq!((gone.code(), gone.message()), (never.code(), never.message()));
+        assert_eq!(gone.code(), Code::TenantNotFound);
     }
 
     async fn sec_d2_events_that_are_late_doubled_or_out_of_order_end_alike(t: Bench) {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::{
-    model::{ACTIVE, group_names, names_of, roles_of},
+    model::{ACTIVE, DELETED, group_names, names_of, roles_of},
     store::{ClaimantRow, sql},
 };
 use crate::{
@@ -154,6 +154,17 @@ impl Directory {
         let known = caller.clone().with_groups(groups)?.with_roles(roles);
         let same = known.groups() == caller.groups() && known.roles() == caller.roles();
         Ok((!same).then_some(known))
+    }
+
+    /// Whether a tenant was deleted, as the database has it now.
+    pub(crate) async fn has_deleted(&self, tenant: &TenantId) -> Result<bool> {
+        if !self.settings.fed {
+            return Ok(false);
+        }
+        let view = query(sql::TENANT_VIEW).bind(tenant).bind(None::<&str>);
+        type View = (Option<i64>, Option<String>, Option<String>, Option<String>);
+        let (_, status, ..): View = self.db().fetch_optional(view).await?.unwrap_or_default();
+        Ok(status.as_deref() == Some(DELETED))
     }
 
     /// How the directory stands, at most [`limits::EPOCH_CHECK`] behind what any replica committed.
