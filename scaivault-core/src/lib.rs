@@ -71,6 +71,7 @@ mod envelope;
 mod error;
 mod events;
 mod id;
+mod idempotency;
 mod identity;
 mod jobs;
 pub mod keys {
@@ -102,6 +103,7 @@ pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
+pub use idempotency::IdempotencyKey;
 pub use identity::{
     Caller, IdentityType, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenVerifier, Whoami,
 };

@@ -168,7 +168,7 @@ async fn a_chain_verifies(t: Bench, key_type: KeyType, bits: u32) {
 
     let files = Files::new();
     files.add("leaf.pem", &leaf.certificate);
-    files.add("leaf.key", leaf.private_key.expose());
+    files.add("leaf.key", leaf.private_key.as_ref().unwrap().expose());
     files.add("mid.pem", &leaf.ca_chain[0]);
     files.add("top.pem", &leaf.ca_chain[1]);
     let mut lists = String::new();
@@ -600,7 +600,7 @@ contract! {
         pki.patch_role("web", RolePatch { store_private_keys: Some(true), ..RolePatch::default() }).await.unwrap();
         let kept = issue(&t, "b.svc.test").await;
         let (certificate, key) = pki.certificate_with_key(&kept.id).await.unwrap();
-        assert_eq!(key.unwrap().expose(), kept.private_key.expose());
+        assert_eq!(key.unwrap().expose(), kept.private_key.as_ref().unwrap().expose());
         assert_eq!(certificate.certificate_pem.as_deref(), Some(kept.certificate.as_str()));
         assert_eq!(t.raw.count("pki_certificate WHERE key_ciphertext IS NOT NULL").await, 1);
         let shown = pki.certificate(&kept.id).await.unwrap();

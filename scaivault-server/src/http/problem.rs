@@ -31,6 +31,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::BindingNotFound
         | Code::CaNotFound
         | Code::CertificateNotFound
+        | Code::CsrNotFound
         | Code::RoleNotFound
         | Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -38,6 +39,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::VersionConflict
         | Code::PolicyInUse
         | Code::NameConflict
+        | Code::IdempotencyConflict
         | Code::InvalidState => StatusCode::CONFLICT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
