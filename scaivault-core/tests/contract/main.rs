@@ -15,6 +15,7 @@ mod conditions;
 mod envelope;
 mod epoch;
 mod fence;
+mod issuing;
 mod keys;
 mod lifecycle;
 mod lists;

@@ -567,6 +567,7 @@ contract! {
             alt_names: vec!["a.svc.test".to_owned(), "svc.test".to_owned(), "a.b.svc.test".to_owned(), "*.svc.other".to_owned()],
             ip_sans: vec!["10.0.0.1".to_owned(), "300.0.0.1".to_owned()],
             ttl: Some("721h".parse().unwrap()),
+            ..IssueWrite::default()
         };
         let error = refusal(t.vault.pki(&admin).issue("web", write).await);
         assert_eq!(error.code(), Code::ValidationError);

@@ -8,6 +8,7 @@ mod canary;
 mod contract;
 mod errors;
 mod health;
+mod issuing;
 mod limits;
 mod metrics;
 mod pki;

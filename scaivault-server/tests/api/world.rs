@@ -12,10 +12,22 @@ pub(crate) struct World {
     pub(crate) binding: String,
     pub(crate) certificate: String,
     pub(crate) serial: String,
+    pub(crate) csr: String,
 }
 
+/// A certificate request for `x.svc.cluster.local` on P-256, whose key nobody has.
+pub(crate) const CSR: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----\n\
+MIHZMIGAAgEAMB4xHDAaBgNVBAMME3guc3ZjLmNsdXN0ZXIubG9jYWwwWTATBgcq\n\
+hkjOPQIBBggqhkjOPQMBBwNCAATiZG2D9mqQIgI5vMroaEZSO73HptTxR1HS/k4x\n\
+qcOvxxarEdxsBSRXX9LRNc5ySBTaPnYSOWMWnxMDdKr6XDs+oAAwCgYIKoZIzj0E\n\
+AwIDSAAwRQIhAML4Ph+0npH6RHhdLTJq1bVeakYpVXnANOscIs4bW7Z9AiArPDF3\n\
+2rcvf5aypuuX5xMaiIiN1H4EitT1uHutrDrVzg==\n\
+-----END CERTIFICATE REQUEST-----\n\
+";
+
 impl World {
-    /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
+    /// A root `mesh`, its roles `svc` and `other`, a certificate, a certificate request, the policy `narrow` that lets `sa:narrow`
     /// issue from `svc`, and `app/db` with two versions.
     pub(crate) async fn start() -> Self {
         Self::on(Api::start().await).await
@@ -35,6 +47,8 @@ impl World {
         }
         let name = json!({ "common_name": "billing.svc.cluster.local" });
         let issued = api.write("POST", "/v1/pki/issue/svc", &name, 201).await;
+        let csr = json!({ "csr_pem": CSR, "role": "svc" });
+        let csr = text(&api.write("POST", "/v1/pki/csr", &csr, 201).await["id"]);
         let rules = json!([{ "path_pattern": "pki/issue/svc", "permissions": ["read"] }]);
         let policy = json!({ "name": "narrow", "rules": rules });
         let policy = text(&api.write("POST", "/v1/policies", &policy, 201).await["id"]);
@@ -45,7 +59,7 @@ impl World {
             api.write("PUT", "/v1/secrets/app/db", &json!({ "data": { "k": value } }), status).await;
         }
         let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
-        Self { api, ca, policy, binding, certificate, serial }
+        Self { api, ca, policy, binding, certificate, serial, csr }
     }
 
     /// Everything that a request could have changed.
@@ -60,11 +74,13 @@ impl World {
             api.get("/v1/pki/ca").await,
             api.get("/v1/pki/roles").await,
             api.get("/v1/pki/certificates?include_revoked=true").await,
+            api.get("/v1/pki/csr").await,
             crl.send().await.expect(200).text(),
         ])
     }
 
-    /// Puts the identifiers into a path or a body: `{ca}`, `{policy}`, `{binding}`, `{cert}`, `{serial}`.
+    /// Puts the identifiers into a path or a body: `{ca}`, `{policy}`, `{binding}`, `{cert}`, `{serial}`,
+    /// `{csr}`.
     pub(crate) fn fill(&self, text: &str) -> String {
         [
             ("{ca}", &self.ca),
@@ -72,6 +88,7 @@ impl World {
             ("{binding}", &self.binding),
             ("{cert}", &self.certificate),
             ("{serial}", &self.serial),
+            ("{csr}", &self.csr),
         ]
         .iter()
         .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
