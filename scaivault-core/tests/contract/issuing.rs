@@ -1,7 +1,7 @@
 //! Certificates for the keys of others, requests that are approved, and requests that are sent twice.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rcgen::{CertificateParams, CustomExtension, DnType, IsCa, KeyPair};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair};
 use scaivault_core::{
     Caller, Code, Ctx, IdempotencyKey, Role as AdminRole, Scope,
     pki::{
@@ -52,7 +52,7 @@ async fn walk(t: &Bench) {
 /// Somebody who may submit and sign by `web`.
 async fn applicant(t: &Bench) -> impl Fn() -> Ctx {
     t.grant("sa:builder", "pki/sign/web", &["read"]).await;
-    || t.scoped("sa:builder", &[Scope::PkiIssue])
+    move || t.scoped("sa:builder", &[Scope::PkiIssue])
 }
 
 async fn submitted(t: &Bench, ctx: &Ctx) -> CsrRequest {
@@ -71,7 +71,8 @@ contract! {
         t.grant("sa:builder", "pki/sign/web", &["read"]).await;
         let ctx = t.scoped("sa:builder", &[Scope::PkiIssue]);
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["a.svc.test".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["a.svc.test".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
         let pem = params.serialize_request(&key).unwrap().pem().unwrap();
         let write = SignWrite { ttl: Some("1h".parse().unwrap()), ..to_sign(pem) };
         let patch = RolePatch { require_cn: Some(false), ..RolePatch::default() };
@@ -109,13 +110,16 @@ contract! {
             extension.set_criticality(true);
             params.custom_extensions.push(extension);
         };
-        let ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = |params: &mut CertificateParams| {
+            let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 3, 1, 1, 0xff]);
+            params.custom_extensions.push(constraints);
+        };
         for (pem, field) in [
             (request(&["evil.test", "a.svc.test"], |_| {}), "common_name"),
             (request(&["a.svc.test"], unknown), "csr_pem.extensions"),
             (request(&["a.svc.test"], ca), "csr_pem.basic_constraints"),
             ("nonsense".to_owned(), "csr_pem"),
-            (csr("a.svc.test").replace("MII", "MIJ"), "csr_pem"),
+            (csr("a.svc.test").replace("CERTIFICATE REQUEST", "CERTIFICATE"), "csr_pem"),
         ] {
             let error = sign(pem).await;
             assert_eq!(error.code(), Code::ValidationError, "{field}: {error}");
