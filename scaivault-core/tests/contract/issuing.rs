@@ -25,7 +25,7 @@ fn request(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Strin
     params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
 }
 
-fn csr(name: &str) -> String {
+pub(crate) fn csr(name: &str) -> String {
     request(&[name], |_| {})
 }
 
@@ -33,7 +33,7 @@ fn to_sign(csr_pem: String) -> SignWrite {
     SignWrite { csr_pem, ..SignWrite::default() }
 }
 
-fn submission(csr_pem: String) -> CsrWrite {
+pub(crate) fn submission(csr_pem: String) -> CsrWrite {
     CsrWrite { csr_pem, role: "web".to_owned(), description: "for tests".to_owned(), ..CsrWrite::default() }
 }
 

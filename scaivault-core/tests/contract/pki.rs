@@ -513,7 +513,10 @@ contract! {
         assert_eq!(config, json!({
             "name": "web", "ca_id": mid.id, "allowed_domains": ["*.svc.test"], "allow_subdomains": false, "allow_ip_sans": true,
             "max_ttl": "720h", "default_ttl": "168h", "key_type": "ec", "key_bits": 256, "require_cn": true,
-            "client_flag": true, "server_flag": true, "store_private_keys": false,
+            "client_flag": true, "server_flag": true, "store_private_keys": false, "allow_wildcards": true,
+            "allowed_dns_globs": [], "allowed_ip_ranges": [], "allowed_emails": [], "allowed_uris": [],
+            "extended_key_usages": [], "subject": {}, "allowed_subject_fields": [], "backdate": "5m",
+            "past_issuer_end": "error", "no_store": false,
         }));
         assert_eq!(code(pki.create_role(role_write("web", &mid.id)).await), Code::NameConflict);
         t.clock.advance(HOUR);
