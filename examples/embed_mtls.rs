@@ -134,6 +134,8 @@ async fn handshake(
 
 fn identity(issued: &IssuedCertificate) -> Outcome<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(issued.private_key.expose().as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(
+        issued.private_key.as_ref().ok_or("a key was made")?.expose().as_bytes(),
+    )?;
     Ok((vec![certificate], key))
 }

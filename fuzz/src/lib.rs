@@ -13,7 +13,7 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
 use scaivault_kms::{KeySpec, Secret, SignatureScheme, SigningKey as _, local::SoftwareKey};
-use scaivault_pki::{CaPlan, Issuer, IssuerUrls, PkiError, Role, RoleConfig, Serial, Subject, issue_root};
+use scaivault_pki::{CaPlan, Issuer, IssuerUrls, KeyKind, KeyRule, PkiError, Role, RoleConfig, Serial, Subject, issue_root};
 use time::{OffsetDateTime, macros::datetime};
 
 /// The time of every target.
@@ -83,10 +83,9 @@ pub fn role(key: KeySpec) -> Role {
         allow_ip_sans: true,
         max_ttl: Duration::from_secs(3653 * 86_400),
         default_ttl: Duration::from_secs(86_400),
-        key,
+        key: KeyRule::Kind(KeyKind::of(key).expect("a kind of leaf")),
         require_cn: false,
-        client_flag: true,
-        server_flag: true,
+        ..RoleConfig::default()
     };
     role.compile().expect("a valid role")
 }

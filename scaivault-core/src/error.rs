@@ -136,6 +136,8 @@ codes! {
     RoleNotFound = "role_not_found",
     /// No such trust configuration.
     TrustNotFound = "trust_not_found",
+    /// No such certificate request.
+    CsrNotFound = "csr_not_found",
     /// No such route.
     NotFound = "not_found",
     /// The route exists, not for this method.
@@ -150,6 +152,8 @@ codes! {
     NameConflict = "name_conflict",
     /// The object is not in a state that allows this.
     InvalidState = "invalid_state",
+    /// The idempotency key was used for another request.
+    IdempotencyConflict = "idempotency_conflict",
     /// The body is larger than allowed.
     PayloadTooLarge = "payload_too_large",
     /// The body is not of a type that we read.

@@ -75,6 +75,7 @@ mod envelope;
 mod error;
 mod events;
 mod id;
+mod idempotency;
 pub mod identities {
     //! Who people are, as their identity provider tells: the nouns of [`Vault::identities`](crate::Vault::identities).
     pub use crate::identity::directory::{
@@ -116,6 +117,7 @@ pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use duration::DurationText;
 pub use error::{Code, Details, Error, FieldErrors, Result};
 pub use id::{PartnerId, TenantId};
+pub use idempotency::IdempotencyKey;
 pub use identity::{
     Caller, ClientCertificate, ClientIdentities, HttpIntrospection, HttpJwks, IdentityType, Introspect,
     Introspection, JwksSource, Role, Scope, Scopes, StaticJwks, TokenSettings, TokenSubject, TokenVerifier,

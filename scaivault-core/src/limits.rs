@@ -188,6 +188,14 @@ pub const AUDIT_SUMMARY: Duration = Duration::from_secs(31 * 86_400);
 pub const AUDIT_TOP: i64 = 10;
 /// Certificates that retention deletes in one transaction, where it deletes.
 pub const CERTIFICATE_DELETE: i64 = 500;
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// How long the answer to a request with an idempotency key is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Idempotency keys that are removed in one transaction.
+pub const IDEMPOTENCY_DELETE: i64 = 500;
+/// Certificate requests of one tenant that may wait for a decision or their signature.
+pub const OPEN_CSRS: i64 = 10_000;
 /// The longest retention of deleted secrets: a thousand years, so that sums with times stay in range.
 pub const RETENTION_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 /// How long an event waits in the outbox before it is dropped.

@@ -5,8 +5,8 @@ use std::{error::Error, fs, path::Path, time::Duration};
 
 use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{
-    CaPlan, CrlEntry, IssueRequest, Issued, Issuer, IssuerUrls, RevocationReason, RoleConfig, Serial,
-    Subject, build_crl, issue_intermediate, issue_leaf, issue_root,
+    CaPlan, CrlEntry, IssueRequest, Issued, Issuer, IssuerUrls, KeyKind, KeyRule, RevocationReason,
+    RoleConfig, Serial, Subject, build_crl, issue_intermediate, issue_leaf, issue_root,
     ocsp::{CertStatus, OcspRequest, respond},
     pem,
 };
@@ -48,7 +48,7 @@ async fn hierarchy(dir: &Path, spec: KeySpec, now: OffsetDateTime) -> Result<()>
             common_name: common_name.map(str::to_owned),
             alt_names: vec!["zoo.example".into()],
             ip_sans: vec!["192.0.2.1".into(), "2001:db8::1".into()],
-            ttl: None,
+            ..IssueRequest::default()
         };
         let (key, pkcs8) = SoftwareKey::generate(spec)?;
         let plan = role(spec).compile()?.admit(&request, &sub.issuer, now)?;
@@ -105,10 +105,9 @@ fn role(key: KeySpec) -> RoleConfig {
         allow_ip_sans: true,
         max_ttl: Duration::from_secs(90 * 86_400),
         default_ttl: Duration::from_secs(30 * 86_400),
-        key,
+        key: KeyRule::Kind(KeyKind::of(key).unwrap_or(KeyKind::EcP256)),
         require_cn: false,
-        client_flag: true,
-        server_flag: true,
+        ..RoleConfig::default()
     }
 }
 

@@ -22,6 +22,7 @@ use x509_cert::{
 use crate::{
     PkiError,
     key::{Algorithm, KeyKind, PublicKey},
+    name::SubjectParts,
     pem::parse_one,
 };
 
@@ -30,15 +31,24 @@ const FIELD: &str = "csr_pem";
 const MAX_CSR: usize = 64 * 1024;
 /// The most extensions that one may ask for.
 const MAX_EXTENSIONS: usize = 64;
+/// The most purposes that one may ask for.
+const MAX_PURPOSES: usize = 64;
+/// The most things that are told to be ignored.
+const MAX_IGNORED: usize = 64;
 
 /// A request whose signature proves that its sender has the private key. Nothing in it is granted yet:
 /// [`Role::admit_csr`](crate::Role::admit_csr) judges it.
 #[derive(Clone, Debug)]
 pub struct Csr {
+    der: Vec<u8>,
     spki: Vec<u8>,
     public_key: PublicKey,
     common_name: Option<String>,
     names: Vec<CsrName>,
+    /// What it says in each of [`SubjectParts::FIELDS`]; `None` for a value that is no text.
+    parts: [Vec<Option<String>>; 5],
+    purposes: Vec<ObjectIdentifier>,
+    ignored: Vec<String>,
     objections: Vec<Objection>,
 }
 
@@ -50,6 +60,10 @@ pub enum CsrName {
     Dns(String),
     /// An IP address.
     Ip(IpAddr),
+    /// An e-mail address as it was written, unchecked.
+    Email(String),
+    /// A URI as it was written, unchecked.
+    Uri(String),
     /// A name of a kind that is not issued here: which kind.
     Other(&'static str),
 }
@@ -107,12 +121,29 @@ impl Csr {
         let public_key = PublicKey::parse(FIELD, &spki)?;
         verify(&request, &signed, &public_key)?;
 
-        let mut csr = Self { spki, public_key, common_name: None, names: Vec::new(), objections: Vec::new() };
+        let mut csr = Self {
+            der: der.to_vec(),
+            spki,
+            public_key,
+            common_name: None,
+            names: Vec::new(),
+            parts: Default::default(),
+            purposes: Vec::new(),
+            ignored: Vec::new(),
+            objections: Vec::new(),
+        };
         csr.read_subject(&info.subject);
+        csr.read_attributes(info.attributes.as_ref())?;
         for extension in requested_extensions(info.attributes.as_ref())? {
             csr.read_extension(&extension);
         }
         Ok(csr)
+    }
+
+    /// The request in DER, as it came.
+    #[must_use]
+    pub fn to_der(&self) -> Vec<u8> {
+        self.der.clone()
     }
 
     /// The public key, a DER `SubjectPublicKeyInfo`, byte for byte.
@@ -127,7 +158,7 @@ impl Csr {
         self.public_key.kind
     }
 
-    /// The common name of the subject it asks for, unchecked. The rest of that subject is not used.
+    /// The common name of the subject it asks for, unchecked.
     #[must_use]
     pub fn common_name(&self) -> Option<&str> {
         self.common_name.as_deref()
@@ -139,6 +170,25 @@ impl Csr {
         &self.names
     }
 
+    /// What it says that no certificate will: attributes, extensions and parts of the subject, at most 64 of them.
+    #[must_use]
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+
+    /// What it says in each part of its subject, unchecked; `None` for what is no text.
+    pub(crate) fn subject_parts(&self) -> impl Iterator<Item = (&'static str, &[Option<String>])> {
+        SubjectParts::FIELDS.into_iter().zip(self.parts.iter().map(Vec::as_slice))
+    }
+
+    pub(crate) fn purposes(&self) -> &[ObjectIdentifier] {
+        &self.purposes
+    }
+
+    pub(crate) fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
     pub(crate) fn objections(&self) -> &[Objection] {
         &self.objections
     }
@@ -147,19 +197,55 @@ impl Csr {
         self.objections.push((field, rule, message.into()));
     }
 
+    fn ignore(&mut self, what: impl FnOnce() -> String) {
+        if self.ignored.len() < MAX_IGNORED {
+            self.ignored.push(what());
+        }
+    }
+
     fn read_subject(&mut self, subject: &Name) {
-        for attribute in subject.iter().filter(|attribute| attribute.oid == rfc4519::CN) {
-            if self.common_name.is_some() {
-                self.object("csr_pem.common_name", "single", "must be there once only");
-                return;
-            }
-            match text(&attribute.value) {
-                Some(name) => self.common_name = Some(name),
-                None => {
-                    self.object("csr_pem.common_name", "encoding", "must be a UTF8String or PrintableString")
+        for attribute in subject.iter() {
+            let part = PARTS.iter().position(|oid| *oid == attribute.oid);
+            if let Some(part) = part.and_then(|at| self.parts.get_mut(at)) {
+                // Two are one too many already.
+                if part.len() < 2 {
+                    part.push(text(&attribute.value));
                 }
+            } else if attribute.oid == rfc4519::CN {
+                self.read_common_name(&attribute.value);
+            } else {
+                self.ignore(|| format!("subject attribute {}", attribute.oid));
             }
         }
+    }
+
+    fn read_common_name(&mut self, value: &Any) {
+        const FIELD: &str = "csr_pem.common_name";
+        match text(value) {
+            _ if self.common_name.is_some() => self.object(FIELD, "single", "must be there once only"),
+            Some(name) => self.common_name = Some(name),
+            None => self.object(FIELD, "encoding", "must be a UTF8String or PrintableString"),
+        }
+    }
+
+    /// Attributes beside the request for extensions are never granted; of each kind there may be one.
+    fn read_attributes(&mut self, attributes: Option<&SetOfVec<Attribute>>) -> Result<(), PkiError> {
+        let mut seen = BTreeSet::new();
+        for attribute in attributes.into_iter().flat_map(SetOfVec::iter) {
+            if attribute.oid == MICROSOFT_EXTENSIONS {
+                return Err(bad("asks for extensions by an attribute other than extensionRequest"));
+            }
+            if !seen.insert(attribute.oid) {
+                return Err(bad(match attribute.oid {
+                    rfc5912::ID_EXTENSION_REQ => "asks for extensions twice",
+                    _ => "has an attribute twice",
+                }));
+            }
+            if attribute.oid != rfc5912::ID_EXTENSION_REQ {
+                self.ignore(|| format!("attribute {}", attribute.oid));
+            }
+        }
+        Ok(())
     }
 
     /// Takes names; objects to what makes a CA, and to what is critical and unknown. All else is left to the
@@ -171,7 +257,7 @@ impl Csr {
                 self.names.extend(names.0.iter().map(read_name));
             }),
             rfc5280::ID_CE_BASIC_CONSTRAINTS => BasicConstraints::from_der(value).map(|constraints| {
-                if constraints.ca {
+                if constraints.ca || constraints.path_len_constraint.is_some() {
                     self.object("csr_pem.basic_constraints", "ca", "asks for a CA certificate");
                 }
             }),
@@ -181,17 +267,20 @@ impl Csr {
                 }
             }),
             rfc5280::ID_CE_EXT_KEY_USAGE => {
-                ExtendedKeyUsage::from_der(value).map(|usage| self.read_purposes(&usage))
+                ExtendedKeyUsage::from_der(value).map(|usage| self.read_purposes(usage))
             }
             oid if CA_ONLY.contains(&oid) => {
                 self.object("csr_pem.extensions", "ca", format!("asks for {oid}, which only a CA may have"));
                 Ok(())
             }
+            oid if HARMLESS.contains(&oid) => Ok(()),
+            oid if extension.critical => {
+                let message = format!("asks for the critical extension {oid}, which is not issued here");
+                self.object("csr_pem.extensions", "unknown_critical", message);
+                Ok(())
+            }
             oid => {
-                if extension.critical && !HARMLESS.contains(&oid) {
-                    let message = format!("asks for the critical extension {oid}, which is not issued here");
-                    self.object("csr_pem.extensions", "unknown_critical", message);
-                }
+                self.ignore(|| format!("extension {oid}"));
                 Ok(())
             }
         };
@@ -204,16 +293,22 @@ impl Csr {
         }
     }
 
-    fn read_purposes(&mut self, usage: &ExtendedKeyUsage) {
-        let issued = [rfc5280::ID_KP_SERVER_AUTH, rfc5280::ID_KP_CLIENT_AUTH];
+    fn read_purposes(&mut self, usage: ExtendedKeyUsage) {
         if usage.0.is_empty() {
             self.object("csr_pem.extended_key_usage", "purpose", "asks for no purpose at all");
-        } else if let Some(other) = usage.0.iter().find(|purpose| !issued.contains(purpose)) {
-            let message = format!("asks for the purpose {other}; only TLS server and client are issued");
-            self.object("csr_pem.extended_key_usage", "purpose", message);
+        } else if usage.0.len() > MAX_PURPOSES {
+            let message = format!("asks for more than {MAX_PURPOSES} purposes");
+            self.object("csr_pem.extended_key_usage", "count", message);
+        } else {
+            self.purposes = usage.0;
         }
     }
 }
+
+/// The attributes of [`SubjectParts::FIELDS`].
+const PARTS: [ObjectIdentifier; 5] = [rfc4519::O, rfc4519::OU, rfc4519::C, rfc4519::ST, rfc4519::L];
+/// What Microsoft's tools once put extensions into, beside or instead of `extensionRequest`.
+const MICROSOFT_EXTENSIONS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.2.1.14");
 
 /// Extensions that say something about a CA.
 const CA_ONLY: [ObjectIdentifier; 4] = [
@@ -294,10 +389,10 @@ fn read_name(name: &GeneralName) -> CsrName {
             }
         }
         GeneralName::OtherName(_) => CsrName::Other("an otherName"),
-        GeneralName::Rfc822Name(_) => CsrName::Other("an e-mail address"),
+        GeneralName::Rfc822Name(text) => CsrName::Email(text.as_str().to_owned()),
         GeneralName::DirectoryName(_) => CsrName::Other("a directory name"),
         GeneralName::EdiPartyName(_) => CsrName::Other("an EDI party name"),
-        GeneralName::UniformResourceIdentifier(_) => CsrName::Other("a URI"),
+        GeneralName::UniformResourceIdentifier(text) => CsrName::Uri(text.as_str().to_owned()),
         GeneralName::RegisteredId(_) => CsrName::Other("a registered ID"),
     }
 }

@@ -2,7 +2,10 @@ use std::fmt;
 
 use scaivault_kms::KmsError;
 
-use crate::lint::Finding;
+use crate::{
+    lint::Finding,
+    role::{Plan, Verdict},
+};
 
 /// What a caller of this crate can act on.
 #[derive(Debug, thiserror::Error)]
@@ -78,17 +81,49 @@ impl fmt::Display for Violation {
     }
 }
 
+/// One rule that admitted one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The field as the caller knows it.
+    pub field: String,
+    /// The stable name of the rule.
+    pub rule: &'static str,
+    /// Which of its entries it was, or the value that it was held against.
+    pub by: String,
+}
+
 /// Collects violations, so that a caller hears of all of them at once.
 #[derive(Debug, Default)]
-pub(crate) struct Violations(Vec<Violation>);
+pub(crate) struct Violations {
+    found: Vec<Violation>,
+    /// The rules that admitted something, where somebody wants to know.
+    matched: Option<Vec<Match>>,
+}
 
 impl Violations {
+    /// One that remembers what was admitted, too.
+    pub(crate) fn traced() -> Self {
+        Self { found: Vec::new(), matched: Some(Vec::new()) }
+    }
+
     pub(crate) fn add(&mut self, field: impl Into<String>, rule: &'static str, message: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), rule, message: message.into() });
+        self.found.push(Violation { field: field.into(), rule, message: message.into() });
+    }
+
+    pub(crate) fn matched(&mut self, field: impl Into<String>, rule: &'static str, by: impl fmt::Display) {
+        if let Some(matched) = &mut self.matched {
+            matched.push(Match { field: field.into(), rule, by: by.to_string() });
+        }
     }
 
     pub(crate) fn into_result(self) -> Result<(), Refused> {
-        if self.0.is_empty() { Ok(()) } else { Err(Refused { violations: self.0 }) }
+        if self.found.is_empty() { Ok(()) } else { Err(Refused { violations: self.found }) }
+    }
+
+    /// All of it; the plan only if nothing was violated.
+    pub(crate) fn into_verdict(self, ignored: Vec<String>, plan: Plan) -> Verdict {
+        let plan = self.found.is_empty().then_some(plan);
+        Verdict { matched: self.matched.unwrap_or_default(), violations: self.found, ignored, plan }
     }
 }
 

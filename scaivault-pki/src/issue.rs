@@ -9,7 +9,7 @@ use crate::{
     error::Refused,
     key::PublicKey,
     lint::LintedTbs,
-    name::leaf_name,
+    name::write_name,
     pem,
     sign::sign,
     tbs::{Draft, Usage},
@@ -42,8 +42,8 @@ impl Issued {
 ///
 /// # Errors
 /// [`PkiError::Refused`] if the key is not of the kind that the role demands or is the issuer's own;
-/// [`PkiError::Invalid`] if it is no good key at all, if the plan was admitted under another issuer, or
-/// `issuer_key` is not the key of `issuer`; [`PkiError::Kms`] if that cannot sign.
+/// [`PkiError::Invalid`] if it is no good key at all, if the plan was admitted under another issuer or for another
+/// key, or `issuer_key` is not the key of `issuer`; [`PkiError::Kms`] if that cannot sign.
 pub async fn issue_leaf(
     plan: Plan,
     serial: Serial,
@@ -56,12 +56,16 @@ pub async fn issue_leaf(
     }
     let public_key = PublicKey::parse("public_key", public_key_spki)?;
     check_key(&plan, &public_key, issuer)?;
-    let subject = leaf_name(plan.common_name())?;
+    if !plan.is_for(public_key_spki) {
+        return Err(PkiError::invalid("public_key", "is not the key of the request that was admitted"));
+    }
+    let subject = write_name(plan.common_name(), plan.subject())?;
     let usage = Usage::Leaf {
         dns_names: plan.dns_names(),
         ip_addresses: plan.ip_addresses(),
-        client: plan.client_flag(),
-        server: plan.server_flag(),
+        emails: plan.emails(),
+        uris: plan.uris(),
+        purposes: plan.purposes(),
     };
     let draft = Draft {
         serial: &serial,
@@ -77,8 +81,8 @@ pub async fn issue_leaf(
 }
 
 fn check_key(plan: &Plan, key: &PublicKey, issuer: &Issuer) -> Result<(), Refused> {
-    if key.kind.spec() != Some(plan.key()) {
-        let message = format!("is {}, but the role demands {}", key.kind, plan.key().as_str());
+    if !plan.key().admits(key.kind) {
+        let message = format!("is {}, but the role demands {}", key.kind, plan.key());
         return Err(Refused::one("public_key", "key_type", message));
     }
     if key == issuer.public_key() {

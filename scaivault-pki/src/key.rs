@@ -45,6 +45,20 @@ impl KeyKind {
             Self::Rsa(_) | Self::EcP521 | Self::Ed25519 => None,
         }
     }
+
+    /// The kind of the public half of such a signing key, if certificates are issued for it.
+    #[must_use]
+    pub fn of(spec: KeySpec) -> Option<Self> {
+        match spec {
+            KeySpec::EcP256 => Some(Self::EcP256),
+            KeySpec::EcP384 => Some(Self::EcP384),
+            KeySpec::Rsa2048 => Some(Self::Rsa(2048)),
+            KeySpec::Rsa3072 => Some(Self::Rsa(3072)),
+            KeySpec::Rsa4096 => Some(Self::Rsa(4096)),
+            KeySpec::Ed25519 => Some(Self::Ed25519),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for KeyKind {

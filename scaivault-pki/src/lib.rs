@@ -43,14 +43,9 @@
 //! let role = RoleConfig {
 //!     name: "services".into(),
 //!     allowed_domains: vec!["*.svc.example".into()],
-//!     allow_subdomains: false,
-//!     allow_ip_sans: false,
 //!     max_ttl: Duration::from_secs(30 * 86_400),
-//!     default_ttl: Duration::from_secs(7 * 86_400),
-//!     key: KeySpec::EcP256,
-//!     require_cn: true,
-//!     client_flag: true,
-//!     server_flag: true,
+//!     key: KeyRule::Kind(KeyKind::EcP256),
+//!     ..RoleConfig::default()
 //! }
 //! .compile()?;
 //! let request = |name: &str| IssueRequest { common_name: Some(name.into()), ..IssueRequest::default() };
@@ -58,7 +53,7 @@
 //! assert_eq!(refused.violations[0].rule, "allowed_domains");
 //!
 //! let plan = role.admit(&request("billing.svc.example"), &issuer, now)?;
-//! let (leaf_key, _) = SoftwareKey::generate(plan.key())?;
+//! let (leaf_key, _) = SoftwareKey::generate(KeySpec::EcP256)?;
 //! let serial = Serial::from_random([3; 16]);
 //! let leaf = issue_leaf(plan, serial, leaf_key.public_key_der(), &issuer, &key).await?;
 //! assert_eq!(leaf.not_after, datetime!(2026-10-12 11:59:59 UTC));
@@ -87,6 +82,7 @@ pub mod pem;
 mod read;
 mod revoke;
 mod role;
+mod sans;
 mod serial;
 mod sign;
 mod tbs;
@@ -97,15 +93,15 @@ pub mod validate;
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use crl::{CrlEntry, build_crl};
 pub use csr::{Csr, CsrName};
-pub use error::{PkiError, Refused, Violation};
+pub use error::{Match, PkiError, Refused, Violation};
 pub use issue::{Issued, issue_leaf};
 pub use key::KeyKind;
 pub use lint::{Finding, Severity};
-pub use name::{DnsName, Subject};
+pub use name::{DnsName, Subject, SubjectParts};
 pub use peer::PeerNames;
 pub use read::{certificate::Certificate, oid::Oid};
 pub use revoke::RevocationReason;
-pub use role::{CsrOverride, IssueRequest, Plan, Role, RoleConfig};
+pub use role::{CsrOverride, IssueRequest, KeyRule, PastIssuerEnd, Plan, Role, RoleConfig, Verdict};
 pub use serial::Serial;
 pub use trust::TrustAnchor;
 pub use validate::{Validation, validate};

@@ -20,6 +20,69 @@ pub(crate) const MAX_COMMON_NAME: usize = 64;
 const MAX_DNS_NAME: usize = 253;
 const MAX_DNS_LABEL: usize = 63;
 
+/// What a subject says beside its common name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectParts {
+    /// At most 64 characters.
+    pub organization: Option<String>,
+    /// At most 64 characters.
+    pub organizational_unit: Option<String>,
+    /// A code of two letters (ISO 3166), written in upper case.
+    pub country: Option<String>,
+    /// State or province, at most 128 characters.
+    pub state: Option<String>,
+    /// Town, at most 128 characters.
+    pub locality: Option<String>,
+}
+
+impl SubjectParts {
+    /// The names of the parts.
+    pub const FIELDS: [&'static str; 5] =
+        ["organization", "organizational_unit", "country", "state", "locality"];
+
+    /// The part of that name.
+    #[must_use]
+    pub fn get(&self, field: &str) -> Option<&str> {
+        match field {
+            "organization" => self.organization.as_deref(),
+            "organizational_unit" => self.organizational_unit.as_deref(),
+            "country" => self.country.as_deref(),
+            "state" => self.state.as_deref(),
+            "locality" => self.locality.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Sets the part of that name; there is no other.
+    pub(crate) fn set(&mut self, field: &str, value: String) {
+        let part = match field {
+            "organization" => &mut self.organization,
+            "organizational_unit" => &mut self.organizational_unit,
+            "country" => &mut self.country,
+            "state" => &mut self.state,
+            "locality" => &mut self.locality,
+            _ => return,
+        };
+        *part = Some(value);
+    }
+
+    /// Adds a violation for every part that cannot be written; `prefix` stands before its name.
+    pub(crate) fn check(&self, prefix: &str, found: &mut Violations) {
+        for (field, most) in
+            [("organization", 64), ("organizational_unit", 64), ("state", 128), ("locality", 128)]
+        {
+            if let Some(value) = self.get(field) {
+                check_text(&format!("{prefix}{field}"), value, most, found);
+            }
+        }
+        let is_code = |c: &String| c.len() == 2 && c.bytes().all(|b| b.is_ascii_alphabetic());
+        if self.country.as_ref().is_some_and(|country| !is_code(country)) {
+            let message = "must be a country code of two letters, as NL";
+            found.add(format!("{prefix}country"), "country_code", message);
+        }
+    }
+}
+
 /// The distinguished name of a CA. Attributes are written in the order country, state, locality,
 /// organization, organizational unit, common name; as `UTF8String`, the country as `PrintableString`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,54 +104,42 @@ pub struct Subject {
 impl Subject {
     /// Adds a violation for every field that cannot be written.
     pub(crate) fn check(&self, found: &mut Violations) {
-        let Self { common_name, organization, organizational_unit, country, state, locality } = self;
-        check_text("common_name", common_name, MAX_COMMON_NAME, found);
-        let optional = [
-            ("subject.organization", organization, 64),
-            ("subject.organizational_unit", organizational_unit, 64),
-            ("subject.state", state, 128),
-            ("subject.locality", locality, 128),
-        ];
-        for (field, value, most) in optional {
-            if let Some(value) = value {
-                check_text(field, value, most, found);
-            }
-        }
-        if country.as_ref().is_some_and(|c| c.len() != 2 || !c.bytes().all(|b| b.is_ascii_alphabetic())) {
-            found.add("subject.country", "country_code", "must be a country code of two letters, as NL");
-        }
+        check_text("common_name", &self.common_name, MAX_COMMON_NAME, found);
+        self.parts().check("subject.", found);
     }
 
     /// The DER `Name`.
     pub(crate) fn to_name(&self) -> Result<Vec<u8>, PkiError> {
-        let country = self.country.as_ref().map(|country| country.to_ascii_uppercase());
-        let mut rdns = Vec::new();
-        if let Some(country) = &country {
-            let text = PrintableString::new(country).map_err(PkiError::encoding("the country"))?;
-            rdns.push(rdn(rfc4519::C, Any::encode_from(&text))?);
-        }
-        let texts = [
-            (rfc4519::ST, self.state.as_ref()),
-            (rfc4519::L, self.locality.as_ref()),
-            (rfc4519::O, self.organization.as_ref()),
-            (rfc4519::OU, self.organizational_unit.as_ref()),
-            (rfc4519::CN, Some(&self.common_name)),
-        ];
-        for (oid, text) in texts {
-            if let Some(text) = text {
-                rdns.push(rdn(oid, Any::encode_from(text))?);
-            }
-        }
-        rdns.to_der().map_err(PkiError::encoding("the subject"))
+        write_name(Some(&self.common_name), &self.parts())
+    }
+
+    fn parts(&self) -> SubjectParts {
+        let Self { common_name: _, organization, organizational_unit, country, state, locality } =
+            self.clone();
+        SubjectParts { organization, organizational_unit, country, state, locality }
     }
 }
 
-/// The DER `Name` of an end entity: a common name alone, or an empty sequence.
-pub(crate) fn leaf_name(common_name: Option<&str>) -> Result<Vec<u8>, PkiError> {
-    let rdns = match common_name {
-        Some(text) => vec![rdn(rfc4519::CN, Any::encode_from(&text.to_owned()))?],
-        None => vec![],
-    };
+/// A DER `Name`: country, state, locality, organization, organizational unit, common name, of what there is.
+pub(crate) fn write_name(common_name: Option<&str>, parts: &SubjectParts) -> Result<Vec<u8>, PkiError> {
+    let country = parts.country.as_ref().map(|country| country.to_ascii_uppercase());
+    let mut rdns = Vec::new();
+    if let Some(country) = &country {
+        let text = PrintableString::new(country).map_err(PkiError::encoding("the country"))?;
+        rdns.push(rdn(rfc4519::C, Any::encode_from(&text))?);
+    }
+    let texts = [
+        (rfc4519::ST, parts.state.as_deref()),
+        (rfc4519::L, parts.locality.as_deref()),
+        (rfc4519::O, parts.organization.as_deref()),
+        (rfc4519::OU, parts.organizational_unit.as_deref()),
+        (rfc4519::CN, common_name),
+    ];
+    for (oid, text) in texts {
+        if let Some(text) = text {
+            rdns.push(rdn(oid, Any::encode_from(&text.to_owned()))?);
+        }
+    }
     rdns.to_der().map_err(PkiError::encoding("the subject"))
 }
 
@@ -212,6 +263,12 @@ fn is_number(label: &str) -> bool {
 /// One entry of a role's `allowed_domains`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pattern(DnsName);
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl Pattern {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
@@ -415,7 +472,7 @@ mod tests {
             Subject { common_name: "Zoë".into(), country: Some("nl".into()), ..Subject::default() };
         let expected = b"\x30\x1c\x31\x0b\x30\x09\x06\x03\x55\x04\x06\x13\x02NL\x31\x0d\x30\x0b\x06\x03\x55\x04\x03\x0c\x04Zo\xc3\xab";
         assert_eq!(subject.to_name().unwrap(), expected);
-        assert_eq!(leaf_name(None).unwrap(), [0x30, 0]);
+        assert_eq!(write_name(None, &SubjectParts::default()).unwrap(), [0x30, 0]);
     }
 
     proptest! {

@@ -1,48 +1,153 @@
 //! Roles: what a caller may have issued. A [`RoleConfig`] is compiled once into a [`Role`]; a role admits a
 //! request and gives a [`Plan`], or says every rule that the request breaks.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+mod admit;
+mod plan;
 
-use scaivault_kms::KeySpec;
-use time::OffsetDateTime;
+use std::{net::IpAddr, time::Duration};
 
+use const_oid::{ObjectIdentifier, db::rfc5280};
+
+pub use self::{
+    admit::{CsrOverride, IssueRequest, Verdict},
+    plan::Plan,
+};
 use crate::{
-    Csr, CsrName, Issuer, Refused,
+    KeyKind, Refused,
     error::{Violations, quote},
-    name::{DnsName, MAX_COMMON_NAME, Pattern, parse_ip},
-    time::{begin, last_second, whole_second},
+    name::{Pattern, SubjectParts},
+    sans::{DnsGlob, EmailPattern, IpRange, UriPattern},
 };
 
-/// The most names of one certificate.
-const MAX_NAMES: usize = 100;
-/// The most patterns of one role.
-const MAX_DOMAINS: usize = 256;
+/// The most patterns of each list of one role.
+const MAX_PATTERNS: usize = 256;
+/// The most purposes beside those of TLS.
+const MAX_PURPOSES: usize = 16;
 /// The longest life that a role may allow: ten years.
 const MAX_TTL: Duration = Duration::from_secs(3653 * 86_400);
+/// How far back a certificate may begin.
+const MAX_BACKDATE: Duration = Duration::from_secs(24 * 3600);
 
-/// A role as it is written down.
+/// A role as it is written down. The grammar of its patterns is in `docs/ROLES.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleConfig {
     /// 1 to 64 letters, digits, `-`, `_` and `.`, the first a letter or digit.
     pub name: String,
-    /// Patterns `x` and `*.x`, at most 256. None at all is fine where IP addresses are allowed.
+    /// Patterns `x` and `*.x`, at most 256, as in each list below. All lists may be empty where IP addresses are allowed.
     pub allowed_domains: Vec<String>,
     /// Whether `x` also admits what is below it, and `*.x` more than one label.
     pub allow_subdomains: bool,
+    /// Whether names with a wildcard, which `*.x` of `allowed_domains` admits, may be issued at all.
+    pub allow_wildcards: bool,
+    /// DNS names with `*` for any part of a label and `**` for one or more whole labels. They never admit a wildcard.
+    pub allowed_dns_globs: Vec<String>,
     /// Whether certificates may name IP addresses.
     pub allow_ip_sans: bool,
+    /// Which, as networks `10.0.0.0/8`; all if there are none.
+    pub allowed_ip_ranges: Vec<String>,
+    /// E-mail addresses: `local@host`, `*@host`, `*@*.host`.
+    pub allowed_emails: Vec<String>,
+    /// URIs: `scheme://host/a/*/**`.
+    pub allowed_uris: Vec<String>,
     /// The longest life, whole seconds, 1 second to 3653 days.
     pub max_ttl: Duration,
     /// The life of what is asked for without one; at most `max_ttl`.
     pub default_ttl: Duration,
+    /// How far before their issuance certificates begin, in whole seconds, at most 24 hours.
+    pub backdate: Duration,
+    /// What becomes of a life that was asked for and would outlive the issuer.
+    pub past_issuer_end: PastIssuerEnd,
     /// The kind of key that certificates are issued for.
-    pub key: KeySpec,
+    pub key: KeyRule,
     /// Whether a request must have a common name.
     pub require_cn: bool,
     /// Whether certificates are for TLS clients.
     pub client_flag: bool,
     /// Whether certificates are for TLS servers.
     pub server_flag: bool,
+    /// Purposes beside those (RFC 5280, 4.2.1.12), at most 16: `code_signing`, `email_protection` or a dotted OID.
+    pub extended_key_usages: Vec<String>,
+    /// What every certificate's subject says beside its common name.
+    pub subject: SubjectParts,
+    /// Which parts of its subject a request may choose where `subject` says nothing: `organization`,
+    /// `organizational_unit`, `country`, `state`, `locality`.
+    pub allowed_subject_fields: Vec<String>,
+}
+
+impl Default for RoleConfig {
+    /// A role without a name that admits nothing yet: TLS in both directions, P-256, a week, at most thirty days.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            allowed_domains: Vec::new(),
+            allow_subdomains: false,
+            allow_wildcards: true,
+            allowed_dns_globs: Vec::new(),
+            allow_ip_sans: false,
+            allowed_ip_ranges: Vec::new(),
+            allowed_emails: Vec::new(),
+            allowed_uris: Vec::new(),
+            max_ttl: Duration::from_secs(30 * 86_400),
+            default_ttl: Duration::from_secs(7 * 86_400),
+            backdate: crate::time::BACKDATE,
+            past_issuer_end: PastIssuerEnd::Refuse,
+            key: KeyRule::Kind(KeyKind::EcP256),
+            require_cn: true,
+            client_flag: true,
+            server_flag: true,
+            extended_key_usages: Vec::new(),
+            subject: SubjectParts::default(),
+            allowed_subject_fields: Vec::new(),
+        }
+    }
+}
+
+/// What becomes of a life that was asked for and would outlive the issuer. A default is always cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PastIssuerEnd {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// The certificate ends with its issuer.
+    Truncate,
+}
+
+/// The kinds of key that a role demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRule {
+    /// This one.
+    Kind(KeyKind),
+    /// Any [`KeyKind`], RSA with 2048 to 4096 bits.
+    Any,
+}
+
+impl KeyRule {
+    /// Whether a key of that kind will do.
+    #[must_use]
+    pub fn admits(self, kind: KeyKind) -> bool {
+        match self {
+            Self::Kind(due) => due == kind,
+            Self::Any => !matches!(kind, KeyKind::Rsa(bits) if bits > 4096),
+        }
+    }
+
+    /// The kind to make where a key is made for the caller: P-256 unless there is no choice.
+    #[must_use]
+    pub fn to_make(self) -> KeyKind {
+        match self {
+            Self::Kind(kind) => kind,
+            Self::Any => KeyKind::EcP256,
+        }
+    }
+}
+
+impl std::fmt::Display for KeyRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kind(kind) => kind.fmt(f),
+            Self::Any => f.write_str("any kind, RSA with at most 4096 bits"),
+        }
+    }
 }
 
 /// A role whose every field was checked.
@@ -50,28 +155,11 @@ pub struct RoleConfig {
 pub struct Role {
     config: RoleConfig,
     domains: Vec<Pattern>,
-}
-
-/// What a caller asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IssueRequest {
-    /// A DNS name or an IP address; becomes a subject alternative name as well.
-    pub common_name: Option<String>,
-    /// DNS names.
-    pub alt_names: Vec<String>,
-    /// IP addresses.
-    pub ip_sans: Vec<String>,
-    /// How long the certificate shall live; the role's default if there is none.
-    pub ttl: Option<Duration>,
-}
-
-/// Names that take the place of those in a certificate request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CsrOverride {
-    /// DNS names.
-    pub alt_names: Vec<String>,
-    /// IP addresses.
-    pub ip_sans: Vec<String>,
+    globs: Vec<DnsGlob>,
+    ranges: Vec<IpRange>,
+    emails: Vec<EmailPattern>,
+    uris: Vec<UriPattern>,
+    purposes: Vec<ObjectIdentifier>,
 }
 
 impl RoleConfig {
@@ -85,36 +173,38 @@ impl RoleConfig {
             let message = "must have 1 to 64 letters, digits, hyphens, underscores and dots, and begin with a letter or digit";
             found.add("name", "role_name", message);
         }
-        let domains = self.compile_domains(&mut found);
-        self.check_ttls(&mut found);
-        if !self.client_flag && !self.server_flag {
-            found.add("server_flag", "purpose", "server_flag and client_flag must not both be false");
-        }
-        found.into_result()?;
-        Ok(Role { config: self, domains })
-    }
-
-    fn compile_domains(&self, found: &mut Violations) -> Vec<Pattern> {
-        if self.allowed_domains.len() > MAX_DOMAINS {
-            found.add("allowed_domains", "length", format!("must have at most {MAX_DOMAINS} entries"));
-            return Vec::new();
-        }
-        if self.allowed_domains.is_empty() && !self.allow_ip_sans {
+        let nothing = self.allowed_domains.is_empty()
+            && self.allowed_dns_globs.is_empty()
+            && self.allowed_emails.is_empty()
+            && self.allowed_uris.is_empty()
+            && !self.allow_ip_sans;
+        if nothing {
             found.add("allowed_domains", "empty", "must not be empty: the role could issue nothing");
         }
-        let mut domains = Vec::with_capacity(self.allowed_domains.len());
-        for (i, text) in self.allowed_domains.iter().enumerate() {
-            match Pattern::parse(text) {
-                Ok(pattern) => domains.push(pattern),
-                Err(why) => {
-                    found.add(format!("allowed_domains[{i}]"), "dns_name", format!("{} {why}", quote(text)))
-                }
-            }
+        let domains =
+            patterns("allowed_domains", "dns_name", &self.allowed_domains, Pattern::parse, &mut found);
+        let globs =
+            patterns("allowed_dns_globs", "glob", &self.allowed_dns_globs, DnsGlob::parse, &mut found);
+        let ranges =
+            patterns("allowed_ip_ranges", "ip_range", &self.allowed_ip_ranges, IpRange::parse, &mut found);
+        if !self.allow_ip_sans && !self.allowed_ip_ranges.is_empty() {
+            found.add("allowed_ip_ranges", "allow_ip_sans", "has no effect unless allow_ip_sans is true");
         }
-        domains
+        let emails =
+            patterns("allowed_emails", "email", &self.allowed_emails, EmailPattern::parse, &mut found);
+        let uris = patterns("allowed_uris", "uri", &self.allowed_uris, UriPattern::parse, &mut found);
+        self.check_times(&mut found);
+        let purposes = self.purposes(&mut found);
+        if matches!(self.key, KeyRule::Kind(KeyKind::Rsa(bits)) if !matches!(bits, 2048 | 3072 | 4096)) {
+            found.add("key_bits", "key_type", "must be 2048, 3072 or 4096 for rsa");
+        }
+        self.subject.check("subject.", &mut found);
+        self.check_subject_fields(&mut found);
+        found.into_result()?;
+        Ok(Role { config: self, domains, globs, ranges, emails, uris, purposes })
     }
 
-    fn check_ttls(&self, found: &mut Violations) {
+    fn check_times(&self, found: &mut Violations) {
         for (field, ttl) in [("max_ttl", self.max_ttl), ("default_ttl", self.default_ttl)] {
             if ttl.subsec_nanos() != 0 || ttl.is_zero() || ttl > MAX_TTL {
                 found.add(field, "range", "must be whole seconds, from 1 second to 3653 days");
@@ -123,6 +213,88 @@ impl RoleConfig {
         if self.default_ttl > self.max_ttl {
             found.add("default_ttl", "max_ttl", "must not be longer than max_ttl");
         }
+        if self.backdate.subsec_nanos() != 0 || self.backdate > MAX_BACKDATE {
+            found.add("backdate", "range", "must be whole seconds, at most 24 hours");
+        }
+    }
+
+    fn purposes(&self, found: &mut Violations) -> Vec<ObjectIdentifier> {
+        let flags =
+            [(self.server_flag, rfc5280::ID_KP_SERVER_AUTH), (self.client_flag, rfc5280::ID_KP_CLIENT_AUTH)];
+        let mut all: Vec<_> = flags.into_iter().filter_map(|(set, oid)| set.then_some(oid)).collect();
+        if all.is_empty() && self.extended_key_usages.is_empty() {
+            let message = "server_flag and client_flag must not both be false without extended_key_usages";
+            found.add("server_flag", "purpose", message);
+        }
+        let further = patterns("extended_key_usages", "purpose", &self.extended_key_usages, purpose, found);
+        if further.len() > MAX_PURPOSES {
+            let message = format!("must have at most {MAX_PURPOSES} entries");
+            found.add("extended_key_usages", "length", message);
+        }
+        for (i, oid) in further.into_iter().enumerate() {
+            if all.contains(&oid) {
+                found.add(format!("extended_key_usages[{i}]"), "twice", "is there already");
+            }
+            all.push(oid);
+        }
+        all
+    }
+
+    fn check_subject_fields(&self, found: &mut Violations) {
+        for (i, field) in self.allowed_subject_fields.iter().enumerate() {
+            let entry = format!("allowed_subject_fields[{i}]");
+            if !SubjectParts::FIELDS.contains(&field.as_str()) {
+                let known = SubjectParts::FIELDS.join(", ");
+                found.add(entry, "subject_field", format!("{} is none of {known}", quote(field)));
+            } else if self.subject.get(field).is_some() {
+                found.add(entry, "subject", "is set by the role already");
+            } else if self.allowed_subject_fields.iter().take(i).any(|before| before == field) {
+                found.add(entry, "twice", "is there already");
+            }
+        }
+    }
+}
+
+/// Reads each entry of a list; adds a violation for each that cannot be read.
+fn patterns<T, E: std::fmt::Display>(
+    field: &str,
+    rule: &'static str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, E>,
+    found: &mut Violations,
+) -> Vec<T> {
+    if texts.len() > MAX_PATTERNS {
+        found.add(field, "length", format!("must have at most {MAX_PATTERNS} entries"));
+        return Vec::new();
+    }
+    let mut read = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        match parse(text) {
+            Ok(pattern) => read.push(pattern),
+            Err(why) => found.add(format!("{field}[{i}]"), rule, format!("{} {why}", quote(text))),
+        }
+    }
+    read
+}
+
+/// A purpose by its name or OID. Those are refused that would make the certificate good for everything, for
+/// answers of the CA, or that go by a flag.
+fn purpose(text: &str) -> Result<ObjectIdentifier, &'static str> {
+    let oid = match text {
+        "code_signing" => return Ok(rfc5280::ID_KP_CODE_SIGNING),
+        "email_protection" => return Ok(rfc5280::ID_KP_EMAIL_PROTECTION),
+        dotted => ObjectIdentifier::new(dotted)
+            .map_err(|_| "is neither code_signing nor email_protection nor a dotted OID")?,
+    };
+    match oid {
+        rfc5280::ID_KP_SERVER_AUTH => Err("is set by server_flag"),
+        rfc5280::ID_KP_CLIENT_AUTH => Err("is set by client_flag"),
+        rfc5280::ANY_EXTENDED_KEY_USAGE => Err("would be good for every purpose"),
+        rfc5280::ID_KP_OCSP_SIGNING => Err("would speak for the CA: responders are made by the vault itself"),
+        rfc5280::ID_KP_TIME_STAMPING => {
+            Err("must be alone and critical (RFC 3161, 2.3), which is not issued here")
+        }
+        oid => Ok(oid),
     }
 }
 
@@ -139,315 +311,8 @@ impl Role {
         &self.config
     }
 
-    /// Checks a request against the role and the issuer, and plans the certificate. It begins five minutes
-    /// before `now`, but not before its issuer, and its life is counted from `now` with both ends included.
-    /// Where the caller asked for no `ttl`, the default is cut to the issuer's end.
-    ///
-    /// # Errors
-    /// Every rule that the request breaks.
-    pub fn admit(
-        &self,
-        request: &IssueRequest,
-        issuer: &Issuer,
-        now: OffsetDateTime,
-    ) -> Result<Plan, Refused> {
-        self.plan(request, "", Violations::default(), issuer, now)
-    }
-
-    /// Checks a certificate request in the same way, and that its key is of the role's kind and that it
-    /// asks for nothing that makes a CA. `names` takes the place of the alternative names that it asks for.
-    ///
-    /// # Errors
-    /// Every rule that the request breaks; fields of the certificate request begin with `csr_pem`.
-    pub fn admit_csr(
-        &self,
-        csr: &Csr,
-        names: Option<CsrOverride>,
-        ttl: Option<Duration>,
-        issuer: &Issuer,
-        now: OffsetDateTime,
-    ) -> Result<Plan, Refused> {
-        let mut found = Violations::default();
-        if csr.key_kind().spec() != Some(self.config.key) {
-            let (kind, due) = (csr.key_kind(), self.config.key.as_str());
-            found.add("csr_pem", "key_type", format!("has a key of kind {kind}, but the role demands {due}"));
-        }
-        for (field, rule, message) in csr.objections() {
-            found.add(*field, rule, message.clone());
-        }
-        let overridden = names.is_some();
-        let names = names.unwrap_or_else(|| names_of(csr, &mut found));
-        let request = IssueRequest {
-            common_name: csr.common_name().map(str::to_owned),
-            alt_names: names.alt_names,
-            ip_sans: names.ip_sans,
-            ttl,
-        };
-        self.plan(&request, if overridden { "" } else { "csr_pem." }, found, issuer, now)
-    }
-
-    /// Checks names and life; `prefix` stands before the fields that hold names.
-    fn plan(
-        &self,
-        request: &IssueRequest,
-        prefix: &str,
-        mut found: Violations,
-        issuer: &Issuer,
-        now: OffsetDateTime,
-    ) -> Result<Plan, Refused> {
-        let now = whole_second(now);
-        let mut names = Names::default();
-        let common_name = self.admit_common_name(request.common_name.as_deref(), &mut names, &mut found);
-        if request.alt_names.len() + request.ip_sans.len() > MAX_NAMES {
-            let message = format!("alt_names and ip_sans must have at most {MAX_NAMES} names together");
-            found.add(format!("{prefix}alt_names"), "count", message);
-        } else {
-            self.admit_names(request, prefix, &mut names, &mut found);
-        }
-        let not_after = self.admit_ttl(request.ttl, issuer, now, &mut found);
-        found.into_result()?;
-        Ok(Plan {
-            common_name,
-            dns_names: names.dns,
-            ip_addresses: names.ips,
-            not_before: begin(now, Some(issuer.not_before())),
-            not_after,
-            key: self.config.key,
-            client_flag: self.config.client_flag,
-            server_flag: self.config.server_flag,
-            issuer: issuer.certificate_der().to_vec(),
-        })
-    }
-
-    fn admit_common_name(
-        &self,
-        text: Option<&str>,
-        names: &mut Names,
-        found: &mut Violations,
-    ) -> Option<String> {
-        let field = "common_name";
-        let Some(text) = text else {
-            if self.config.require_cn {
-                found.add(field, "require_cn", "is required by the role");
-            }
-            return None;
-        };
-        if text.chars().take(MAX_COMMON_NAME + 1).count() > MAX_COMMON_NAME {
-            found.add(
-                field,
-                "length",
-                format!("must have at most {MAX_COMMON_NAME} characters; longer names go to alt_names"),
-            );
-            return None;
-        }
-        if looks_like_ip(text) {
-            return self.admit_ip(field, text, names, found).map(|ip| ip.to_string());
-        }
-        self.admit_dns(field, text, names, found).map(|name| name.as_str().to_owned())
-    }
-
-    fn admit_names(&self, request: &IssueRequest, prefix: &str, names: &mut Names, found: &mut Violations) {
-        for (i, text) in request.alt_names.iter().enumerate() {
-            self.admit_dns(&format!("{prefix}alt_names[{i}]"), text, names, found);
-        }
-        for (i, text) in request.ip_sans.iter().enumerate() {
-            self.admit_ip(&format!("{prefix}ip_sans[{i}]"), text, names, found);
-        }
-        let nothing =
-            request.alt_names.is_empty() && request.ip_sans.is_empty() && request.common_name.is_none();
-        if nothing && !self.config.require_cn {
-            found.add(
-                "common_name",
-                "no_name",
-                "a certificate needs a name: common_name, alt_names or ip_sans",
-            );
-        }
-    }
-
-    fn admit_dns(
-        &self,
-        field: &str,
-        text: &str,
-        names: &mut Names,
-        found: &mut Violations,
-    ) -> Option<DnsName> {
-        let name = match DnsName::parse(text) {
-            Ok(name) => name,
-            Err(why) => {
-                found.add(field, "dns_name", format!("{} {why}", quote(text)));
-                return None;
-            }
-        };
-        if !self.domains.iter().any(|domain| domain.admits(&name, self.config.allow_subdomains)) {
-            let message = format!("{} is not under the allowed domains of the role", quote(name.as_str()));
-            found.add(field, "allowed_domains", message);
-            return None;
-        }
-        names.add_dns(&name);
-        Some(name)
-    }
-
-    fn admit_ip(&self, field: &str, text: &str, names: &mut Names, found: &mut Violations) -> Option<IpAddr> {
-        let address = match parse_ip(text) {
-            Ok(address) => address,
-            Err(message) => {
-                found.add(field, "ip_address", message);
-                return None;
-            }
-        };
-        if !self.config.allow_ip_sans {
-            found.add(field, "allow_ip_sans", "IP addresses are not allowed by the role");
-            return None;
-        }
-        names.add_ip(address);
-        Some(address)
-    }
-
-    /// The last second of the life; `now` if a rule is broken.
-    fn admit_ttl(
-        &self,
-        asked: Option<Duration>,
-        issuer: &Issuer,
-        now: OffsetDateTime,
-        found: &mut Violations,
-    ) -> OffsetDateTime {
-        let ttl = asked.unwrap_or(self.config.default_ttl);
-        if now < issuer.not_before() || now > issuer.not_after() {
-            found.add("ttl", "issuer_validity", "the issuer is not valid at this time");
-            return now;
-        }
-        if ttl.is_zero() || ttl.subsec_nanos() != 0 {
-            found.add("ttl", "range", "must be whole seconds, at least one");
-            return now;
-        }
-        if ttl > self.config.max_ttl {
-            let most = self.config.max_ttl.as_secs();
-            found.add("ttl", "max_ttl", format!("must be at most {most} seconds, the role's max_ttl"));
-            return now;
-        }
-        match last_second(now, ttl) {
-            Some(end) if end <= issuer.not_after() => end,
-            _ if asked.is_none() => issuer.not_after(),
-            _ => {
-                let end = issuer.not_after();
-                found.add("ttl", "issuer_validity", format!("would outlive the issuer, which ends at {end}"));
-                now
-            }
-        }
-    }
-}
-
-/// Whether a text was meant as an address, so that it is judged as one and the message fits.
-fn looks_like_ip(text: &str) -> bool {
-    let address = text.split('%').next().unwrap_or(text);
-    let hexadecimal = address.bytes().all(|b| b.is_ascii_hexdigit() || b":./[]".contains(&b));
-    text.parse::<IpAddr>().is_ok() || hexadecimal && text.contains(':')
-}
-
-/// The names of a certificate request as text; adds a violation for each that has no such form.
-fn names_of(csr: &Csr, found: &mut Violations) -> CsrOverride {
-    let mut names = CsrOverride::default();
-    for (i, name) in csr.names().iter().enumerate().take(MAX_NAMES + 1) {
-        match name {
-            CsrName::Dns(text) => names.alt_names.push(text.clone()),
-            CsrName::Ip(address) => names.ip_sans.push(address.to_string()),
-            CsrName::Other(kind) => {
-                let message = format!("is {kind}; only DNS names and IP addresses are issued");
-                found.add(format!("csr_pem.names[{i}]"), "name_type", message);
-            }
-        }
-    }
-    names
-}
-
-/// Names in the order of the request, each once.
-#[derive(Debug, Default)]
-struct Names {
-    dns: Vec<DnsName>,
-    ips: Vec<IpAddr>,
-    seen_dns: BTreeSet<DnsName>,
-    seen_ips: BTreeSet<IpAddr>,
-}
-
-impl Names {
-    fn add_dns(&mut self, name: &DnsName) {
-        if self.seen_dns.insert(name.clone()) {
-            self.dns.push(name.clone());
-        }
-    }
-
-    fn add_ip(&mut self, address: IpAddr) {
-        if self.seen_ips.insert(address) {
-            self.ips.push(address);
-        }
-    }
-}
-
-/// What a certificate is going to say: admitted by a role, under one issuer. There is no other way to have
-/// one, and issuing consumes it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Plan {
-    common_name: Option<String>,
-    dns_names: Vec<DnsName>,
-    ip_addresses: Vec<IpAddr>,
-    not_before: OffsetDateTime,
-    not_after: OffsetDateTime,
-    key: KeySpec,
-    client_flag: bool,
-    server_flag: bool,
-    issuer: Vec<u8>,
-}
-
-impl Plan {
-    /// The subject's common name; `None` makes an empty subject.
-    #[must_use]
-    pub fn common_name(&self) -> Option<&str> {
-        self.common_name.as_deref()
-    }
-
-    /// The DNS names, the common name first if it is one.
-    #[must_use]
-    pub fn dns_names(&self) -> &[DnsName] {
-        &self.dns_names
-    }
-
-    /// The IP addresses, the common name first if it is one.
-    #[must_use]
-    pub fn ip_addresses(&self) -> &[IpAddr] {
-        &self.ip_addresses
-    }
-
-    /// The first second of its life.
-    #[must_use]
-    pub fn not_before(&self) -> OffsetDateTime {
-        self.not_before
-    }
-
-    /// The last second of its life.
-    #[must_use]
-    pub fn not_after(&self) -> OffsetDateTime {
-        self.not_after
-    }
-
-    /// The kind of key that it is for.
-    #[must_use]
-    pub fn key(&self) -> KeySpec {
-        self.key
-    }
-
-    /// Whether it is for TLS clients.
-    #[must_use]
-    pub fn client_flag(&self) -> bool {
-        self.client_flag
-    }
-
-    /// Whether it is for TLS servers.
-    #[must_use]
-    pub fn server_flag(&self) -> bool {
-        self.server_flag
-    }
-
-    pub(crate) fn is_under(&self, issuer: &Issuer) -> bool {
-        self.issuer == issuer.certificate_der()
+    /// The network that the address is in, if it is in one that is allowed.
+    fn range_of(&self, address: IpAddr) -> Option<&IpRange> {
+        self.ranges.iter().find(|range| range.contains(address))
     }
 }

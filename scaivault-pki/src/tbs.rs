@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use const_oid::{
-    AssociatedOid,
-    db::{rfc5280, rfc5912},
-};
+use const_oid::{AssociatedOid, ObjectIdentifier, db::rfc5912};
 use der::{
     Any, Decode as _, Encode, Sequence, Tag,
     asn1::{Ia5String, OctetString},
@@ -52,8 +49,16 @@ pub(crate) struct Draft<'a> {
 /// What the certificate is for.
 #[derive(Debug)]
 pub(crate) enum Usage<'a> {
-    Ca { max_path_length: Option<u8> },
-    Leaf { dns_names: &'a [DnsName], ip_addresses: &'a [IpAddr], client: bool, server: bool },
+    Ca {
+        max_path_length: Option<u8>,
+    },
+    Leaf {
+        dns_names: &'a [DnsName],
+        ip_addresses: &'a [IpAddr],
+        emails: &'a [String],
+        uris: &'a [String],
+        purposes: &'a [ObjectIdentifier],
+    },
 }
 
 impl Draft<'_> {
@@ -91,11 +96,11 @@ impl Draft<'_> {
         let mut all = Vec::with_capacity(8);
         all.push(extension(true, &self.basic_constraints())?);
         all.push(extension(true, &KeyUsage(self.key_usages()))?);
-        if let Usage::Leaf { dns_names, ip_addresses, client, server } = self.usage {
-            all.push(extension(false, &extended_key_usage(client, server))?);
+        if let Usage::Leaf { dns_names, ip_addresses, emails, uris, purposes } = self.usage {
+            all.push(extension(false, &ExtendedKeyUsage(purposes.to_vec()))?);
             // RFC 5280, 4.2.1.6: critical where the subject says nothing.
             let empty_subject = self.subject == EMPTY_NAME;
-            all.push(extension(empty_subject, &subject_alt_name(dns_names, ip_addresses)?)?);
+            all.push(extension(empty_subject, &subject_alt_name(dns_names, ip_addresses, emails, uris)?)?);
         }
         all.push(extension(false, &SubjectKeyIdentifier(OctetString::new(self.public_key.key_id())?))?);
         if let Some(authority) = self.authority {
@@ -172,12 +177,12 @@ pub(crate) fn authority_key_id(issuer: &Issuer) -> der::Result<AuthorityKeyIdent
     })
 }
 
-fn extended_key_usage(client: bool, server: bool) -> ExtendedKeyUsage {
-    let all = [(server, rfc5280::ID_KP_SERVER_AUTH), (client, rfc5280::ID_KP_CLIENT_AUTH)];
-    ExtendedKeyUsage(all.into_iter().filter_map(|(wanted, oid)| wanted.then_some(oid)).collect())
-}
-
-fn subject_alt_name(dns_names: &[DnsName], ip_addresses: &[IpAddr]) -> der::Result<SubjectAltName> {
+fn subject_alt_name(
+    dns_names: &[DnsName],
+    ip_addresses: &[IpAddr],
+    emails: &[String],
+    uris: &[String],
+) -> der::Result<SubjectAltName> {
     let dns = dns_names.iter().map(|name| Ok(GeneralName::DnsName(Ia5String::new(name.as_str())?)));
     let ips = ip_addresses.iter().map(|address| {
         let octets = match address {
@@ -186,7 +191,9 @@ fn subject_alt_name(dns_names: &[DnsName], ip_addresses: &[IpAddr]) -> der::Resu
         };
         Ok(GeneralName::IpAddress(octets?))
     });
-    Ok(SubjectAltName(dns.chain(ips).collect::<der::Result<_>>()?))
+    let emails = emails.iter().map(|email| Ok(GeneralName::Rfc822Name(Ia5String::new(email)?)));
+    let uris = uris.iter().map(|uri| Ok(GeneralName::UniformResourceIdentifier(Ia5String::new(uri)?)));
+    Ok(SubjectAltName(dns.chain(ips).chain(emails).chain(uris).collect::<der::Result<_>>()?))
 }
 
 fn crl_distribution_point(url: &str) -> der::Result<CrlDistributionPoints> {

@@ -9,7 +9,7 @@ use x509_cert::time::Time;
 
 use crate::PkiError;
 
-/// How far back certificates begin, for verifiers whose clocks are slow.
+/// How far back certificates begin unless a role says otherwise, for verifiers whose clocks are slow.
 pub(crate) const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
 /// The same instant in UTC with the fraction of its second cut off.
@@ -21,7 +21,16 @@ pub(crate) fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
 
 /// The instant that a certificate issued at `now` begins at: five minutes back, but not before `floor`.
 pub(crate) fn begin(now: OffsetDateTime, floor: Option<OffsetDateTime>) -> OffsetDateTime {
-    let begin = now.checked_sub(BACKDATE.try_into().unwrap_or_default()).unwrap_or(now);
+    backdated(now, BACKDATE, floor)
+}
+
+/// The instant `back` before `now`, but not before `floor`.
+pub(crate) fn backdated(
+    now: OffsetDateTime,
+    back: Duration,
+    floor: Option<OffsetDateTime>,
+) -> OffsetDateTime {
+    let begin = now.checked_sub(back.try_into().unwrap_or_default()).unwrap_or(now);
     floor.map_or(begin, |floor| begin.max(floor))
 }
 

@@ -53,6 +53,7 @@ async fn sec_e1_every_forbidden_name_of_a_request_is_listed() {
         ]),
         ip_sans: strings(&["10.0.0.1", "10.0.0.0/8", "::ffff:10.0.0.1"]),
         ttl: Some(31 * DAY),
+        ..IssueRequest::default()
     };
     let mut config = config(KeySpec::EcP256);
     config.allow_ip_sans = false;
@@ -305,7 +306,7 @@ proptest! {
         let (issuer, _) = block_on(root(BORN, 30));
         let now = BORN + time::Duration::seconds(step);
         let ttl = ttl.map(Duration::from_secs);
-        let asked = IssueRequest { common_name, alt_names, ip_sans, ttl };
+        let asked = IssueRequest { common_name, alt_names, ip_sans, ttl, ..IssueRequest::default() };
         match role().admit(&asked, &issuer, now) {
             Err(refused) => prop_assert!(!refused.violations.is_empty()),
             Ok(plan) => {

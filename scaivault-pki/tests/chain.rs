@@ -25,6 +25,7 @@ async fn a_leaf_verifies_until_it_is_revoked() {
             alt_names: vec!["*.svc.test".to_owned(), "svc.test".to_owned(), "API.svc.test".to_owned()],
             ip_sans: vec!["10.1.2.3".to_owned(), "2001:db8::1".to_owned(), "10.1.2.3".to_owned()],
             ttl: Some(HOUR),
+            ..IssueRequest::default()
         };
         let (leaf, key) = sub.leaf(spec, &names).await;
         let bench = Bench::new();

@@ -53,8 +53,9 @@ impl<'a> Audit<'a> {
             (Some(about), Some(permission)) if SecretPath::parse(about).is_ok() => {
                 On::Path { path: about.to_owned(), permission }
             }
-            (Some(role), _) if action == Action::PkiIssue => {
-                let path = format!("pki/issue/{role}");
+            (Some(role), _) if of_role(action, any_of) => {
+                let verb = if action == Action::PkiIssue { "issue" } else { "sign" };
+                let path = format!("pki/{verb}/{role}");
                 On::Virtual { kind: "pki_role", path, permission: Permission::Read }
             }
             (Some(about), _) => On::Object { kind: "request", id: Some(about.to_owned()) },
@@ -62,6 +63,11 @@ impl<'a> Audit<'a> {
         };
         self.vault.door.refuse_unread(self.ctx, Act { action, scopes: any_of, on }, error, took).await
     }
+}
+
+/// Whether a request names a role, by which policies decide. The signature on a request that was approved does not.
+fn of_role(action: Action, any_of: &[Scope]) -> bool {
+    action == Action::PkiIssue || action == Action::PkiSign && any_of == [Scope::PkiIssue]
 }
 
 /// What an act on a secret's path takes.

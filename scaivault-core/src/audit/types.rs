@@ -71,6 +71,16 @@ actions! {
     PkiCertificateRead = "pki_certificate_read",
     /// A certificate was issued with a key made here.
     PkiIssue = "pki_issue",
+    /// A certificate was issued for a key of the caller's.
+    PkiSign = "pki_sign",
+    /// A certificate request, or the list of them, was read.
+    CsrRead = "csr_read",
+    /// A certificate request was submitted for approval.
+    CsrSubmit = "csr_submit",
+    /// A certificate request was approved.
+    CsrApprove = "csr_approve",
+    /// A certificate request was rejected.
+    CsrReject = "csr_reject",
     /// A certificate was revoked.
     PkiRevoke = "pki_revoke",
     /// A revocation list was built.

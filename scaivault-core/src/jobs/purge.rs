@@ -1,8 +1,9 @@
 //! Destroys what has outlived its retention: deleted secrets, and with them their data keys; events that
-//! nobody came for.
+//! nobody came for; answers to repeated requests.
 
 use crate::{
-    Caller, Code, Result, TenantId, Vault, events, limits, secrets, secrets::SecretPath, storage::query,
+    Caller, Code, Result, TenantId, Vault, events, idempotency, limits, secrets, secrets::SecretPath,
+    storage::query,
 };
 
 pub(super) async fn run_due(vault: &Vault) -> Result<()> {
@@ -20,6 +21,7 @@ pub(super) async fn run_due(vault: &Vault) -> Result<()> {
     }
     let old = query(events::store::sql::DELETE_OLD).bind(now - limits::OUTBOX_RETENTION);
     inner.door.job_db().execute(old).await?;
+    idempotency::delete_expired(inner).await?;
     result
 }
 

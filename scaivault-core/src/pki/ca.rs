@@ -253,7 +253,12 @@ fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
         (Some(_), None, None) => None,
         (_, key_type, size) => {
             let spec = key_type.unwrap_or(KeyType::Rsa).spec(size);
-            spec.map_err(|message| wrong.push("key_size", message)).ok()
+            let field = if matches!(key_type, None | Some(KeyType::Rsa | KeyType::Ec)) {
+                "key_size"
+            } else {
+                "key_type"
+            };
+            spec.map_err(|message| wrong.push(field, message)).ok()
         }
     };
     if write.key_ref.is_some() && write.key_provider.is_none() {

@@ -83,14 +83,7 @@ pub(super) async fn insert_certificate(
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
-    let register = query(sql::INSERT_SERIAL)
-        .bind(tx.tenant())
-        .bind(about.ca_id)
-        .bind(issued.serial.as_bytes())
-        .bind(about.id)
-        .bind(about.source)
-        .bind(issued.not_after);
-    tx.execute(register).await?;
+    register_serial(tx, about, issued).await?;
     let insert = query(sql::INSERT_CERTIFICATE)
         .bind(tx.tenant())
         .bind(about.id)
@@ -111,6 +104,22 @@ pub(super) async fn insert_certificate(
         .bind(Arg::Bytes(about.key.map(|key| key.wrapped_key.as_slice())))
         .bind(about.key.map(|key| key.key_id.as_str()));
     tx.execute(insert).await.map(drop)
+}
+
+/// The serial number alone: all that is kept of a certificate whose role keeps none.
+pub(super) async fn register_serial(
+    tx: &mut Write<'_>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
+    let register = query(sql::INSERT_SERIAL)
+        .bind(tx.tenant())
+        .bind(about.ca_id)
+        .bind(issued.serial.as_bytes())
+        .bind(about.id)
+        .bind(about.source)
+        .bind(issued.not_after);
+    tx.execute(register).await.map(drop)
 }
 
 /// Checks once more, in the transaction that lists what was signed, that the CA still issues.

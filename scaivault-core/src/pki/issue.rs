@@ -1,32 +1,44 @@
-use scaivault_kms::SigningKey as _;
-use scaivault_pki::{IssueRequest, issue_leaf};
+use std::sync::Arc;
+
+use scaivault_kms::{
+    KeySpec, Secret, SigningKey as _,
+    local::{SoftwareKey, generate_ec_p521},
+};
+use scaivault_pki::{IssueRequest, Issued, KeyKind, Plan, issue_leaf};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use time::OffsetDateTime;
 
 use super::{
     Pki,
     ca::{generate_key, inactive, issuer, new_serial, told},
-    certificate::{Inventory, check_issuing, insert_certificate, key_slot},
+    certificate::{Inventory, check_issuing, insert_certificate, key_slot, register_serial},
+    issuer::CaIssuer,
     key::unsigned,
     store::{RoleRow, sql},
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
 use crate::{
-    Result, Scope,
+    Error, Result, Scope,
     audit::Action,
+    envelope::{Sealed, TenantKeys},
     events::EventType,
-    pipeline::{Act, Outcome, Permit},
+    idempotency::Once,
+    pipeline::{Act, Outcome, Permit, Write},
     storage::query,
     vault::Inner,
 };
 
 impl Pki<'_> {
     /// Makes a key pair and a certificate for it. Needs `pki:issue` and the permission `read` on the path
-    /// `pki/issue/<role>`. The private key is given once; it is kept only if the role says so.
+    /// `pki/issue/<role>`. The private key is given once; it is kept only if the role says so. With an idempotency
+    /// key, the same request again is answered with the same certificate, and without the private key.
     ///
     /// # Errors
     /// [`Code::RoleNotFound`](crate::Code::RoleNotFound);
     /// [`Code::ValidationError`](crate::Code::ValidationError) naming every rule of the role that the request
-    /// breaks; [`Code::InvalidState`](crate::Code::InvalidState) if the CA no longer issues.
+    /// breaks; [`Code::InvalidState`](crate::Code::InvalidState) if the CA no longer issues;
+    /// [`Code::IdempotencyConflict`](crate::Code::IdempotencyConflict).
     pub async fn issue(&self, role: &str, write: IssueWrite) -> Result<IssuedCertificate> {
         let path = format!("pki/issue/{role}");
         let act = Act::on_virtual(Action::PkiIssue, &[Scope::PkiIssue], "pki_role", path);
@@ -40,74 +52,245 @@ impl Pki<'_> {
 
 async fn issue(
     vault: &Inner,
-    permit: Permit<'_>,
+    mut permit: Permit<'_>,
     role_name: &str,
-    write: IssueWrite,
+    mut write: IssueWrite,
 ) -> Result<Outcome<IssuedCertificate>> {
-    let row: Option<RoleRow> =
-        permit.fetch_optional(query(sql::ROLE).bind(permit.tenant()).bind(role_name)).await?;
-    let row = row.ok_or_else(super::role::not_found)?;
-    if !row.ca_is_active {
-        return Err(inactive());
+    let path = format!("pki/issue/{role_name}");
+    let once = Once::new(permit.ctx(), write.idempotency_key.take(), format!("POST {path}"), &write)?;
+    if let Some(once) = &once
+        && let Some(known) = once.find::<Remembered>(&permit).await?
+    {
+        known.note(&mut permit);
+        return permit.answer(known.into_issued());
     }
-    let role = row.config.0.compile()?;
-    let ca = issuer(vault, &permit, &row.config.0.ca_id).await?;
-    let request = IssueRequest {
+    let ready = Ready::find(vault, &permit, role_name).await?;
+    let plan = ready.role.admit(&asked(write), &ready.ca.issuer, permit.ctx().now())?;
+    let keys = match ready.row.config.0.store_private_keys {
+        true => Some(permit.keys_to_seal(ready.ca.key_id()).await?),
+        false => None,
+    };
+    let (public, pkcs8) = leaf_key(plan.key().to_make()).await?;
+    let signed = ready.sign(vault, &permit, plan, &public, keys.as_ref()).await?;
+    let kept = match &keys {
+        Some(keys) => Some(keys.seal(&key_slot(permit.tenant(), &[&signed.id]), pkcs8.expose())?),
+        None => None,
+    };
+    permit.make_room(signed.issued.not_after).await?;
+    let mut tx = permit.begin().await?;
+    if let Some(known) = signed.claim(&mut tx, once.as_ref(), true).await? {
+        return tx.commit(known.into_issued()).await;
+    }
+    signed.keep(&mut tx, (&path, "internal"), kept.as_ref()).await?;
+    tx.commit(signed.into_issued(Some(PrivateKeyPem::from_pkcs8(&pkcs8)))).await
+}
+
+/// What the engine is asked.
+pub(super) fn asked(write: IssueWrite) -> IssueRequest {
+    IssueRequest {
         common_name: write.common_name,
         alt_names: write.alt_names,
         ip_sans: write.ip_sans,
+        email_sans: write.email_sans,
+        uri_sans: write.uri_sans,
+        subject: write.subject.parts(),
         ttl: write.ttl.map(|ttl| ttl.get()),
-    };
-    let plan = role.admit(&request, &ca.issuer, permit.ctx().now())?;
-    let common_name = plan.common_name().map(str::to_owned);
-    let alt_names: Vec<String> = plan.dns_names().iter().map(|name| name.as_str().to_owned()).collect();
-    let ip_sans: Vec<String> = plan.ip_addresses().iter().map(ToString::to_string).collect();
+    }
+}
 
-    let keys = match row.config.0.store_private_keys {
-        true => Some(permit.keys_to_seal(ca.key_id()).await?),
-        false => None,
+/// A key pair for a certificate: the public half in DER, the private one in PKCS #8.
+async fn leaf_key(kind: KeyKind) -> Result<(Vec<u8>, Secret)> {
+    let spec = match kind {
+        KeyKind::EcP521 => return Ok(generate_ec_p521()?),
+        KeyKind::Ed25519 => KeySpec::Ed25519,
+        other => other.spec().ok_or_else(|| Error::internal("a role of a key that cannot be made"))?,
     };
-    let (id, serial) = (permit.new_id("cert_")?, new_serial(&permit)?);
-    let (key, pkcs8) = generate_key(plan.key()).await?;
-    let open = async |key_id: &str| match &keys {
-        Some(keys) => Ok(keys.clone()),
-        None => permit.keys_for(key_id).await,
-    };
-    let ca_key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
-    let issued = issue_leaf(plan, serial, key.public_key_der(), &ca.issuer, &ca_key).await;
-    let issued = issued.map_err(unsigned)?;
-    let kept = match &keys {
-        Some(keys) => Some(keys.seal(&key_slot(permit.tenant(), &[&id]), pkcs8.expose())?),
-        None => None,
-    };
-    let inventory = Inventory {
-        id: &id,
-        ca_id: &ca.id,
-        role: Some(role_name),
-        common_name: common_name.as_deref(),
-        alt_names: &alt_names,
-        ip_sans: &ip_sans,
-        source: "internal",
-        key: kept.as_ref(),
-    };
-    permit.make_room(issued.not_after).await?;
-    let mut tx = permit.begin().await?;
-    check_issuing(&mut tx, &ca.id).await?;
-    insert_certificate(&mut tx, &inventory, &issued).await?;
-    let path = format!("pki/issue/{role_name}");
-    tx.event(EventType::CertificateIssued, Some(&path), told(&issued, &ca.id, &id, common_name.as_deref()))?;
-    tx.resource(&id);
-    tx.note("serial_number", issued.serial.to_string());
-    tx.note("common_name", json!(common_name));
-    tx.note("ca_id", ca.id.clone());
-    tx.commit(IssuedCertificate {
-        id,
-        certificate: issued.pem(),
-        private_key: PrivateKeyPem::from_pkcs8(&pkcs8),
-        ca_chain: ca.chain.clone(),
-        serial_number: issued.serial.to_string(),
-        not_before: issued.not_before,
-        not_after: issued.not_after,
-    })
-    .await
+    let (key, pkcs8): (SoftwareKey, Secret) = generate_key(spec).await?;
+    Ok((key.public_key_der().to_vec(), pkcs8))
+}
+
+/// A role and its issuer, ready to sign.
+pub(super) struct Ready {
+    pub(super) row: RoleRow,
+    pub(super) role: scaivault_pki::Role,
+    pub(super) ca: Arc<CaIssuer>,
+}
+
+impl Ready {
+    /// # Errors
+    /// [`Code::RoleNotFound`](crate::Code::RoleNotFound); [`Code::InvalidState`](crate::Code::InvalidState) if the CA
+    /// no longer issues.
+    pub(super) async fn find(vault: &Inner, permit: &Permit<'_>, role: &str) -> Result<Self> {
+        let row: Option<RoleRow> =
+            permit.fetch_optional(query(sql::ROLE).bind(permit.tenant()).bind(role)).await?;
+        let row = row.ok_or_else(super::role::not_found)?;
+        if !row.ca_is_active {
+            return Err(inactive());
+        }
+        let role = row.config.0.compile()?;
+        let ca = issuer(vault, permit, &row.config.0.ca_id).await?;
+        Ok(Self { row, role, ca })
+    }
+
+    /// Signs what was planned, for that public key. `keys` are those of the tenant, where they are open already.
+    pub(super) async fn sign(
+        &self,
+        vault: &Inner,
+        permit: &Permit<'_>,
+        plan: Plan,
+        public_key: &[u8],
+        keys: Option<&Arc<TenantKeys>>,
+    ) -> Result<Signed> {
+        let common_name = plan.common_name().map(str::to_owned);
+        let names = plan.dns_names().iter().map(|name| name.as_str().to_owned());
+        let names = names.chain(plan.emails().iter().cloned()).chain(plan.uris().iter().cloned()).collect();
+        let ip_sans = plan.ip_addresses().iter().map(ToString::to_string).collect();
+        let (id, serial) = (permit.new_id("cert_")?, new_serial(permit)?);
+        let open = async |key_id: &str| match keys {
+            Some(keys) => Ok(Arc::clone(keys)),
+            None => permit.keys_for(key_id).await,
+        };
+        let ca_key = self.ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
+        let issued =
+            issue_leaf(plan, serial, public_key, &self.ca.issuer, &ca_key).await.map_err(unsigned)?;
+        Ok(Signed {
+            id,
+            issued,
+            role: self.row.config.0.name.clone(),
+            stored: !self.row.config.0.no_store,
+            ca: Arc::clone(&self.ca),
+            common_name,
+            names,
+            ip_sans,
+        })
+    }
+}
+
+/// A certificate that was signed and that nobody has seen yet.
+pub(super) struct Signed {
+    pub(super) id: String,
+    issued: Issued,
+    role: String,
+    stored: bool,
+    ca: Arc<CaIssuer>,
+    common_name: Option<String>,
+    /// DNS names, e-mail addresses and URIs.
+    names: Vec<String>,
+    ip_sans: Vec<String>,
+}
+
+impl Signed {
+    pub(super) fn not_after(&self) -> OffsetDateTime {
+        self.issued.not_after
+    }
+
+    /// Remembers the answer under the request's key, if it has one. If another was faster, gives what that one
+    /// answered: the certificate at hand is never seen then.
+    pub(super) async fn claim(
+        &self,
+        tx: &mut Write<'_>,
+        once: Option<&Once>,
+        with_key: bool,
+    ) -> Result<Option<Remembered>> {
+        let Some(once) = once else { return Ok(None) };
+        let known = once.claim::<Remembered>(tx, &self.remembered(with_key)).await?;
+        if let Some(known) = &known {
+            tx.resource(&known.id);
+            tx.note("idempotent_replay", true);
+        }
+        Ok(known)
+    }
+
+    /// Lists it, and tells of it.
+    pub(super) async fn keep(
+        &self,
+        tx: &mut Write<'_>,
+        (path, source): (&str, &'static str),
+        key: Option<&Sealed>,
+    ) -> Result<()> {
+        check_issuing(tx, &self.ca.id).await?;
+        let inventory = Inventory {
+            id: &self.id,
+            ca_id: &self.ca.id,
+            role: Some(&self.role),
+            common_name: self.common_name.as_deref(),
+            alt_names: &self.names,
+            ip_sans: &self.ip_sans,
+            source,
+            key,
+        };
+        match self.stored {
+            true => insert_certificate(tx, &inventory, &self.issued).await?,
+            false => register_serial(tx, &inventory, &self.issued).await?,
+        }
+        let about = told(&self.issued, &self.ca.id, &self.id, self.common_name.as_deref());
+        tx.event(EventType::CertificateIssued, Some(path), about)?;
+        tx.resource(&self.id);
+        tx.note("serial_number", self.issued.serial.to_string());
+        tx.note("common_name", json!(self.common_name));
+        tx.note("ca_id", self.ca.id.clone());
+        Ok(())
+    }
+
+    pub(super) fn into_issued(self, private_key: Option<PrivateKeyPem>) -> IssuedCertificate {
+        IssuedCertificate {
+            certificate: self.issued.pem(),
+            private_key,
+            private_key_withheld: false,
+            ca_chain: self.ca.chain.clone(),
+            serial_number: self.issued.serial.to_string(),
+            not_before: self.issued.not_before,
+            not_after: self.issued.not_after,
+            id: self.id,
+        }
+    }
+
+    fn remembered(&self, with_key: bool) -> Remembered {
+        Remembered {
+            id: self.id.clone(),
+            certificate: self.issued.pem(),
+            with_key,
+            ca_chain: self.ca.chain.clone(),
+            serial_number: self.issued.serial.to_string(),
+            not_before: self.issued.not_before,
+            not_after: self.issued.not_after,
+        }
+    }
+}
+
+/// An answer as it is kept for those who ask again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    id: String,
+    certificate: String,
+    /// Whether the first answer had a private key.
+    with_key: bool,
+    ca_chain: Vec<String>,
+    serial_number: String,
+    #[serde(with = "time::serde::rfc3339")]
+    not_before: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    not_after: OffsetDateTime,
+}
+
+impl Remembered {
+    /// Says in the record of the request that it made nothing new.
+    pub(super) fn note(&self, permit: &mut Permit<'_>) {
+        permit.resource(&self.id);
+        permit.note("idempotent_replay", true);
+        permit.note("serial_number", self.serial_number.clone());
+    }
+
+    pub(super) fn into_issued(self) -> IssuedCertificate {
+        IssuedCertificate {
+            id: self.id,
+            certificate: self.certificate,
+            private_key: None,
+            private_key_withheld: self.with_key,
+            ca_chain: self.ca_chain,
+            serial_number: self.serial_number,
+            not_before: self.not_before,
+            not_after: self.not_after,
+        }
+    }
 }

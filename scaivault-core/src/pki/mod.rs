@@ -6,6 +6,7 @@
 mod ca;
 mod certificate;
 mod crl;
+pub(crate) mod csr;
 mod issue;
 mod issuer;
 mod key;
@@ -13,6 +14,7 @@ mod ocsp;
 mod retention;
 mod revoke;
 mod role;
+mod sign;
 pub(crate) mod store;
 mod types;
 
@@ -26,11 +28,13 @@ pub(crate) use self::{
 pub use scaivault_pki::RevocationReason;
 
 pub use self::{
+    csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
     ocsp::PublicPki,
     types::{
         Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl, IssueWrite,
-        IssuedCertificate, KeyType, PrivateKeyPem, PublicCrl, Revocation, RevokeWrite, Role, RolePatch,
-        RoleWrite, SubjectFields,
+        IssuedCertificate, IssuerEnd, KeyType, PlannedCertificate, PrivateKeyPem, PublicCrl, Revocation,
+        RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict, RoleWrite, RuleMatch, RuleViolation,
+        SignNames, SignWrite, SubjectFields,
     },
 };
 use crate::{Ctx, vault::Inner};

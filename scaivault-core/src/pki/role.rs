@@ -1,8 +1,9 @@
 use super::{
     Pki,
+    issue::{Ready, asked},
     issuer::not_found as ca_not_found,
     store::{RoleRow, sql},
-    types::{Role, RolePatch, RoleWrite},
+    types::{Role, RolePatch, RoleQuestion, RoleVerdict, RoleWrite, SignNames},
 };
 use crate::{
     Code, Error, Result, Scope,
@@ -93,6 +94,34 @@ impl<'a> Pki<'a> {
             tx.commit(()).await
         };
         self.vault.door.perform(self.ctx, act, work).await
+    }
+}
+
+impl<'a> Pki<'a> {
+    /// Holds a request against a role, by the check that issues, and issues nothing: every rule that was broken and
+    /// every rule that admitted something. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::RoleNotFound`]; [`Code::InvalidState`] if the CA no longer issues; [`Code::ValidationError`] for a
+    /// certificate request that cannot be read.
+    pub async fn test_role(&self, name: &str, question: RoleQuestion) -> Result<RoleVerdict> {
+        let act = Act::object(Action::PkiRoleRead, ADMIN, "pki_role", Some(name));
+        let vault = self.vault;
+        let work = |mut permit: Permit<'a>| async move {
+            let ready = Ready::find(vault, &permit, name).await?;
+            let now = permit.ctx().now();
+            let verdict = match question {
+                RoleQuestion::Issue(write) => ready.role.test(&asked(write), &ready.ca.issuer, now),
+                RoleQuestion::Sign(write) => {
+                    let csr = scaivault_pki::Csr::parse(write.csr_pem.as_bytes())?;
+                    let (names, ttl) = (write.names.map(SignNames::into_override), write.ttl);
+                    ready.role.test_csr(&csr, names, ttl.map(|ttl| ttl.get()), &ready.ca.issuer, now)
+                }
+            };
+            permit.note("dry_run", true);
+            permit.answer(RoleVerdict::from(verdict))
+        };
+        vault.door.perform(self.ctx, act, work).await
     }
 }
 

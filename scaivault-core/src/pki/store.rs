@@ -63,17 +63,17 @@ pub(crate) mod sql {
         UPDATE pki_crl SET claimed_until = $4 WHERE tenant_id = $1 AND ca_id = $2 AND due_at <= $3 \
         AND (claimed_until IS NULL OR claimed_until <= $3)";
     pub(crate) const ROLE: &str = "\
-        SELECT r.config, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
+        SELECT r.config, r.version, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
         JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id WHERE r.tenant_id = $1 AND r.name = $2";
     pub(crate) const ROLES: &str = "\
-        SELECT r.config, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
+        SELECT r.config, r.version, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
         JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id \
         WHERE r.tenant_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3";
     pub(crate) const INSERT_ROLE: &str = "\
         INSERT INTO pki_role (tenant_id, name, ca_id, config, created_at, updated_at, name_key) \
         VALUES ($1, $2, $3, $4, $5, $5, $6) ON CONFLICT DO NOTHING";
     pub(crate) const UPDATE_ROLE: &str = "\
-        UPDATE pki_role SET ca_id = $3, config = $4, updated_at = $5 WHERE tenant_id = $1 AND name = $2";
+        UPDATE pki_role SET ca_id = $3, config = $4, updated_at = $5, version = version + 1 WHERE tenant_id = $1 AND name = $2";
     pub(crate) const LOCK_ROLE: &str = "UPDATE pki_role SET name = name WHERE tenant_id = $1 AND name = $2";
     pub(crate) const DELETE_ROLE: &str = "DELETE FROM pki_role WHERE tenant_id = $1 AND name = $2";
     pub(crate) const INSERT_SERIAL: &str = "\
@@ -223,7 +223,9 @@ impl ChainRow {
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct RoleRow {
     pub(super) config: Json<RoleWrite>,
-    created_at: Ts,
+    /// Rises with every change.
+    pub(super) version: i64,
+    pub(super) created_at: Ts,
     updated_at: Ts,
     pub(super) ca_is_active: bool,
 }

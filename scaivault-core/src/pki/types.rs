@@ -1,12 +1,14 @@
 use std::fmt;
 
 use scaivault_kms::{KeySpec, Secret};
-use scaivault_pki::{RevocationReason, RoleConfig, Subject, pem};
+use scaivault_pki::{
+    KeyKind, KeyRule, PastIssuerEnd, RevocationReason, RoleConfig, Subject, SubjectParts, pem,
+};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use crate::{Code, DurationText, Error, FieldErrors, Result, wire};
+use crate::{Code, DurationText, Error, FieldErrors, IdempotencyKey, Result, wire};
 
 /// The families of keys that the API names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,22 +16,19 @@ use crate::{Code, DurationText, Error, FieldErrors, Result, wire};
 pub enum KeyType {
     /// RSA, with 2048, 3072 or 4096 bits.
     Rsa,
-    /// ECDSA on a NIST curve of 256 or 384 bits.
+    /// ECDSA on a NIST curve of 256 or 384 bits; for certificates of roles also of 521.
     Ec,
+    /// Ed25519; for certificates of roles alone.
+    Ed25519,
+    /// Whatever kind the caller brings; for certificates of roles alone, where a key that is made is on P-256.
+    Any,
 }
 
 impl KeyType {
-    /// The size that is taken if none is given.
-    fn default_bits(self) -> u32 {
-        match self {
-            Self::Rsa => 4096,
-            Self::Ec => 256,
-        }
-    }
-
-    /// The kind of key, or what is wrong with the size.
+    /// The kind of key of a CA, or what is wrong with it.
     pub(super) fn spec(self, bits: Option<u32>) -> Result<KeySpec, String> {
-        match (self, bits.unwrap_or_else(|| self.default_bits())) {
+        let default = if self == Self::Rsa { 4096 } else { 256 };
+        match (self, bits.unwrap_or(default)) {
             (Self::Rsa, 2048) => Ok(KeySpec::Rsa2048),
             (Self::Rsa, 3072) => Ok(KeySpec::Rsa3072),
             (Self::Rsa, 4096) => Ok(KeySpec::Rsa4096),
@@ -37,7 +36,29 @@ impl KeyType {
             (Self::Ec, 384) => Ok(KeySpec::EcP384),
             (Self::Rsa, bits) => Err(format!("must be 2048, 3072 or 4096 for rsa, not {bits}")),
             (Self::Ec, bits) => Err(format!("must be 256 or 384 for ec, not {bits}")),
+            (Self::Ed25519 | Self::Any, _) => Err("must be rsa or ec for a CA".to_owned()),
         }
+    }
+
+    /// The kind of key of a role, or what is wrong with the size.
+    fn rule(self, bits: Option<u32>) -> Result<KeyRule, String> {
+        let kind = match (self, bits) {
+            (Self::Any, None) => return Ok(KeyRule::Any),
+            (Self::Ed25519, None) => KeyKind::Ed25519,
+            (Self::Ed25519 | Self::Any, Some(_)) => {
+                return Err("must be absent for ed25519 and any".to_owned());
+            }
+            (Self::Ec, Some(256) | None) => KeyKind::EcP256,
+            (Self::Ec, Some(384)) => KeyKind::EcP384,
+            (Self::Ec, Some(521)) => KeyKind::EcP521,
+            (Self::Rsa, None) => KeyKind::Rsa(2048),
+            (Self::Rsa, Some(bits @ (2048 | 3072 | 4096))) => KeyKind::Rsa(bits as usize),
+            (Self::Rsa, Some(bits)) => {
+                return Err(format!("must be 2048, 3072 or 4096 for rsa, not {bits}"));
+            }
+            (Self::Ec, Some(bits)) => return Err(format!("must be 256, 384 or 521 for ec, not {bits}")),
+        };
+        Ok(KeyRule::Kind(kind))
     }
 }
 
@@ -80,16 +101,33 @@ impl CaType {
     }
 }
 
-/// The parts of a CA's name beside its common name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The parts of a name beside its common name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the attributes of a distinguished name")]
 pub struct SubjectFields {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub organizational_unit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub locality: Option<String>,
+}
+
+impl SubjectFields {
+    pub(super) fn parts(self) -> SubjectParts {
+        let Self { organization, organizational_unit, country, state, locality } = self;
+        SubjectParts { organization, organizational_unit, country, state, locality }
+    }
+
+    fn of(parts: &SubjectParts) -> Self {
+        let SubjectParts { organization, organizational_unit, country, state, locality } = parts.clone();
+        Self { organization, organizational_unit, country, state, locality }
+    }
 }
 
 /// A CA to be made.
@@ -218,7 +256,7 @@ impl PublicCrl {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleWrite {
-    /// Unique in the tenant; part of the policy path `pki/issue/<name>`.
+    /// Unique in the tenant; part of the policy paths `pki/issue/<name>` and `pki/sign/<name>`.
     pub name: String,
     /// Who signs.
     pub ca_id: String,
@@ -255,6 +293,54 @@ pub struct RoleWrite {
     /// Whether private keys are kept, sealed, and can be read again with `pki:admin`.
     #[serde(default)]
     pub store_private_keys: bool,
+    /// Whether names with a wildcard may be issued, where `allowed_domains` admits them.
+    #[serde(default = "yes")]
+    pub allow_wildcards: bool,
+    /// DNS names with `*` within a label and `**` for labels, which never admit a wildcard.
+    #[serde(default)]
+    pub allowed_dns_globs: Vec<String>,
+    /// Which IP addresses, as networks; all if there are none.
+    #[serde(default)]
+    pub allowed_ip_ranges: Vec<String>,
+    /// Which e-mail addresses.
+    #[serde(default)]
+    pub allowed_emails: Vec<String>,
+    /// Which URIs.
+    #[serde(default)]
+    pub allowed_uris: Vec<String>,
+    /// Purposes beside those of the flags.
+    #[serde(default)]
+    pub extended_key_usages: Vec<String>,
+    /// What every subject says beside its common name.
+    #[serde(default)]
+    pub subject: SubjectFields,
+    /// Which parts of a subject are left to the request.
+    #[serde(default)]
+    pub allowed_subject_fields: Vec<String>,
+    /// How far back certificates begin; five minutes unless given, 24 hours at most.
+    #[serde(default = "backdate")]
+    pub backdate: DurationText,
+    /// What becomes of a life that would outlive the issuer.
+    #[serde(default)]
+    pub past_issuer_end: IssuerEnd,
+    /// Whether certificates are given out and not kept: only their serial number, end and revocation are.
+    #[serde(default)]
+    pub no_store: bool,
+}
+
+/// What becomes of a life that was asked for and would outlive the issuer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IssuerEnd {
+    /// The request is refused.
+    #[default]
+    Error,
+    /// The certificate ends with its issuer.
+    Truncate,
+}
+
+fn backdate() -> DurationText {
+    DurationText::from_duration(std::time::Duration::from_secs(300))
 }
 
 /// The life of certificates for which nothing is said, in seconds: a week.
@@ -290,6 +376,17 @@ impl RoleWrite {
             client_flag: true,
             server_flag: true,
             store_private_keys: false,
+            allow_wildcards: true,
+            allowed_dns_globs: Vec::new(),
+            allowed_ip_ranges: Vec::new(),
+            allowed_emails: Vec::new(),
+            allowed_uris: Vec::new(),
+            extended_key_usages: Vec::new(),
+            subject: SubjectFields::default(),
+            allowed_subject_fields: Vec::new(),
+            backdate: backdate(),
+            past_issuer_end: IssuerEnd::Error,
+            no_store: false,
         };
         settings.apply(&defaults)
     }
@@ -300,10 +397,11 @@ impl RoleWrite {
             DurationText::from_duration(std::time::Duration::from_secs(DEFAULT_TTL).min(self.max_ttl.get()))
         };
         self.default_ttl = Some(self.default_ttl.clone().unwrap_or_else(default));
-        self.key_bits = Some(self.key_bits.unwrap_or(match self.key_type {
-            KeyType::Rsa => 2048,
-            KeyType::Ec => 256,
-        }));
+        self.key_bits = self.key_bits.or(match self.key_type {
+            KeyType::Rsa => Some(2048),
+            KeyType::Ec => Some(256),
+            KeyType::Ed25519 | KeyType::Any => None,
+        });
         self
     }
 
@@ -313,10 +411,13 @@ impl RoleWrite {
     /// [`Code::InvalidRole`] naming every field that means nothing.
     pub(super) fn compile(&self) -> Result<scaivault_pki::Role> {
         let mut wrong = FieldErrors::default();
-        let key = self.key_type.spec(self.key_bits).unwrap_or_else(|message| {
+        let key = self.key_type.rule(self.key_bits).unwrap_or_else(|message| {
             wrong.push("key_bits", message);
-            KeySpec::EcP256
+            KeyRule::Any
         });
+        if self.no_store && self.store_private_keys {
+            wrong.push("no_store", "must not be set together with store_private_keys");
+        }
         let config = RoleConfig {
             name: self.name.clone(),
             allowed_domains: self.allowed_domains.clone(),
@@ -328,6 +429,19 @@ impl RoleWrite {
             require_cn: self.require_cn,
             client_flag: self.client_flag,
             server_flag: self.server_flag,
+            allow_wildcards: self.allow_wildcards,
+            allowed_dns_globs: self.allowed_dns_globs.clone(),
+            allowed_ip_ranges: self.allowed_ip_ranges.clone(),
+            allowed_emails: self.allowed_emails.clone(),
+            allowed_uris: self.allowed_uris.clone(),
+            extended_key_usages: self.extended_key_usages.clone(),
+            subject: self.subject.clone().parts(),
+            allowed_subject_fields: self.allowed_subject_fields.clone(),
+            backdate: self.backdate.get(),
+            past_issuer_end: match self.past_issuer_end {
+                IssuerEnd::Error => PastIssuerEnd::Refuse,
+                IssuerEnd::Truncate => PastIssuerEnd::Truncate,
+            },
         };
         let compiled = config.compile();
         if let Err(refused) = &compiled {
@@ -371,6 +485,17 @@ pub struct RolePatch {
     pub client_flag: Option<bool>,
     pub server_flag: Option<bool>,
     pub store_private_keys: Option<bool>,
+    pub allow_wildcards: Option<bool>,
+    pub allowed_dns_globs: Option<Vec<String>>,
+    pub allowed_ip_ranges: Option<Vec<String>>,
+    pub allowed_emails: Option<Vec<String>>,
+    pub allowed_uris: Option<Vec<String>>,
+    pub extended_key_usages: Option<Vec<String>>,
+    pub subject: Option<SubjectFields>,
+    pub allowed_subject_fields: Option<Vec<String>>,
+    pub backdate: Option<DurationText>,
+    pub past_issuer_end: Option<IssuerEnd>,
+    pub no_store: Option<bool>,
 }
 
 impl RolePatch {
@@ -394,22 +519,161 @@ impl RolePatch {
             client_flag: self.client_flag.unwrap_or(to.client_flag),
             server_flag: self.server_flag.unwrap_or(to.server_flag),
             store_private_keys: self.store_private_keys.unwrap_or(to.store_private_keys),
+            allow_wildcards: self.allow_wildcards.unwrap_or(to.allow_wildcards),
+            allowed_dns_globs: self.allowed_dns_globs.unwrap_or_else(|| to.allowed_dns_globs.clone()),
+            allowed_ip_ranges: self.allowed_ip_ranges.unwrap_or_else(|| to.allowed_ip_ranges.clone()),
+            allowed_emails: self.allowed_emails.unwrap_or_else(|| to.allowed_emails.clone()),
+            allowed_uris: self.allowed_uris.unwrap_or_else(|| to.allowed_uris.clone()),
+            extended_key_usages: self.extended_key_usages.unwrap_or_else(|| to.extended_key_usages.clone()),
+            subject: self.subject.unwrap_or_else(|| to.subject.clone()),
+            allowed_subject_fields: self
+                .allowed_subject_fields
+                .unwrap_or_else(|| to.allowed_subject_fields.clone()),
+            backdate: self.backdate.unwrap_or_else(|| to.backdate.clone()),
+            past_issuer_end: self.past_issuer_end.unwrap_or(to.past_issuer_end),
+            no_store: self.no_store.unwrap_or(to.no_store),
         }
         .complete()
     }
 }
 
 /// A certificate to be issued.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct IssueWrite {
-    /// A DNS name or an IP address.
+    /// A DNS name, an IP address or an e-mail address.
     pub common_name: Option<String>,
     /// More DNS names.
     pub alt_names: Vec<String>,
     /// IP addresses.
     pub ip_sans: Vec<String>,
+    /// E-mail addresses.
+    pub email_sans: Vec<String>,
+    /// URIs.
+    pub uri_sans: Vec<String>,
+    /// The rest of the subject, as far as the role leaves it to the request.
+    pub subject: SubjectFields,
     /// How long it lives; the role's default unless given.
     pub ttl: Option<DurationText>,
+    /// What the caller names this request by, so that sending it again issues nothing more.
+    #[serde(skip)]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// A certificate to be issued for a key of the caller's.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SignWrite {
+    /// The certificate request, PEM.
+    pub csr_pem: String,
+    /// Names that take the place of those in the request.
+    pub names: Option<SignNames>,
+    /// How long it lives; the role's default unless given.
+    pub ttl: Option<DurationText>,
+    /// See [`IssueWrite::idempotency_key`].
+    #[serde(skip)]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// The alternative names of a certificate, whatever its request says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of `IssueWrite`")]
+pub struct SignNames {
+    pub alt_names: Vec<String>,
+    pub ip_sans: Vec<String>,
+    pub email_sans: Vec<String>,
+    pub uri_sans: Vec<String>,
+}
+
+/// What to hold against a role.
+#[derive(Clone, Debug)]
+pub enum RoleQuestion {
+    /// A request whose key would be made here.
+    Issue(IssueWrite),
+    /// A certificate request.
+    Sign(SignWrite),
+}
+
+/// What a role thinks of a request, by the very check that issues.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RoleVerdict {
+    /// Whether a certificate would be issued.
+    pub allowed: bool,
+    /// The rules that admitted something.
+    pub matched: Vec<RuleMatch>,
+    /// The rules that are broken.
+    pub violations: Vec<RuleViolation>,
+    /// What the certificate request says besides, and no certificate would.
+    pub ignored: Vec<String>,
+    /// What the certificate would say.
+    pub certificate: Option<PlannedCertificate>,
+}
+
+/// A rule that admitted something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct RuleMatch {
+    pub field: String,
+    pub rule: &'static str,
+    /// The entry of the role, or the value, that it was held against.
+    pub by: String,
+}
+
+/// A rule that is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct RuleViolation {
+    pub field: String,
+    pub rule: &'static str,
+    pub message: String,
+}
+
+/// What a certificate would say.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct PlannedCertificate {
+    pub common_name: Option<String>,
+    pub subject: SubjectFields,
+    pub alt_names: Vec<String>,
+    pub ip_sans: Vec<String>,
+    pub email_sans: Vec<String>,
+    pub uri_sans: Vec<String>,
+    /// Dotted OIDs.
+    pub extended_key_usages: Vec<String>,
+    #[serde(serialize_with = "wire::seconds")]
+    pub not_before: OffsetDateTime,
+    #[serde(serialize_with = "wire::seconds")]
+    pub not_after: OffsetDateTime,
+}
+
+impl From<scaivault_pki::Verdict> for RoleVerdict {
+    fn from(verdict: scaivault_pki::Verdict) -> Self {
+        let matched = verdict.matched.into_iter();
+        let violations = verdict.violations.into_iter();
+        Self {
+            allowed: verdict.plan.is_some(),
+            matched: matched.map(|m| RuleMatch { field: m.field, rule: m.rule, by: m.by }).collect(),
+            violations: violations
+                .map(|v| RuleViolation { field: v.field, rule: v.rule, message: v.message })
+                .collect(),
+            ignored: verdict.ignored,
+            certificate: verdict.plan.as_ref().map(PlannedCertificate::of),
+        }
+    }
+}
+
+impl PlannedCertificate {
+    fn of(plan: &scaivault_pki::Plan) -> Self {
+        Self {
+            common_name: plan.common_name().map(str::to_owned),
+            subject: SubjectFields::of(plan.subject()),
+            alt_names: plan.dns_names().iter().map(|name| name.as_str().to_owned()).collect(),
+            ip_sans: plan.ip_addresses().iter().map(ToString::to_string).collect(),
+            email_sans: plan.emails().to_vec(),
+            uri_sans: plan.uris().to_vec(),
+            extended_key_usages: plan.purposes().iter().map(ToString::to_string).collect(),
+            not_before: plan.not_before(),
+            not_after: plan.not_after(),
+        }
+    }
 }
 
 /// A private key as PEM (PKCS #8), zeroized on drop and redacted in `Debug`.
@@ -435,13 +699,16 @@ impl fmt::Debug for PrivateKeyPem {
     }
 }
 
-/// A certificate that was just issued, with its key, which is not shown again.
+/// A certificate that was just issued, with its key if that was made here, which is not shown again.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct IssuedCertificate {
     pub id: String,
     pub certificate: String,
-    pub private_key: PrivateKeyPem,
+    /// None where the caller has the key, or got it before.
+    pub private_key: Option<PrivateKeyPem>,
+    /// Whether the key was given with the first answer to this request, and is not given again.
+    pub private_key_withheld: bool,
     /// The issuer first, the root last.
     pub ca_chain: Vec<String>,
     pub serial_number: String,

@@ -75,7 +75,7 @@ impl Category {
             | Action::PolicyDelete
             | Action::PolicyBind
             | Action::PolicyUnbind => Self::Policies,
-            Action::PkiIssue => Self::PkiIssue,
+            Action::PkiIssue | Action::PkiSign => Self::PkiIssue,
             Action::PkiCaRead
             | Action::PkiCaCreate
             | Action::PkiRoleRead
@@ -83,6 +83,10 @@ impl Category {
             | Action::PkiRoleUpdate
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
+            | Action::CsrRead
+            | Action::CsrSubmit
+            | Action::CsrApprove
+            | Action::CsrReject
             | Action::PkiRevoke
             | Action::PkiCrlBuild => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,

@@ -124,6 +124,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0014_tenancy.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 15,
+        description: "issuing",
+        shared: text!("0015_issuing.sql"),
+        postgres: text!("0015_issuing.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -120,6 +120,8 @@ fn statements() -> Vec<Arc<str>> {
         crate::audit::summary::sql::ALL,
         crate::events::store::sql::ALL,
         crate::identity::directory::store::sql::ALL,
+        crate::idempotency::sql::ALL,
+        crate::pki::csr::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::policy::store::sql::ALL,
         crate::secrets::store::sql::ALL,

@@ -2,7 +2,7 @@
 //! every statement of ours were wrong.
 
 use scaivault_core::{
-    Caller, Code, Database, PartnerId, Scope, Vault,
+    Caller, Code, Database, IdempotencyKey, PartnerId, Scope, Vault,
     pki::IssueWrite,
     secrets::{Expectation, ListFilter, Metadata, SecretWrite},
 };
@@ -14,7 +14,7 @@ use crate::{
         ACME, Bench, OTHER, Raw, Scratch, any, code, on_postgres, path, refusal, root_key, server, tenant,
         write,
     },
-    pki,
+    issuing, pki,
 };
 
 const TENANT_TABLES: &str = "\
@@ -50,8 +50,15 @@ async fn fill(t: &Bench) {
         t.vault.policies(&ctx).bind(&policy.id, crate::bench::bind_user("user:u")).await.unwrap();
         let ca = pki::root(&t.vault, &ctx, "Top").await;
         pki::role(&t.vault, &ctx, "web", &ca.id).await;
-        let wanted = IssueWrite { common_name: Some("a.svc.test".to_owned()), ..IssueWrite::default() };
+        let idempotency_key = Some(IdempotencyKey::parse("once").unwrap());
+        let wanted = IssueWrite {
+            common_name: Some("a.svc.test".to_owned()),
+            idempotency_key,
+            ..IssueWrite::default()
+        };
         let leaf = t.vault.pki(&ctx).issue("web", wanted).await.unwrap();
+        let submission = issuing::submission(issuing::csr("a.svc.test"));
+        t.vault.pki(&ctx).submit_csr(submission).await.unwrap();
         t.vault.pki(&ctx).revoke(pki::revocation(&leaf.serial_number)).await.unwrap();
     }
     for id in [ACME, OTHER] {

@@ -16,6 +16,7 @@ mod envelope;
 mod epoch;
 mod fence;
 mod identities;
+mod issuing;
 mod keys;
 mod lifecycle;
 mod lists;

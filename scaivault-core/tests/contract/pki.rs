@@ -168,7 +168,7 @@ async fn a_chain_verifies(t: Bench, key_type: KeyType, bits: u32) {
 
     let files = Files::new();
     files.add("leaf.pem", &leaf.certificate);
-    files.add("leaf.key", leaf.private_key.expose());
+    files.add("leaf.key", leaf.private_key.as_ref().unwrap().expose());
     files.add("mid.pem", &leaf.ca_chain[0]);
     files.add("top.pem", &leaf.ca_chain[1]);
     let mut lists = String::new();
@@ -513,7 +513,10 @@ contract! {
         assert_eq!(config, json!({
             "name": "web", "ca_id": mid.id, "allowed_domains": ["*.svc.test"], "allow_subdomains": false, "allow_ip_sans": true,
             "max_ttl": "720h", "default_ttl": "168h", "key_type": "ec", "key_bits": 256, "require_cn": true,
-            "client_flag": true, "server_flag": true, "store_private_keys": false,
+            "client_flag": true, "server_flag": true, "store_private_keys": false, "allow_wildcards": true,
+            "allowed_dns_globs": [], "allowed_ip_ranges": [], "allowed_emails": [], "allowed_uris": [],
+            "extended_key_usages": [], "subject": {}, "allowed_subject_fields": [], "backdate": "5m",
+            "past_issuer_end": "error", "no_store": false,
         }));
         assert_eq!(code(pki.create_role(role_write("web", &mid.id)).await), Code::NameConflict);
         t.clock.advance(HOUR);
@@ -567,6 +570,7 @@ contract! {
             alt_names: vec!["a.svc.test".to_owned(), "svc.test".to_owned(), "a.b.svc.test".to_owned(), "*.svc.other".to_owned()],
             ip_sans: vec!["10.0.0.1".to_owned(), "300.0.0.1".to_owned()],
             ttl: Some("721h".parse().unwrap()),
+            ..IssueWrite::default()
         };
         let error = refusal(t.vault.pki(&admin).issue("web", write).await);
         assert_eq!(error.code(), Code::ValidationError);
@@ -600,7 +604,7 @@ contract! {
         pki.patch_role("web", RolePatch { store_private_keys: Some(true), ..RolePatch::default() }).await.unwrap();
         let kept = issue(&t, "b.svc.test").await;
         let (certificate, key) = pki.certificate_with_key(&kept.id).await.unwrap();
-        assert_eq!(key.unwrap().expose(), kept.private_key.expose());
+        assert_eq!(key.unwrap().expose(), kept.private_key.as_ref().unwrap().expose());
         assert_eq!(certificate.certificate_pem.as_deref(), Some(kept.certificate.as_str()));
         assert_eq!(t.raw.count("pki_certificate WHERE key_ciphertext IS NOT NULL").await, 1);
         let shown = pki.certificate(&kept.id).await.unwrap();

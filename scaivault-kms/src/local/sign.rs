@@ -4,8 +4,9 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-        Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+        RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
     },
 };
 
@@ -120,6 +121,19 @@ fn ec_pkcs8(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Secret, KmsErro
     let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| device("key generation failed"))?;
     let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
     Ok(Secret::new(der.as_ref().to_vec()))
+}
+
+/// A new key on NIST P-521, which nothing here signs with: its public half (a DER `SubjectPublicKeyInfo`) and its
+/// private one (PKCS #8).
+///
+/// # Errors
+/// [`KmsError::Device`] if no key can be made.
+pub fn generate_ec_p521() -> Result<(Vec<u8>, Secret), KmsError> {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING)
+        .map_err(|_| device("key generation failed"))?;
+    let public = pair.public_key().as_der().map_err(|_| device("encoding the public key failed"))?;
+    let private = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
+    Ok((public.as_ref().to_vec(), Secret::new(private.as_ref().to_vec())))
 }
 
 fn ed25519_pkcs8() -> Result<Secret, KmsError> {

@@ -2,7 +2,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use x509_parser::{
     certificate::TbsCertificate,
-    extensions::{DistributionPointName, GeneralName, ParsedExtension, X509Extension},
+    extensions::{DistributionPointName, ExtendedKeyUsage, GeneralName, ParsedExtension, X509Extension},
     prelude::FromDer as _,
     time::ASN1Time,
     x509::X509Version,
@@ -12,6 +12,7 @@ use super::{Findings, strict};
 use crate::{
     key::KeyKind,
     name::DnsName,
+    sans::{Email, Uri},
     tbs::{Draft, EMPTY_NAME, Usage},
     time::from_x509,
 };
@@ -78,13 +79,11 @@ fn check_plan(draft: &Draft<'_>, findings: &mut Findings) {
             let within = limit.is_none_or(|limit| max_path_length.is_some_and(|own| u32::from(own) < limit));
             findings.require(within, "basic_constraints", "path length must be less than the issuer's");
         }
-        Usage::Leaf { dns_names, ip_addresses, client, server } => {
-            findings.require(client || server, "extended_key_usage", "must have a purpose");
-            findings.require(
-                !dns_names.is_empty() || !ip_addresses.is_empty(),
-                "subject_alt_name",
-                "must not be empty",
-            );
+        Usage::Leaf { dns_names, ip_addresses, emails, uris, purposes } => {
+            findings.require(!purposes.is_empty(), "extended_key_usage", "must have a purpose");
+            let named =
+                !dns_names.is_empty() || !ip_addresses.is_empty() || !emails.is_empty() || !uris.is_empty();
+            findings.require(named, "subject_alt_name", "must not be empty");
             findings.require(draft.authority.is_some(), "issuer", "a leaf must not sign itself");
         }
     }
@@ -121,15 +120,12 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
         }
         ParsedExtension::KeyUsage(read) => findings.same("key_usage", read.flags, planned_key_usage(draft)),
         ParsedExtension::ExtendedKeyUsage(read) => {
-            let others = read.any
-                || read.code_signing
-                || read.email_protection
-                || read.time_stamping
-                || read.ocsp_signing
-                || !read.other.is_empty();
-            findings.require(!others, "extended_key_usage", "has a purpose that was not planned");
-            if let Usage::Leaf { client, server, .. } = draft.usage {
-                findings.same("extended_key_usage", (read.client_auth, read.server_auth), (client, server));
+            let others = read.any || read.time_stamping || read.ocsp_signing;
+            findings.require(!others, "extended_key_usage", "has a purpose that is never planned");
+            if let Usage::Leaf { purposes, .. } = draft.usage {
+                let mut planned: Vec<_> = purposes.iter().map(ToString::to_string).collect();
+                planned.sort();
+                findings.same("extended_key_usage", purposes_of(read), planned);
             }
         }
         ParsedExtension::SubjectAlternativeName(read) => check_names(&read.general_names, draft, findings),
@@ -163,6 +159,20 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
     }
 }
 
+/// The purposes that were read, by their numbers in RFC 5280, 4.2.1.12, in order.
+fn purposes_of(read: &ExtendedKeyUsage<'_>) -> Vec<String> {
+    let known = [
+        (read.server_auth, "1.3.6.1.5.5.7.3.1"),
+        (read.client_auth, "1.3.6.1.5.5.7.3.2"),
+        (read.code_signing, "1.3.6.1.5.5.7.3.3"),
+        (read.email_protection, "1.3.6.1.5.5.7.3.4"),
+    ];
+    let known = known.into_iter().filter_map(|(there, oid)| there.then(|| oid.to_owned()));
+    let mut all: Vec<_> = known.chain(read.other.iter().map(|oid| oid.to_id_string())).collect();
+    all.sort();
+    all
+}
+
 /// The bits of RFC 5280, 4.2.1.3, from the least: digitalSignature is bit 0.
 fn planned_key_usage(draft: &Draft<'_>) -> u16 {
     match (&draft.usage, draft.public_key.kind) {
@@ -180,12 +190,14 @@ fn single_url<'a>(names: &[GeneralName<'a>]) -> Option<&'a str> {
 }
 
 fn check_names(names: &[GeneralName<'_>], draft: &Draft<'_>, findings: &mut Findings) {
-    let Usage::Leaf { dns_names, ip_addresses, .. } = draft.usage else { return };
-    let (mut dns, mut ips) = (Vec::new(), Vec::new());
+    let Usage::Leaf { dns_names, ip_addresses, emails, uris, .. } = draft.usage else { return };
+    let (mut dns, mut ips, mut mail, mut links) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for name in names {
         match name {
             GeneralName::DNSName(text) => dns.push(*text),
             GeneralName::IPAddress(octets) => ips.push(read_ip(octets)),
+            GeneralName::RFC822Name(text) => mail.push(*text),
+            GeneralName::URI(text) => links.push(*text),
             other => findings.require(false, "subject_alt_name", format!("has {other:?}")),
         }
     }
@@ -194,9 +206,17 @@ fn check_names(names: &[GeneralName<'_>], draft: &Draft<'_>, findings: &mut Find
         "subject_alt_name",
         "has no host name",
     );
+    findings.require(
+        mail.iter().all(|email| Email::parse(email).is_ok()),
+        "subject_alt_name",
+        "has no mailbox",
+    );
+    findings.require(links.iter().all(|uri| Uri::parse(uri).is_ok()), "subject_alt_name", "has no URI");
     let unique: HashSet<_> = names.iter().map(|name| format!("{name:?}")).collect();
     findings.require(unique.len() == names.len(), "subject_alt_name", "has a name twice");
     findings.same("subject_alt_name", dns, dns_names.iter().map(DnsName::as_str).collect());
+    findings.same("subject_alt_name", mail, emails.iter().map(String::as_str).collect());
+    findings.same("subject_alt_name", links, uris.iter().map(String::as_str).collect());
     findings.same("subject_alt_name", ips, ip_addresses.iter().copied().map(Some).collect());
 }
 

@@ -1,17 +1,25 @@
 //! What is signed is determined by its plan to the last bit, so every bit that is changed must be found.
 
+use const_oid::{ObjectIdentifier, db::rfc5280};
 use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
 use time::macros::datetime;
 
 use super::*;
 use crate::{
     CaPlan, IssuerUrls, RevocationReason, Serial, Subject, crl, issue_root,
-    name::{DnsName, leaf_name},
+    name::{DnsName, SubjectParts, write_name},
     ocsp::{self, CertStatus, OcspRequest},
     tbs::Usage,
 };
 
 const NOW: OffsetDateTime = datetime!(2026-10-05 12:00:00 UTC);
+const SERVER: ObjectIdentifier = rfc5280::ID_KP_SERVER_AUTH;
+const CLIENT: ObjectIdentifier = rfc5280::ID_KP_CLIENT_AUTH;
+
+fn leaf<'a>(dns_names: &'a [DnsName], purposes: &'a [ObjectIdentifier]) -> Usage<'a> {
+    Usage::Leaf { dns_names, ip_addresses: &[], emails: &[], uris: &[], purposes }
+}
+
 const LATER: OffsetDateTime = datetime!(2051-01-01 00:00:00 UTC);
 
 async fn issuer(spec: KeySpec) -> Issuer {
@@ -52,10 +60,20 @@ async fn every_changed_bit_of_a_certificate_is_found() {
         let public_key = PublicKey::parse("key", key.public_key_der()).unwrap();
         let dns_names = [DnsName::parse("a.test").unwrap(), DnsName::parse("*.b.test").unwrap()];
         let ip_addresses = ["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        let (serial, name) = (Serial::from_random([7; 16]), leaf_name(Some("a.test")).unwrap());
-        let leaf =
-            |client| Usage::Leaf { dns_names: &dns_names, ip_addresses: &ip_addresses, client, server: true };
-        let usages = [leaf(true), leaf(false), Usage::Ca { max_path_length: Some(2) }];
+        let (serial, name) =
+            (Serial::from_random([7; 16]), write_name(Some("a.test"), &SubjectParts::default()).unwrap());
+        let (emails, uris) = (["a@a.test".to_owned()], ["spiffe://a.test/ns/a".to_owned()]);
+        let further = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.10.3.12");
+        let purposes =
+            [SERVER, CLIENT, rfc5280::ID_KP_CODE_SIGNING, rfc5280::ID_KP_EMAIL_PROTECTION, further];
+        let leaf = |purposes| Usage::Leaf {
+            dns_names: &dns_names,
+            ip_addresses: &ip_addresses,
+            emails: &emails,
+            uris: &uris,
+            purposes,
+        };
+        let usages = [leaf(&purposes[..]), leaf(&[SERVER]), Usage::Ca { max_path_length: Some(2) }];
         for (usage, subject) in usages.into_iter().zip([&name[..], &[0x30, 0], &name]) {
             let draft = Draft {
                 serial: &serial,
@@ -126,7 +144,7 @@ async fn a_plan_that_breaks_the_profile_is_refused_however_it_is_written() {
     let dns_names = [DnsName::parse("a.test").unwrap()];
     let serial = Serial::from_random([7; 16]);
     let short = Serial::from_bytes(&[1]).unwrap();
-    let name = leaf_name(Some("a.test")).unwrap();
+    let name = write_name(Some("a.test"), &SubjectParts::default()).unwrap();
     let draft = || Draft {
         serial: &serial,
         subject: &name,
@@ -134,13 +152,20 @@ async fn a_plan_that_breaks_the_profile_is_refused_however_it_is_written() {
         not_after: LATER,
         spki: key.public_key_der(),
         public_key: &public_key,
-        usage: Usage::Leaf { dns_names: &dns_names, ip_addresses: &[], client: true, server: true },
+        usage: leaf(&dns_names, &[SERVER]),
         authority: Some(&authority),
     };
-    let no_names = Usage::Leaf { dns_names: &[], ip_addresses: &[], client: true, server: true };
-    let no_purpose = Usage::Leaf { dns_names: &dns_names, ip_addresses: &[], client: false, server: false };
+    let no_names = leaf(&[], &[SERVER]);
+    let no_purpose = leaf(&dns_names, &[]);
     let twice = [dns_names[0].clone(), dns_names[0].clone()];
-    let name_twice = Usage::Leaf { dns_names: &twice, ip_addresses: &[], client: true, server: true };
+    let name_twice = leaf(&twice, &[SERVER]);
+    let mailbox = ["not a mailbox".to_owned()];
+    let no_mailbox =
+        Usage::Leaf { dns_names: &[], ip_addresses: &[], emails: &mailbox, uris: &[], purposes: &[SERVER] };
+    let link = ["https://a.test/../b".to_owned()];
+    let no_uri =
+        Usage::Leaf { dns_names: &[], ip_addresses: &[], emails: &[], uris: &link, purposes: &[SERVER] };
+    let responder = leaf(&dns_names, &[rfc5280::ID_KP_OCSP_SIGNING]);
     let cases = [
         ("serial", Draft { serial: &short, ..draft() }),
         ("validity", Draft { not_after: datetime!(2200-01-01 0:00 UTC), ..draft() }),
@@ -148,7 +173,10 @@ async fn a_plan_that_breaks_the_profile_is_refused_however_it_is_written() {
         ("validity", Draft { not_before: LATER, not_after: NOW, ..draft() }),
         ("subject_alt_name", Draft { usage: no_names, ..draft() }),
         ("subject_alt_name", Draft { usage: name_twice, ..draft() }),
+        ("subject_alt_name", Draft { usage: no_mailbox, ..draft() }),
+        ("subject_alt_name", Draft { usage: no_uri, ..draft() }),
         ("extended_key_usage", Draft { usage: no_purpose, ..draft() }),
+        ("extended_key_usage", Draft { usage: responder, ..draft() }),
         ("basic_constraints", Draft { usage: Usage::Ca { max_path_length: Some(3) }, ..draft() }),
         ("basic_constraints", Draft { usage: Usage::Ca { max_path_length: None }, ..draft() }),
         ("subject", Draft { usage: Usage::Ca { max_path_length: Some(0) }, subject: &[0x30, 0], ..draft() }),

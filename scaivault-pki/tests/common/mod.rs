@@ -17,8 +17,8 @@ use std::{
 
 use scaivault_kms::{KeySpec, Secret, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{
-    CaPlan, IssueRequest, Issued, Issuer, IssuerUrls, Role, RoleConfig, Serial, Subject, issue_intermediate,
-    issue_leaf, issue_root,
+    CaPlan, IssueRequest, Issued, Issuer, IssuerUrls, KeyKind, KeyRule, Role, RoleConfig, Serial, Subject,
+    issue_intermediate, issue_leaf, issue_root,
 };
 use time::OffsetDateTime;
 
@@ -93,10 +93,9 @@ pub fn config(key: KeySpec) -> RoleConfig {
         allow_ip_sans: true,
         max_ttl: 30 * DAY,
         default_ttl: 7 * DAY,
-        key,
+        key: KeyRule::Kind(KeyKind::of(key).unwrap()),
         require_cn: false,
-        client_flag: true,
-        server_flag: true,
+        ..RoleConfig::default()
     }
 }
 

@@ -38,6 +38,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::BindingNotFound
         | Code::CaNotFound
         | Code::CertificateNotFound
+        | Code::CsrNotFound
         | Code::RoleNotFound
         | Code::TrustNotFound
         | Code::NotFound => StatusCode::NOT_FOUND,
@@ -46,6 +47,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::VersionConflict
         | Code::PolicyInUse
         | Code::NameConflict
+        | Code::IdempotencyConflict
         | Code::InvalidState => StatusCode::CONFLICT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

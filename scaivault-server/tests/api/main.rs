@@ -12,6 +12,7 @@ mod errors;
 mod exchange;
 mod health;
 mod identity;
+mod issuing;
 mod limits;
 mod metrics;
 mod pki;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     support::Answer,
-    world::{World, github},
+    world::{CSR, World, github},
 };
 
 /// A body that would be accepted, for rows that take one.
@@ -39,6 +39,11 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         }
         ("PATCH", "/v1/pki/roles/{name}") => json!({ "allow_subdomains": true }),
         ("POST", "/v1/pki/issue/{role}") => json!({ "common_name": "x.svc.cluster.local" }),
+        ("POST", "/v1/pki/roles/{name}/test") => json!({ "common_name": "x.svc.cluster.local" }),
+        ("POST", "/v1/pki/sign/{role}") => json!({ "csr_pem": CSR }),
+        ("POST", "/v1/pki/csr") => json!({ "csr_pem": CSR, "role": "other" }),
+        ("POST", "/v1/pki/csr/{id}/reject") => json!({ "reason": "no" }),
+        ("POST", "/v1/pki/csr/{id}/sign") => json!({ "ttl": "1h" }),
         ("POST", "/v1/pki/revoke") => json!({ "serial_number": world.serial }),
         ("POST", "/v1/auth/trust") => github("mine"),
         ("PUT", "/v1/identity/users/{user_id}/roles") => json!({ "roles": ["tenant_admin"] }),
@@ -53,6 +58,7 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
         template if template.starts_with("/v1/policies/") => "{policy}",
         template if template.starts_with("/v1/auth/trust/") => "{trust}",
         template if template.starts_with("/v1/pki/certificates/") => "{cert}",
+        template if template.starts_with("/v1/pki/csr/") => "{csr}",
         _ => "{ca}",
     };
     let path = row
@@ -73,6 +79,12 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
     }
     assert!(!path.contains('{'), "{path}: a parameter that this test does not know");
     path
+}
+
+/// Whether policies decide by the path of the request.
+fn is_on_path(row: &Route<Service>) -> bool {
+    row.template().starts_with("/v1/secrets/")
+        || ["/v1/pki/issue/{role}", "/v1/pki/sign/{role}"].contains(&row.template())
 }
 
 /// The first scope of a row, by its name.
@@ -100,12 +112,20 @@ async fn who_may_issue_from_one_role_may_do_nothing_else() {
         let answer = send(&world, &token, row).await;
         // The contract lets him see authorities and certificates, which are no secrets.
         let reads = scope(row) == Some("pki:issue") && row.method() == Method::GET;
+        // A request that he did not submit is not there.
+        if row.template().starts_with("/v1/pki/csr/") && scope(row) == Some("pki:issue") {
+            answer.refusal(404, "csr_not_found");
+            refused += 1;
+            continue;
+        }
         match scope(row) {
             None => drop(answer.expect(200)),
             Some("pki:issue") if reads => drop(answer.expect(200)),
             Some("pki:issue") => {
                 let error = answer.refusal(403, "access_denied");
-                assert_eq!(error["details"], json!({ "path": "pki/issue/other" }), "{row:?}");
+                let issues = row.template().starts_with("/v1/pki/issue/");
+                let path = if issues { "pki/issue/other" } else { "pki/sign/other" };
+                assert_eq!(error["details"], json!({ "path": path }), "{row:?}");
                 refused += 1;
             }
             Some(scope) => {
@@ -151,8 +171,7 @@ async fn who_may_not_learns_that_and_not_what_is_wrong_with_his_request() {
         let broken = json!({ "no such field": [] });
         call(&none).json(&broken).send().await.refusal(403, "insufficient_scope");
         sent += 1;
-        let on_path = row.template().starts_with("/v1/secrets/") || row.template() == "/v1/pki/issue/{role}";
-        if on_path {
+        if is_on_path(row) {
             call(&all).json(&broken).send().await.refusal(403, "access_denied");
         }
     }
@@ -230,7 +249,7 @@ async fn sec_a2_scopes_without_a_policy_open_no_path() {
     let token = world.api.token("sa:narrow", &all.join(" "));
     let before = world.snapshot().await;
     for row in routes::router().unwrap().rows() {
-        if !row.template().starts_with("/v1/secrets/") && row.template() != "/v1/pki/issue/{role}" {
+        if !is_on_path(row) {
             continue;
         }
         if row.template() == "/v1/secrets/expiring" {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Identifiers in the shape of those in the world, of nothing.
-fn nothing(world: &World) -> [(String, String); 10] {
+fn nothing(world: &World) -> [(String, String); 11] {
     let twin = |id: &str| {
         let (head, tail) = id.split_at(id.len() - 4);
         let tail: String = tail
@@ -43,6 +43,7 @@ fn nothing(world: &World) -> [(String, String); 10] {
         twin(&world.certificate),
         twin(&world.serial),
         twin(&world.trust),
+        twin(&world.csr),
         ("app/db".to_owned(), "app/dc".to_owned()),
         ("usr_worker".to_owned(), "usr_workes".to_owned()),
         ("grp_crew".to_owned(), "grp_crex".to_owned()),
@@ -57,8 +58,8 @@ fn renamed(text: &str, names: &[(String, String)]) -> String {
 /// Roles are named, not numbered.
 fn role_renamed(row: &Route<Service>, path: &str) -> String {
     match row.template() {
-        "/v1/pki/roles/{name}" => path.replace("/svc", "/svd"),
-        "/v1/pki/issue/{role}" => path.replace("/other", "/othes"),
+        "/v1/pki/roles/{name}" | "/v1/pki/roles/{name}/test" => path.replace("/svc", "/svd"),
+        "/v1/pki/issue/{role}" | "/v1/pki/sign/{role}" => path.replace("/other", "/othes"),
         _ => path.to_owned(),
     }
 }

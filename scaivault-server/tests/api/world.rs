@@ -15,10 +15,22 @@ pub(crate) struct World {
     pub(crate) certificate: String,
     pub(crate) serial: String,
     pub(crate) trust: String,
+    pub(crate) csr: String,
 }
 
+/// A certificate request for `x.svc.cluster.local` on P-256, whose key nobody has.
+pub(crate) const CSR: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----\n\
+MIHZMIGAAgEAMB4xHDAaBgNVBAMME3guc3ZjLmNsdXN0ZXIubG9jYWwwWTATBgcq\n\
+hkjOPQIBBggqhkjOPQMBBwNCAATiZG2D9mqQIgI5vMroaEZSO73HptTxR1HS/k4x\n\
+qcOvxxarEdxsBSRXX9LRNc5ySBTaPnYSOWMWnxMDdKr6XDs+oAAwCgYIKoZIzj0E\n\
+AwIDSAAwRQIhAML4Ph+0npH6RHhdLTJq1bVeakYpVXnANOscIs4bW7Z9AiArPDF3\n\
+2rcvf5aypuuX5xMaiIiN1H4EitT1uHutrDrVzg==\n\
+-----END CERTIFICATE REQUEST-----\n\
+";
+
 impl World {
-    /// A root `mesh`, its roles `svc` and `other`, a certificate, the policy `narrow` that lets `sa:narrow`
+    /// A root `mesh`, its roles `svc` and `other`, a certificate, a certificate request, the policy `narrow` that lets `sa:narrow`
     /// issue from `svc`, the trust configuration `actions`, and `app/db` with two versions, once of its own and once
     /// shared by its partner.
     pub(crate) async fn start() -> Self {
@@ -45,6 +57,8 @@ impl World {
         }
         let name = json!({ "common_name": "billing.svc.cluster.local" });
         let issued = api.write("POST", "/v1/pki/issue/svc", &name, 201).await;
+        let csr = json!({ "csr_pem": CSR, "role": "svc" });
+        let csr = text(&api.write("POST", "/v1/pki/csr", &csr, 201).await["id"]);
         let rules = json!([{ "path_pattern": "pki/issue/svc", "permissions": ["read"] }]);
         let policy = json!({ "name": "narrow", "rules": rules });
         let policy = text(&api.write("POST", "/v1/policies", &policy, 201).await["id"]);
@@ -62,7 +76,7 @@ impl World {
             call.json(&json!({ "data": { "k": value } })).send().await.expect(status);
         }
         let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
-        Self { api, ca, policy, binding, certificate, serial, trust }
+        Self { api, ca, policy, binding, certificate, serial, trust, csr }
     }
 
     /// Everything that a request could have changed.
@@ -82,11 +96,13 @@ impl World {
             api.get("/v1/identity/sync/history").await,
             api.get("/v1/pki/roles").await,
             api.get("/v1/pki/certificates?include_revoked=true").await,
+            api.get("/v1/pki/csr").await,
             crl.send().await.expect(200).text(),
         ])
     }
 
-    /// Puts the identifiers into a path or a body: `{ca}`, `{policy}`, `{binding}`, `{cert}`, `{serial}`.
+    /// Puts the identifiers into a path or a body: `{ca}`, `{policy}`, `{binding}`, `{cert}`, `{serial}`,
+    /// `{csr}`.
     pub(crate) fn fill(&self, text: &str) -> String {
         [
             ("{ca}", &self.ca),
@@ -95,6 +111,7 @@ impl World {
             ("{cert}", &self.certificate),
             ("{serial}", &self.serial),
             ("{trust}", &self.trust),
+            ("{csr}", &self.csr),
         ]
         .iter()
         .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
