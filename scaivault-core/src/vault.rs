@@ -21,7 +21,7 @@ use crate::{
     envelope::{Keyring, Keys, RootHealth, Roots},
     id, limits,
     pipeline::{Act, Door, DoorSettings},
-    pki::{Issuers, OcspAnswers, Pki, PublicPki},
+    pki::{Issuers, OcspAnswers, OcspCounts, Pki, PublicPki, Responders},
     policy::{Policies, PolicyCache},
     ratelimit::RateLimiter,
     secrets::Secrets,
@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
     pub(crate) ocsp_answers: OcspAnswers,
+    pub(crate) ocsp_counts: OcspCounts,
+    pub(crate) responders: Responders,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
     /// Wraps under active root keys that are missing, as the background work last found them.
@@ -88,6 +90,10 @@ pub struct Statistics {
     pub root_wraps_missing: u64,
     /// Calls of the provider of the root key, since the vault was opened.
     pub provider_calls: u64,
+    /// What OCSP requests came to since the vault was opened, by a word for it: `good`, `revoked` and `unknown` for
+    /// each certificate; `malformed`, `unauthorized` and `try_later` for each request; `cached` and `signed` say where
+    /// answers came from.
+    pub ocsp: Vec<(&'static str, u64)>,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -202,7 +208,9 @@ impl Vault {
         let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
         let rewrap_remaining = self.inner.rewrap_remaining.load(Ordering::Relaxed);
         let root_wraps_missing = self.inner.root_wraps_missing.load(Ordering::Relaxed);
-        let numbers = Statistics { rewrap_remaining, root_wraps_missing, ..self.inner.door.statistics() };
+        let ocsp = self.inner.ocsp_counts.all();
+        let numbers =
+            Statistics { rewrap_remaining, root_wraps_missing, ocsp, ..self.inner.door.statistics() };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
     }
 
@@ -540,6 +548,8 @@ impl VaultBuilder {
             settings: self.settings,
             issuers: Issuers::new(),
             ocsp_answers: OcspAnswers::new(),
+            ocsp_counts: OcspCounts::default(),
+            responders: Responders::new(),
             rewrap_remaining: AtomicU64::new(0),
             root_wraps_missing: AtomicU64::new(0),
             sequencer,

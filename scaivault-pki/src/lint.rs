@@ -78,7 +78,7 @@ impl LintedTbs {
     pub(crate) fn ocsp(bytes: Vec<u8>, answer: &Answer<'_>) -> Result<Self, PkiError> {
         let mut findings = Findings::default();
         answer::check(&bytes, answer, &mut findings);
-        findings.pass(bytes, answer.issuer.public_key())
+        findings.pass(bytes, answer.signer)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use const_oid::{
     AssociatedOid,
-    db::{rfc5280, rfc5912},
+    db::{rfc5280, rfc5912, rfc6960},
 };
 use der::{
     Any, Decode as _, Encode, Sequence, Tag,
-    asn1::{Ia5String, OctetString},
+    asn1::{Ia5String, Null, OctetString},
 };
 use scaivault_kms::KeySpec;
 use time::OffsetDateTime;
@@ -52,8 +52,17 @@ pub(crate) struct Draft<'a> {
 /// What the certificate is for.
 #[derive(Debug)]
 pub(crate) enum Usage<'a> {
-    Ca { max_path_length: Option<u8> },
-    Leaf { dns_names: &'a [DnsName], ip_addresses: &'a [IpAddr], client: bool, server: bool },
+    Ca {
+        max_path_length: Option<u8>,
+    },
+    Leaf {
+        dns_names: &'a [DnsName],
+        ip_addresses: &'a [IpAddr],
+        client: bool,
+        server: bool,
+    },
+    /// Signing OCSP answers for the issuer (RFC 6960, 4.2.2.2), and nothing else.
+    Responder,
 }
 
 impl Draft<'_> {
@@ -97,9 +106,17 @@ impl Draft<'_> {
             let empty_subject = self.subject == EMPTY_NAME;
             all.push(extension(empty_subject, &subject_alt_name(dns_names, ip_addresses)?)?);
         }
+        if matches!(self.usage, Usage::Responder) {
+            all.push(extension(false, &ExtendedKeyUsage(vec![rfc5280::ID_KP_OCSP_SIGNING]))?);
+            all.push(no_check()?);
+        }
         all.push(extension(false, &SubjectKeyIdentifier(OctetString::new(self.public_key.key_id())?))?);
         if let Some(authority) = self.authority {
             all.push(extension(false, &authority_key_id(authority)?)?);
+            if matches!(self.usage, Usage::Responder) {
+                // It lives so short that nobody need ask about it: it says so itself.
+                return Ok(all);
+            }
             if let Some(url) = &authority.urls().crl_url {
                 all.push(extension(false, &crl_distribution_point(url)?)?);
             }
@@ -115,7 +132,9 @@ impl Draft<'_> {
             Usage::Ca { max_path_length } => {
                 BasicConstraints { ca: true, path_len_constraint: max_path_length }
             }
-            Usage::Leaf { .. } => BasicConstraints { ca: false, path_len_constraint: None },
+            Usage::Leaf { .. } | Usage::Responder => {
+                BasicConstraints { ca: false, path_len_constraint: None }
+            }
         }
     }
 
@@ -125,7 +144,7 @@ impl Draft<'_> {
                 KeyUsages::DigitalSignature | KeyUsages::KeyCertSign | KeyUsages::CRLSign
             }
             (Usage::Leaf { .. }, KeyKind::Rsa(_)) => KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment,
-            (Usage::Leaf { .. }, _) => KeyUsages::DigitalSignature.into(),
+            (Usage::Leaf { .. } | Usage::Responder, _) => KeyUsages::DigitalSignature.into(),
         }
     }
 }
@@ -175,6 +194,12 @@ pub(crate) fn authority_key_id(issuer: &Issuer) -> der::Result<AuthorityKeyIdent
 fn extended_key_usage(client: bool, server: bool) -> ExtendedKeyUsage {
     let all = [(server, rfc5280::ID_KP_SERVER_AUTH), (client, rfc5280::ID_KP_CLIENT_AUTH)];
     ExtendedKeyUsage(all.into_iter().filter_map(|(wanted, oid)| wanted.then_some(oid)).collect())
+}
+
+/// `id-pkix-ocsp-nocheck` (RFC 6960, 4.2.2.2.1).
+fn no_check() -> der::Result<Extension> {
+    let extn_value = OctetString::new(Null.to_der()?)?;
+    Ok(Extension { extn_id: rfc6960::ID_PKIX_OCSP_NOCHECK, critical: false, extn_value })
 }
 
 fn subject_alt_name(dns_names: &[DnsName], ip_addresses: &[IpAddr]) -> der::Result<SubjectAltName> {

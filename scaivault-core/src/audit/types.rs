@@ -75,6 +75,8 @@ actions! {
     PkiRevoke = "pki_revoke",
     /// A revocation list was built.
     PkiCrlBuild = "pki_crl_build",
+    /// A CA delegated OCSP to a responder.
+    PkiOcspResponder = "pki_ocsp_responder",
     /// The audit trail was read.
     AuditQuery = "audit_query",
     /// The numbers of the running vault were read.

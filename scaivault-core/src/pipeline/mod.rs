@@ -186,6 +186,7 @@ impl Door {
             rewrap_remaining: 0,
             root_wraps_missing: 0,
             provider_calls: self.keyring.provider_calls(),
+            ocsp: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ mod issue;
 mod issuer;
 mod key;
 mod ocsp;
+mod responder;
 mod retention;
 mod revoke;
 mod role;
@@ -20,13 +21,14 @@ pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
     crl::build_due,
     issuer::{Issuers, key_slot as ca_key_slot},
-    ocsp::OcspAnswers,
+    ocsp::{OcspAnswers, OcspCounts},
+    responder::Responders,
     retention::{delete_expired, detach_expired},
 };
 pub use scaivault_pki::RevocationReason;
 
 pub use self::{
-    ocsp::PublicPki,
+    ocsp::{OcspReply, PublicPki},
     types::{
         Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl, IssueWrite,
         IssuedCertificate, KeyType, PrivateKeyPem, PublicCrl, Revocation, RevokeWrite, Role, RolePatch,

@@ -78,7 +78,8 @@ impl Category {
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
             | Action::PkiRevoke
-            | Action::PkiCrlBuild => Self::PkiAdmin,
+            | Action::PkiCrlBuild
+            | Action::PkiOcspResponder => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
             Action::Whoami | Action::Unrouted | Action::MetricsRead => Self::Auth,

@@ -87,6 +87,10 @@ fn check_plan(draft: &Draft<'_>, findings: &mut Findings) {
             );
             findings.require(draft.authority.is_some(), "issuer", "a leaf must not sign itself");
         }
+        Usage::Responder => {
+            findings.require(draft.authority.is_some(), "issuer", "a responder must not sign itself");
+            findings.require(draft.subject != EMPTY_NAME, "subject", "a responder must have a name");
+        }
     }
 }
 
@@ -96,8 +100,13 @@ fn check_extension_set(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &m
     if matches!(draft.usage, Usage::Leaf { .. }) {
         expected.extend([("2.5.29.37", false), ("2.5.29.17", draft.subject == EMPTY_NAME)]);
     }
-    if let Some(issuer) = draft.authority {
+    if matches!(draft.usage, Usage::Responder) {
+        expected.extend([("2.5.29.37", false), (NO_CHECK, false)]);
+    }
+    if draft.authority.is_some() {
         expected.push(("2.5.29.35", false));
+    }
+    if let Some(issuer) = draft.authority.filter(|_| !matches!(draft.usage, Usage::Responder)) {
         expected.extend(issuer.urls().crl_url.as_ref().map(|_| ("2.5.29.31", false)));
         expected.extend(issuer.urls().ocsp_url.as_ref().map(|_| ("1.3.6.1.5.5.7.1.1", false)));
     }
@@ -115,7 +124,7 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
         ParsedExtension::BasicConstraints(read) => {
             let planned = match draft.usage {
                 Usage::Ca { max_path_length } => (true, max_path_length.map(u32::from)),
-                Usage::Leaf { .. } => (false, None),
+                Usage::Leaf { .. } | Usage::Responder => (false, None),
             };
             findings.same("basic_constraints", (read.ca, read.path_len_constraint), planned);
         }
@@ -125,12 +134,15 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
                 || read.code_signing
                 || read.email_protection
                 || read.time_stamping
-                || read.ocsp_signing
                 || !read.other.is_empty();
             findings.require(!others, "extended_key_usage", "has a purpose that was not planned");
-            if let Usage::Leaf { client, server, .. } = draft.usage {
-                findings.same("extended_key_usage", (read.client_auth, read.server_auth), (client, server));
-            }
+            let (client, server, responder) = match draft.usage {
+                Usage::Leaf { client, server, .. } => (client, server, false),
+                Usage::Responder => (false, false, true),
+                Usage::Ca { .. } => (false, false, false),
+            };
+            let read = (read.client_auth, read.server_auth, read.ocsp_signing);
+            findings.same("extended_key_usage", read, (client, server, responder));
         }
         ParsedExtension::SubjectAlternativeName(read) => check_names(&read.general_names, draft, findings),
         ParsedExtension::SubjectKeyIdentifier(read) => {
@@ -159,16 +171,22 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
             };
             findings.same("authority_info_access", url, urls.and_then(|urls| urls.ocsp_url.as_deref()));
         }
+        _ if extension.oid.to_id_string() == NO_CHECK => {
+            findings.same("no_check", extension.value, &[5, 0][..]);
+        }
         _ => findings.require(false, "extensions", format!("{} is unknown or malformed", extension.oid)),
     }
 }
+
+/// `id-pkix-ocsp-nocheck`, whose value is NULL.
+const NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
 
 /// The bits of RFC 5280, 4.2.1.3, from the least: digitalSignature is bit 0.
 fn planned_key_usage(draft: &Draft<'_>) -> u16 {
     match (&draft.usage, draft.public_key.kind) {
         (Usage::Ca { .. }, _) => 1 | 1 << 5 | 1 << 6,
         (Usage::Leaf { .. }, KeyKind::Rsa(_)) => 1 | 1 << 2,
-        (Usage::Leaf { .. }, _) => 1,
+        (Usage::Leaf { .. } | Usage::Responder, _) => 1,
     }
 }
 

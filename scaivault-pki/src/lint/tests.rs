@@ -107,6 +107,7 @@ async fn every_changed_bit_of_an_ocsp_answer_is_found() {
     let revoked = |reason| CertStatus::Revoked { at: NOW, reason };
     let statuses = [revoked(RevocationReason::AaCompromise), CertStatus::Good, CertStatus::Unknown];
     let answer = Answer {
+        signer: issuer.public_key(),
         issuer: &issuer,
         request: &request,
         statuses: &statuses,

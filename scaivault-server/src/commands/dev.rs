@@ -54,6 +54,7 @@ pub(super) async fn dev(
         verifier: verifier(&issuer)?,
         metrics: Metrics::default(),
         proxies: TrustedProxies::default(),
+        revocation: None,
     };
     start::serve(listener, app, None, Duration::from_secs(30), stop).await
 }

@@ -433,6 +433,9 @@ async fn ocsp(world: &World, serial: &str) -> Status {
     status_in(&call.body("application/ocsp-request", request).send().await, serial)
 }
 
+/// What RFC 5019 has for an answer that others may have.
+const CACHED: &str = "max-age=60, public, no-transform, must-revalidate";
+
 /// `OCSPResponse { malformedRequest }` and `{ unauthorized }`, whole.
 const MALFORMED: [u8; 5] = [0x30, 3, 0x0a, 1, 1];
 const UNAUTHORIZED: [u8; 5] = [0x30, 3, 0x0a, 1, 6];
@@ -468,10 +471,20 @@ async fn ocsp_answers_post_and_every_spelling_of_get() {
         ] {
             let answer = api.anonymous("GET", &format!("{path}/{tail}")).send().await;
             assert_eq!(status_in(&answer, serial), Status::Good, "{tail}");
+            assert_ne!(answer.header("cache-control"), Some(CACHED), "not for others");
             let echoed = answer.body.windows(nonce.len()).any(|part| part == nonce);
             assert!(echoed, "the nonce comes back");
         }
     }
+    let tail = STANDARD.encode(ocsp_request(&issuer, serial, &[]));
+    let first = api.anonymous("GET", &format!("{path}/{tail}")).send().await;
+    assert_eq!(status_in(&first, serial), Status::Good);
+    assert_eq!(first.header("cache-control"), Some(CACHED));
+    for date in ["last-modified", "expires"] {
+        assert!(first.header(date).is_some_and(|date| date.ends_with(" GMT")), "{date}");
+    }
+    let again = api.anonymous("GET", &format!("{path}/{tail}")).send().await;
+    assert_eq!((again.header("etag"), &again.body), (first.header("etag"), &first.body), "signed once");
     assert_eq!(seen, [true; 4], "the requests have every character that is special in a path");
 }
 
