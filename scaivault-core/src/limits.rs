@@ -140,6 +140,10 @@ pub const AUDIT_DELETE: i64 = 500;
 pub const AUDIT_SUMMARY: Duration = Duration::from_secs(31 * 86_400);
 /// The most identities and the most secrets that a summary names.
 pub const AUDIT_TOP: i64 = 10;
+/// Certificates that one call revokes where many are revoked at once.
+pub const BULK_REVOKE: i64 = 500;
+/// Serial numbers that the answer to such a call names.
+pub const BULK_NAMED: usize = 100;
 /// Certificates that retention deletes in one transaction, where it deletes.
 pub const CERTIFICATE_DELETE: i64 = 500;
 /// The longest retention of deleted secrets: a thousand years, so that sums with times stay in range.

@@ -3,7 +3,9 @@
 //! The engine (`scaivault-pki`) decides what a certificate contains and what a role admits; here it is
 //! decided who may ask, what is kept, and what relying parties are told.
 
+mod bulk;
 mod ca;
+mod cascade;
 mod certificate;
 mod crl;
 mod issue;
@@ -30,9 +32,9 @@ pub use scaivault_pki::RevocationReason;
 pub use self::{
     ocsp::{OcspReply, PublicPki},
     types::{
-        Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl, IssueWrite,
-        IssuedCertificate, KeyType, PrivateKeyPem, PublicCrl, Revocation, RevokeWrite, Role, RolePatch,
-        RoleWrite, SubjectFields,
+        BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl,
+        IssueWrite, IssuedCertificate, KeyType, PrivateKeyPem, PublicCrl, ReleaseWrite, Released, Revocation,
+        RevokeWrite, Role, RolePatch, RoleWrite, SubjectFields,
     },
 };
 use crate::{Ctx, vault::Inner};

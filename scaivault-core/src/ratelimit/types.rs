@@ -78,6 +78,8 @@ impl Category {
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
             | Action::PkiRevoke
+            | Action::PkiCaRevoke
+            | Action::PkiRelease
             | Action::PkiCrlBuild
             | Action::PkiOcspResponder => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,

@@ -109,6 +109,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0011_root_holds.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 16,
+        description: "keys of certificates",
+        shared: text!("0016_revocation.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use scaivault_core::{
     AuditFilter, Caller, Code, Ctx, Role, Scope, Vault,
     keys::Verify,
-    pki::{Ca, CaCreate, IssueWrite, KeyType, RolePatch},
+    pki::{Ca, CaCreate, IssueWrite, KeyType, RevocationReason, RolePatch},
 };
 use scaivault_kms::{
     Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
@@ -379,6 +379,21 @@ contract! {
         vault.pki(&admin).issue("there", leaf("b.svc.test")).await.unwrap();
         vault.pki(&admin).issue("again", leaf("b.svc.test")).await.unwrap();
         vault.run_due_jobs().await.unwrap();
+    }
+
+    async fn nothing_is_issued_for_a_key_that_was_compromised(t: Bench) {
+        let (vault, _hsm) = with_hsm(&t).await;
+        let admin = t.admin();
+        let top = make(&vault, &admin, root_write("Top")).await;
+        let mid = make(&vault, &admin, in_hsm(below(&top, "Mid"))).await;
+        let key_ref = mid.key_ref.clone().unwrap();
+        vault.pki(&admin).revoke_ca(&mid.id, RevocationReason::KeyCompromise).await.unwrap();
+        // As if the CA were not there any more, which would keep its key to itself.
+        t.raw.execute("UPDATE pki_ca SET key_fingerprint = serial WHERE key_fingerprint IS NOT NULL").await;
+        let ops = operator(&vault, ACME);
+        let error = refusal(vault.pki(&ops).create_ca(with_key(below(&top, "Again"), &key_ref)).await);
+        field(&error, "public_key", "compromised");
+        assert_eq!(t.raw.count("pki_ca").await, 2);
     }
 
     async fn what_cannot_be_is_refused_by_its_field_and_makes_no_key(t: Bench) {

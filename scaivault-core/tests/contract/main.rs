@@ -22,6 +22,7 @@ mod look;
 mod pki;
 mod policies;
 mod proof;
+mod revocation;
 mod roots;
 mod secrets;
 mod tenancy;

@@ -86,12 +86,12 @@ impl Files {
     }
 }
 
-fn wanted(name: &str) -> IssueWrite {
+pub(crate) fn wanted(name: &str) -> IssueWrite {
     IssueWrite { common_name: Some(name.to_owned()), ..IssueWrite::default() }
 }
 
 /// A root, an intermediate below it and a role of that.
-async fn walk(t: &Bench) -> (Ca, Ca) {
+pub(crate) async fn walk(t: &Bench) -> (Ca, Ca) {
     let admin = t.admin();
     let top = root(&t.vault, &admin, "Top").await;
     let mid = t.vault.pki(&admin).create_ca(below(&top, "Mid")).await.unwrap();
@@ -99,11 +99,11 @@ async fn walk(t: &Bench) -> (Ca, Ca) {
     (top, mid)
 }
 
-async fn issue(t: &Bench, name: &str) -> IssuedCertificate {
+pub(crate) async fn issue(t: &Bench, name: &str) -> IssuedCertificate {
     t.vault.pki(&t.admin()).issue("web", wanted(name)).await.unwrap()
 }
 
-async fn revoke(t: &Bench, serial: &str, reason: RevocationReason) -> Revocation {
+pub(crate) async fn revoke(t: &Bench, serial: &str, reason: RevocationReason) -> Revocation {
     let write = RevokeWrite { reason, ..revocation(serial) };
     t.vault.pki(&t.admin()).revoke(write).await.unwrap()
 }
@@ -114,12 +114,12 @@ fn read_crl(files: &Files, der: &[u8]) -> String {
     files.agrees("crl -inform DER -in read.crl -noout -text")
 }
 
-async fn crl_text(t: &Bench, ca: &Ca) -> String {
+pub(crate) async fn crl_text(t: &Bench, ca: &Ca) -> String {
     read_crl(&Files::new(), &t.vault.public_pki().crl(&ca.id).await.unwrap().der)
 }
 
 /// What OCSP says of the leaf, as `openssl` reads and verifies it.
-async fn ocsp(t: &Bench, top: &Ca, mid: &Ca, leaf: &str) -> String {
+pub(crate) async fn ocsp(t: &Bench, top: &Ca, mid: &Ca, leaf: &str) -> String {
     let files = Files::new();
     let pki = t.vault.clone();
     let admin = t.admin();
@@ -487,9 +487,9 @@ contract! {
         let list = pki.build_crl(&top.id).await.unwrap();
         assert_eq!(list.crl_number, 2);
         assert!(crl_text(&t, &top).await.contains(&mid.serial_number.replace(':', "")));
-        // What it issued can still be asked for.
+        // What it issued can still be asked for, and is revoked with it.
         pki.build_crl(&mid.id).await.unwrap();
-        assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("leaf.pem: good"));
+        assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("leaf.pem: revoked"));
         // Another CA takes the role over.
         let next = pki.create_ca(below(&top, "Next")).await.unwrap();
         pki.patch_role("web", RolePatch { ca_id: Some(next.id), ..RolePatch::default() }).await.unwrap();

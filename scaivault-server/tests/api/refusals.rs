@@ -31,7 +31,9 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         }
         ("PATCH", "/v1/pki/roles/{name}") => json!({ "allow_subdomains": true }),
         ("POST", "/v1/pki/issue/{role}") => json!({ "common_name": "x.svc.cluster.local" }),
-        ("POST", "/v1/pki/revoke") => json!({ "serial_number": world.serial }),
+        ("POST", "/v1/pki/revoke" | "/v1/pki/release") => json!({ "serial_number": world.serial }),
+        ("POST", "/v1/pki/ca/{id}/revoke") => json!({ "reason": "superseded" }),
+        ("POST", "/v1/pki/revoke/bulk") => json!({ "san": "none.example", "dry_run": true }),
         _ => return None,
     };
     Some(body)
