@@ -89,7 +89,7 @@ mod tbs;
 mod time;
 
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
-pub use crl::{CrlEntry, build_crl};
+pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};
 pub use csr::{Csr, CsrName};
 pub use error::{PkiError, Refused, Violation};
 pub use issue::{Issued, issue_leaf};
@@ -98,4 +98,4 @@ pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject};
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, Plan, Role, RoleConfig};
-pub use serial::Serial;
+pub use serial::{Serial, SerialKey};

@@ -19,7 +19,7 @@ use x509_parser::{
 
 use crate::{
     Issuer, PkiError,
-    crl::CrlEntry,
+    crl::{CrlEntry, CrlScope},
     key::{KeyKind, PublicKey},
     ocsp::Answer,
     tbs::Draft,
@@ -95,6 +95,7 @@ impl LintedTbs {
 #[derive(Debug)]
 pub(crate) struct ListDraft<'a> {
     pub(crate) issuer: &'a Issuer,
+    pub(crate) scope: &'a CrlScope,
     pub(crate) number: u64,
     pub(crate) this_update: OffsetDateTime,
     pub(crate) next_update: OffsetDateTime,

@@ -68,9 +68,11 @@ async fn a_delegate_answers_in_the_name_of_its_ca_alone() {
         let (bench, ca) = bench(spec).await;
         let (key, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
         let (serial, week) = (Serial::from_random([9; 16]), std::time::Duration::from_secs(7 * 86_400));
-        let made = issue_responder(serial, key.public_key_der(), week, &ca.issuer, &ca.key, now()).await;
+        let at = now();
+        let made = issue_responder(serial, key.public_key_der(), week, &ca.issuer, &ca.key, at).await;
         let responder = made.unwrap();
-        assert_eq!(responder.issued().not_after, now() + 7 * DAY - time::Duration::SECOND);
+        let last = at.replace_nanosecond(0).unwrap() + 7 * DAY - time::Duration::SECOND;
+        assert_eq!(responder.issued().not_after, last);
         bench.write("responder.pem", responder.issued().pem());
         let text = bench.ok("x509 -in responder.pem -noout -text");
         for expected in ["OCSP Signing", "OCSP No Check", "CA:FALSE", "Digital Signature"] {
@@ -90,7 +92,10 @@ async fn a_delegate_answers_in_the_name_of_its_ca_alone() {
             "ocsp -issuer ca.pem -cert a.pem -reqin req.der -respin resp.der -CAfile ca.pem -resp_text -no_nonce",
         );
         assert!(said.contains("Response verify OK") && said.contains("a.pem: good"), "{said}");
-        assert!(said.contains("CN = OCSP responder"), "its certificate goes with the answer: {said}");
+        assert!(
+            said.contains("CN = OCSP responder") || said.contains("CN=OCSP responder"),
+            "its certificate goes with the answer: {said}"
+        );
 
         let other = Ca::root(spec, None).await;
         let refused = |answer| matches!(answer, Err(PkiError::Invalid { field: "responder" | "key", .. }));

@@ -8,7 +8,7 @@ use scaivault_core::{
 use serde_json::json;
 
 use crate::{
-    bench::{Bench, HOUR, OTHER, code, contract, refusal},
+    bench::{HOUR, OTHER, code, contract, refusal},
     pki::{below, crl_text, issue, ocsp, revocation, revoke, role_write, walk, wanted},
 };
 

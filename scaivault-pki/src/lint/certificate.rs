@@ -190,7 +190,7 @@ fn planned_key_usage(draft: &Draft<'_>) -> u16 {
     }
 }
 
-fn single_url<'a>(names: &[GeneralName<'a>]) -> Option<&'a str> {
+pub(super) fn single_url<'a>(names: &[GeneralName<'a>]) -> Option<&'a str> {
     match names {
         [GeneralName::URI(url)] => Some(url),
         _ => None,
