@@ -517,7 +517,7 @@ fn chosen<'a>(q: &mut QueryBuilder<'a>, tenant: &'a TenantId, filter: &'a BulkFi
     q.arg(tenant).text(" AND s.revoked_at IS NULL AND s.source <> 'ca' AND s.not_after >= ").arg(now);
     q.and("s.ca_id = ", filter.ca_id.as_deref()).and("c.role = ", filter.role.as_deref());
     q.and("c.issued_to = ", filter.issued_to.as_deref());
-    q.and("s.key_hash = ", filter.key_hash.as_ref().map(|hash| hash.as_slice()));
+    q.and("s.key_hash = ", filter.key_hash.as_deref());
     if let Some(like) = &filter.san_like {
         q.text(" AND CAST(c.alt_names AS TEXT) LIKE ").arg(like.as_str()).text(" ESCAPE '!'");
     }
