@@ -186,6 +186,10 @@ pub const AUDIT_DELETE: i64 = 500;
 pub const AUDIT_SUMMARY: Duration = Duration::from_secs(31 * 86_400);
 /// The most identities and the most secrets that a summary names.
 pub const AUDIT_TOP: i64 = 10;
+/// Certificates that one call revokes where many are revoked at once.
+pub const BULK_REVOKE: i64 = 500;
+/// Serial numbers that the answer to such a call names.
+pub const BULK_NAMED: usize = 100;
 /// Certificates that retention deletes in one transaction, where it deletes.
 pub const CERTIFICATE_DELETE: i64 = 500;
 /// Bytes of an idempotency key.
@@ -204,9 +208,11 @@ pub const OUTBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const STATEMENT_TIME: Duration = Duration::from_secs(10);
 /// See [`STATEMENT_TIME`].
 pub const LOCK_TIME: Duration = Duration::from_secs(5);
-/// How long an OCSP answer that a key in a provider signed is given to others who ask the same.
+/// How long the certificate of an OCSP responder is valid; it is replaced after half of that.
+pub const RESPONDER_LIFE: Duration = Duration::from_secs(7 * 86_400);
+/// How long an OCSP answer without a nonce is given to others who ask the same.
 pub const OCSP_KEPT: Duration = Duration::from_secs(600);
-/// OCSP answers that a key in a provider signs in a minute.
+/// OCSP answers that a CA's key in a provider signs in a minute, while the CA cannot delegate.
 pub const OCSP_SIGNED: u32 = 600;
 /// Certificates that one OCSP request may ask about.
 pub const OCSP_CERTIFICATES: usize = 16;

@@ -23,7 +23,7 @@ use crate::{
     identity::directory::{Directory, DirectorySettings, Identities, IdentitySource, WebhookSecrets},
     limits,
     pipeline::{Act, Door, DoorSettings},
-    pki::{Issuers, OcspAnswers, Pki, PublicPki},
+    pki::{Issuers, OcspAnswers, OcspCounts, Pki, PublicPki, Responders},
     policy::{Policies, PolicyCache},
     ratelimit::RateLimiter,
     secrets::Secrets,
@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) issuers: Issuers,
     pub(crate) ocsp_answers: OcspAnswers,
+    pub(crate) ocsp_counts: OcspCounts,
+    pub(crate) responders: Responders,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
     /// Wraps under active root keys that are missing, as the background work last found them.
@@ -103,6 +105,10 @@ pub struct Statistics {
     pub provider_calls: u64,
     /// How long ago the last complete sync of the directory began; `None` if there was none.
     pub identity_sync_age: Option<Duration>,
+    /// What OCSP requests came to since the vault was opened, by a word for it: `good`, `revoked` and `unknown` for
+    /// each certificate; `malformed`, `unauthorized` and `try_later` for each request; `cached` and `signed` say where
+    /// answers came from.
+    pub ocsp: Vec<(&'static str, u64)>,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -258,6 +264,7 @@ impl Vault {
             rewrap_remaining,
             root_wraps_missing,
             identity_sync_age: age,
+            ocsp: self.inner.ocsp_counts.all(),
             ..self.inner.door.statistics()
         };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
@@ -665,6 +672,8 @@ impl VaultBuilder {
             settings: self.settings,
             issuers: Issuers::new(),
             ocsp_answers: OcspAnswers::new(),
+            ocsp_counts: OcspCounts::default(),
+            responders: Responders::new(),
             rewrap_remaining: AtomicU64::new(0),
             root_wraps_missing: AtomicU64::new(0),
             sequencer,

@@ -178,7 +178,7 @@ fn subject_key_id(certificate: &X509Certificate<'_>) -> Result<Option<Vec<u8>>, 
     Ok(Some(id.into_bytes().into()))
 }
 
-fn check_url(field: &'static str, url: Option<&str>) -> Result<(), PkiError> {
+pub(crate) fn check_url(field: &'static str, url: Option<&str>) -> Result<(), PkiError> {
     let Some(url) = url else { return Ok(()) };
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));

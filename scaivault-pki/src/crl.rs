@@ -1,24 +1,38 @@
 //! Certificate revocation lists (RFC 5280, 5).
 
-use const_oid::AssociatedOid as _;
-use der::{Any, Encode as _, Sequence, Tag, asn1::OctetString};
+use const_oid::{
+    AssociatedOid as _, ObjectIdentifier,
+    db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT as ISSUING_DISTRIBUTION_POINT,
+};
+use der::{
+    Any, Encode as _, ErrorKind, Sequence, Tag,
+    asn1::{Ia5String, OctetString, Uint},
+};
 use scaivault_kms::SigningKey;
 use time::OffsetDateTime;
 use x509_cert::{
     ext::{
         Extension,
-        pkix::{CrlNumber, CrlReason},
+        pkix::{
+            CrlNumber, CrlReason,
+            crl::{
+                BaseCrlNumber, FreshestCrl,
+                dp::{DistributionPoint, IssuingDistributionPoint},
+            },
+            name::{DistributionPointName, GeneralName},
+        },
     },
     time::Time,
 };
 
 use crate::{
     Issuer, PkiError, RevocationReason, Serial,
+    ca::check_url,
     key::algorithm,
     lint::{LintedTbs, ListDraft},
     sign::sign,
     tbs::{authority_key_id, extension, integer, verbatim},
-    time::{whole_second, x509_time},
+    time::{generalized_time, whole_second, x509_time},
 };
 
 /// The most entries of one list: about 40 MB of DER.
@@ -33,6 +47,69 @@ pub struct CrlEntry {
     pub revoked_at: OffsetDateTime,
     /// Why; `unspecified` is not written.
     pub reason: RevocationReason,
+}
+
+/// What a list is about, if not about all that its issuer revoked, for all who ask. By default it is that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrlScope {
+    /// The list is one of several: it has the certificates alone that name this URL as their distribution point, byte for
+    /// byte (RFC 5280, 5.2.5; critical).
+    pub distribution_point: Option<String>,
+    /// The list has what changed since the complete list of that number and the same distribution point (RFC 5280,
+    /// 5.2.4; critical).
+    pub delta_base: Option<u64>,
+    /// Certificates that were on hold on that complete list and are not any more, and since when: `removeFromCRL`. For a
+    /// delta alone.
+    pub released: Vec<(Serial, OffsetDateTime)>,
+    /// Where deltas of this complete list are (RFC 5280, 5.2.6).
+    pub freshest: Option<String>,
+    /// Certificates that expired after this time stay on the list (X.509, `expiredCertsOnCRL`).
+    pub expired_since: Option<OffsetDateTime>,
+}
+
+/// Makes a list of version 2 in DER of what is in `scope`; otherwise as [`build_crl`].
+///
+/// # Errors
+/// As [`build_crl`]; [`PkiError::Invalid`] also if a URL is not plain `http://` or `https://` in ASCII, the base of a delta
+/// is not before `number`, a list that is no delta releases something, or a delta names deltas of its own.
+pub async fn build_crl_of(
+    issuer: &Issuer,
+    issuer_key: &dyn SigningKey,
+    scope: &CrlScope,
+    number: u64,
+    [this_update, next_update]: [OffsetDateTime; 2],
+    entries: impl Iterator<Item = CrlEntry> + Send,
+) -> Result<Vec<u8>, PkiError> {
+    check_url("distribution_point", scope.distribution_point.as_deref())?;
+    check_url("freshest", scope.freshest.as_deref())?;
+    match scope.delta_base {
+        Some(base) if base >= number => {
+            return Err(PkiError::invalid("delta_base", "must be less than the number of the list"));
+        }
+        Some(_) if scope.freshest.is_some() => {
+            return Err(PkiError::invalid("freshest", "is for a list that is no delta"));
+        }
+        None if !scope.released.is_empty() => {
+            return Err(PkiError::invalid("released", "is for a delta alone"));
+        }
+        _ => {}
+    }
+    let entries: Vec<CrlEntry> = entries.take(MAX_ENTRIES + 1).collect();
+    if entries.len() + scope.released.len() > MAX_ENTRIES {
+        return Err(PkiError::invalid("entries", "must be at most a million"));
+    }
+    let (this_update, next_update) = (whole_second(this_update), whole_second(next_update));
+    if next_update <= this_update {
+        return Err(PkiError::invalid("next_update", "must be later than this_update"));
+    }
+    if !issuer.signs_crls() {
+        return Err(PkiError::invalid(
+            "issuer",
+            "has a certificate that is not for signing revocation lists",
+        ));
+    }
+    let list = ListDraft { issuer, scope, number, this_update, next_update, entries };
+    sign(LintedTbs::crl(encode(&list)?, &list)?, issuer_key).await
 }
 
 /// Makes a full list of version 2 in DER, signed by the CA that issued what is on it. `number` must grow from list
@@ -51,22 +128,8 @@ pub async fn build_crl(
     next_update: OffsetDateTime,
     entries: impl Iterator<Item = CrlEntry> + Send,
 ) -> Result<Vec<u8>, PkiError> {
-    let entries: Vec<CrlEntry> = entries.take(MAX_ENTRIES + 1).collect();
-    if entries.len() > MAX_ENTRIES {
-        return Err(PkiError::invalid("entries", "must be at most a million"));
-    }
-    let (this_update, next_update) = (whole_second(this_update), whole_second(next_update));
-    if next_update <= this_update {
-        return Err(PkiError::invalid("next_update", "must be later than this_update"));
-    }
-    if !issuer.signs_crls() {
-        return Err(PkiError::invalid(
-            "issuer",
-            "has a certificate that is not for signing revocation lists",
-        ));
-    }
-    let list = ListDraft { issuer, number, this_update, next_update, entries };
-    sign(LintedTbs::crl(encode(&list)?, &list)?, issuer_key).await
+    let times = [this_update, next_update];
+    build_crl_of(issuer, issuer_key, &CrlScope::default(), number, times, entries).await
 }
 
 /// `TBSCertList` (RFC 5280, 5.1.2).
@@ -93,7 +156,10 @@ struct Revoked {
 
 pub(crate) fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
     let (_, _, algorithm) = algorithm(list.issuer.spec())?;
-    let revoked = list.entries.iter().map(revoked).collect::<Result<Vec<_>, _>>()?;
+    let mut revoked = list.entries.iter().map(revoked).collect::<Result<Vec<_>, _>>()?;
+    for (serial, since) in &list.scope.released {
+        revoked.push(entry(serial, *since, Some(REMOVE_FROM_CRL))?);
+    }
     let tbs = TbsList {
         version: 1,
         algorithm,
@@ -108,17 +174,58 @@ pub(crate) fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
 }
 
 fn extensions(list: &ListDraft<'_>) -> der::Result<Vec<Extension>> {
-    Ok(vec![
+    let mut all = vec![
         extension(false, &authority_key_id(list.issuer)?)?,
         extension(false, &CrlNumber::try_from(list.number)?)?,
-    ])
+    ];
+    if let Some(base) = list.scope.delta_base {
+        all.push(extension(true, &BaseCrlNumber(Uint::new(&base.to_be_bytes())?))?);
+    }
+    if let Some(url) = &list.scope.distribution_point {
+        let point = IssuingDistributionPoint {
+            distribution_point: Some(full_name(url)?),
+            only_contains_user_certs: false,
+            only_contains_ca_certs: false,
+            only_some_reasons: None,
+            indirect_crl: false,
+            only_contains_attribute_certs: false,
+        };
+        // The type brings another OID than that of RFC 5280, 5.2.5.
+        let extn_value = OctetString::new(point.to_der()?)?;
+        all.push(Extension { extn_id: ISSUING_DISTRIBUTION_POINT, critical: true, extn_value });
+    }
+    if let Some(url) = &list.scope.freshest {
+        let distribution_point = Some(full_name(url)?);
+        let point = DistributionPoint { distribution_point, reasons: None, crl_issuer: None };
+        all.push(extension(false, &FreshestCrl(vec![point]))?);
+    }
+    if let Some(since) = list.scope.expired_since {
+        let since = generalized_time(since).map_err(|_| ErrorKind::DateTime)?.to_der()?;
+        let extn_value = OctetString::new(since)?;
+        all.push(Extension { extn_id: EXPIRED_CERTS_ON_CRL, critical: false, extn_value });
+    }
+    Ok(all)
 }
 
-fn revoked(entry: &CrlEntry) -> Result<Revoked, PkiError> {
-    let extensions = entry.reason.encoded().map(|code| Ok(vec![reason_extension(code)?])).transpose();
+/// `id-ce-expiredCertsOnCRL` (X.509, 9.5.2.9).
+pub(crate) const EXPIRED_CERTS_ON_CRL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.60");
+/// `CRLReason`: it is not revoked any more.
+pub(crate) const REMOVE_FROM_CRL: u8 = 8;
+
+fn full_name(url: &str) -> der::Result<DistributionPointName> {
+    let names = vec![GeneralName::UniformResourceIdentifier(Ia5String::new(url)?)];
+    Ok(DistributionPointName::FullName(names))
+}
+
+fn revoked(revoked: &CrlEntry) -> Result<Revoked, PkiError> {
+    entry(&revoked.serial, revoked.revoked_at, revoked.reason.encoded())
+}
+
+fn entry(serial: &Serial, date: OffsetDateTime, reason: Option<u8>) -> Result<Revoked, PkiError> {
+    let extensions = reason.map(|code| Ok(vec![reason_extension(code)?])).transpose();
     Ok(Revoked {
-        serial: integer(&entry.serial)?,
-        date: x509_time(entry.revoked_at)?,
+        serial: integer(serial)?,
+        date: x509_time(date)?,
         extensions: extensions.map_err(PkiError::encoding("a revocation reason"))?,
     })
 }

@@ -28,6 +28,8 @@ pub struct Issued {
     pub not_after: OffsetDateTime,
     /// SHA-256 of the DER.
     pub fingerprint_sha256: [u8; 32],
+    /// SHA-256 of the public key, a DER `SubjectPublicKeyInfo`.
+    pub key_sha256: [u8; 32],
 }
 
 impl Issued {
@@ -95,13 +97,15 @@ fn check_key(plan: &Plan, key: &PublicKey, issuer: &Issuer) -> Result<(), Refuse
 pub(crate) async fn finish(draft: Draft<'_>, key: &dyn SigningKey) -> Result<Issued, PkiError> {
     let linted = LintedTbs::certificate(draft.encode()?, &draft)?;
     let der = sign(linted, key).await?;
-    let mut fingerprint_sha256 = [0; 32];
+    let (mut fingerprint_sha256, mut key_sha256) = ([0; 32], [0; 32]);
     fingerprint_sha256.copy_from_slice(digest(&SHA256, &der).as_ref());
+    key_sha256.copy_from_slice(digest(&SHA256, draft.spki).as_ref());
     Ok(Issued {
         der,
         serial: draft.serial.clone(),
         not_before: draft.not_before,
         not_after: draft.not_after,
         fingerprint_sha256,
+        key_sha256,
     })
 }

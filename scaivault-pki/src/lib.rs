@@ -91,7 +91,7 @@ mod trust;
 pub mod validate;
 
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
-pub use crl::{CrlEntry, build_crl};
+pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};
 pub use csr::{Csr, CsrName};
 pub use error::{Match, PkiError, Refused, Violation};
 pub use issue::{Issued, issue_leaf};
@@ -102,6 +102,6 @@ pub use peer::PeerNames;
 pub use read::{certificate::Certificate, oid::Oid};
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, KeyRule, PastIssuerEnd, Plan, Role, RoleConfig, Verdict};
-pub use serial::Serial;
+pub use serial::{Serial, SerialKey};
 pub use trust::TrustAnchor;
 pub use validate::{Validation, validate};

@@ -19,7 +19,7 @@ use x509_parser::{
 
 use crate::{
     Issuer, PkiError,
-    crl::CrlEntry,
+    crl::{CrlEntry, CrlScope},
     key::{KeyKind, PublicKey},
     ocsp::Answer,
     tbs::Draft,
@@ -78,7 +78,7 @@ impl LintedTbs {
     pub(crate) fn ocsp(bytes: Vec<u8>, answer: &Answer<'_>) -> Result<Self, PkiError> {
         let mut findings = Findings::default();
         answer::check(&bytes, answer, &mut findings);
-        findings.pass(bytes, answer.issuer.public_key())
+        findings.pass(bytes, answer.signer)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -95,6 +95,7 @@ impl LintedTbs {
 #[derive(Debug)]
 pub(crate) struct ListDraft<'a> {
     pub(crate) issuer: &'a Issuer,
+    pub(crate) scope: &'a CrlScope,
     pub(crate) number: u64,
     pub(crate) this_update: OffsetDateTime,
     pub(crate) next_update: OffsetDateTime,

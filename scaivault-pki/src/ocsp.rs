@@ -1,5 +1,7 @@
-//! OCSP: reading requests and signing answers (RFC 6960, RFC 9654). The CA answers with its own key.
+//! OCSP: reading requests and signing answers (RFC 6960, RFC 9654), by the CA's own key or by a [`Responder`] that
+//! it has delegated that to.
 
+mod responder;
 mod wire;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
@@ -16,10 +18,12 @@ use scaivault_kms::SigningKey;
 use time::OffsetDateTime;
 use x509_cert::ext::Extension;
 
+pub use self::responder::{Responder, issue_responder};
 use crate::{
     Issuer, PkiError, RevocationReason, Serial,
+    key::PublicKey,
     lint::LintedTbs,
-    sign::sign,
+    sign::sign_with,
     tbs::verbatim,
     time::{generalized_time, whole_second},
 };
@@ -204,6 +208,8 @@ pub enum OcspError {
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) issuer: &'a Issuer,
+    /// Who signs: the issuer's key, or that of its delegate.
+    pub(crate) signer: &'a PublicKey,
     pub(crate) request: &'a OcspRequest,
     pub(crate) statuses: &'a [CertStatus],
     pub(crate) this_update: OffsetDateTime,
@@ -227,15 +233,46 @@ pub async fn respond(
     next_update: OffsetDateTime,
     produced_at: OffsetDateTime,
 ) -> Result<Vec<u8>, PkiError> {
+    let times = [this_update, next_update, produced_at];
+    answer(request, statuses, issuer, (issuer.public_key(), None), key, times).await
+}
+
+/// The same, signed by a responder that the CA has delegated that to: it is named by the hash of its own key, and its
+/// certificate goes with the answer. `key` is that of the responder.
+///
+/// # Errors
+/// As [`respond`]; [`PkiError::Invalid`] also if the responder's certificate is of another issuer, or not valid at
+/// `produced_at`.
+pub async fn respond_by(
+    request: &OcspRequest,
+    statuses: &[CertStatus],
+    issuer: &Issuer,
+    responder: &Responder,
+    key: &dyn SigningKey,
+    [this_update, next_update, produced_at]: [OffsetDateTime; 3],
+) -> Result<Vec<u8>, PkiError> {
+    responder.check(issuer, produced_at)?;
+    let signer = (responder.public_key(), Some(responder.certificate_der()));
+    answer(request, statuses, issuer, signer, key, [this_update, next_update, produced_at]).await
+}
+
+async fn answer(
+    request: &OcspRequest,
+    statuses: &[CertStatus],
+    issuer: &Issuer,
+    (signer, certificate): (&PublicKey, Option<&[u8]>),
+    key: &dyn SigningKey,
+    times: [OffsetDateTime; 3],
+) -> Result<Vec<u8>, PkiError> {
     if statuses.len() != request.cert_ids.len() {
         return Err(PkiError::invalid("statuses", "must be one for each certificate of the request"));
     }
-    let [this_update, next_update, produced_at] = [this_update, next_update, produced_at].map(whole_second);
+    let [this_update, next_update, produced_at] = times.map(whole_second);
     if this_update > produced_at || produced_at >= next_update {
         return Err(PkiError::invalid("produced_at", "must be from this_update on, and before next_update"));
     }
-    let answer = Answer { issuer, request, statuses, this_update, next_update, produced_at };
-    let basic = sign(LintedTbs::ocsp(encode(&answer)?, &answer)?, key).await?;
+    let answer = Answer { issuer, signer, request, statuses, this_update, next_update, produced_at };
+    let basic = sign_with(LintedTbs::ocsp(encode(&answer)?, &answer)?, key, certificate).await?;
     let response = OctetString::new(basic).map_err(PkiError::encoding("the OCSP answer"))?;
     let body = wire::ResponseBytes { kind: rfc6960::ID_PKIX_OCSP_BASIC, response };
     wire::Response { status: wire::Status::Successful, body: Some(body) }
@@ -258,7 +295,7 @@ pub fn error_response(error: OcspError) -> Vec<u8> {
 
 pub(crate) fn encode(answer: &Answer<'_>) -> Result<Vec<u8>, PkiError> {
     let responses = answer.request.cert_ids.iter().zip(answer.statuses);
-    let key_hash = OctetString::new(answer.issuer.public_key().sha1());
+    let key_hash = OctetString::new(answer.signer.sha1());
     let data = wire::ResponseData {
         version: wire::Version::V1,
         responder: wire::ResponderId::ByKey(key_hash.map_err(PkiError::encoding("the responder"))?),

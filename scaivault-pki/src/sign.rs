@@ -18,6 +18,15 @@ use crate::{
 /// [`PkiError::Invalid`] if `key` is not the one that the issuer's certificate names, or its signature does not
 /// verify; [`PkiError::Kms`] if it cannot sign.
 pub(crate) async fn sign(tbs: LintedTbs, key: &dyn SigningKey) -> Result<Vec<u8>, PkiError> {
+    sign_with(tbs, key, None).await
+}
+
+/// The same, with the certificate of the signer at the end, which only an OCSP answer has.
+pub(crate) async fn sign_with(
+    tbs: LintedTbs,
+    key: &dyn SigningKey,
+    certificate: Option<&[u8]>,
+) -> Result<Vec<u8>, PkiError> {
     if PublicKey::parse("key", key.public_key_der())? != *tbs.signer() {
         return Err(PkiError::invalid("key", "is not the key of the issuer"));
     }
@@ -27,7 +36,9 @@ pub(crate) async fn sign(tbs: LintedTbs, key: &dyn SigningKey) -> Result<Vec<u8>
         return Err(PkiError::invalid("key", "made a signature that does not verify"));
     }
     let signature = BitString::from_bytes(&signature).map_err(PkiError::encoding("the signature"))?;
-    Signed { tbs: verbatim("what is signed", tbs.bytes())?, algorithm: identifier, signature }
+    let certificates = certificate.map(|der| Ok::<_, PkiError>(vec![verbatim("the certificate", der)?]));
+    let tbs = verbatim("what is signed", tbs.bytes())?;
+    Signed { tbs, algorithm: identifier, signature, certificates: certificates.transpose()? }
         .to_der()
         .map_err(PkiError::encoding("what is signed"))
 }
@@ -37,4 +48,6 @@ struct Signed {
     tbs: Any,
     algorithm: Any,
     signature: BitString,
+    #[asn1(context_specific = "0", optional = "true", tag_mode = "EXPLICIT")]
+    certificates: Option<Vec<Any>>,
 }

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use const_oid::{AssociatedOid, ObjectIdentifier, db::rfc5912};
+use const_oid::{
+    AssociatedOid, ObjectIdentifier,
+    db::{rfc5280, rfc5912, rfc6960},
+};
 use der::{
     Any, Decode as _, Encode, Sequence, Tag,
-    asn1::{Ia5String, OctetString},
+    asn1::{Ia5String, Null, OctetString},
 };
 use scaivault_kms::KeySpec;
 use time::OffsetDateTime;
@@ -59,6 +62,8 @@ pub(crate) enum Usage<'a> {
         uris: &'a [String],
         purposes: &'a [ObjectIdentifier],
     },
+    /// Signing OCSP answers for the issuer (RFC 6960, 4.2.2.2), and nothing else.
+    Responder,
 }
 
 impl Draft<'_> {
@@ -102,9 +107,17 @@ impl Draft<'_> {
             let empty_subject = self.subject == EMPTY_NAME;
             all.push(extension(empty_subject, &subject_alt_name(dns_names, ip_addresses, emails, uris)?)?);
         }
+        if matches!(self.usage, Usage::Responder) {
+            all.push(extension(false, &ExtendedKeyUsage(vec![rfc5280::ID_KP_OCSP_SIGNING]))?);
+            all.push(no_check()?);
+        }
         all.push(extension(false, &SubjectKeyIdentifier(OctetString::new(self.public_key.key_id())?))?);
         if let Some(authority) = self.authority {
             all.push(extension(false, &authority_key_id(authority)?)?);
+            if matches!(self.usage, Usage::Responder) {
+                // It lives so short that nobody need ask about it: it says so itself.
+                return Ok(all);
+            }
             if let Some(url) = &authority.urls().crl_url {
                 all.push(extension(false, &crl_distribution_point(url)?)?);
             }
@@ -120,7 +133,9 @@ impl Draft<'_> {
             Usage::Ca { max_path_length } => {
                 BasicConstraints { ca: true, path_len_constraint: max_path_length }
             }
-            Usage::Leaf { .. } => BasicConstraints { ca: false, path_len_constraint: None },
+            Usage::Leaf { .. } | Usage::Responder => {
+                BasicConstraints { ca: false, path_len_constraint: None }
+            }
         }
     }
 
@@ -130,7 +145,7 @@ impl Draft<'_> {
                 KeyUsages::DigitalSignature | KeyUsages::KeyCertSign | KeyUsages::CRLSign
             }
             (Usage::Leaf { .. }, KeyKind::Rsa(_)) => KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment,
-            (Usage::Leaf { .. }, _) => KeyUsages::DigitalSignature.into(),
+            (Usage::Leaf { .. } | Usage::Responder, _) => KeyUsages::DigitalSignature.into(),
         }
     }
 }
@@ -175,6 +190,12 @@ pub(crate) fn authority_key_id(issuer: &Issuer) -> der::Result<AuthorityKeyIdent
         authority_cert_issuer: None,
         authority_cert_serial_number: None,
     })
+}
+
+/// `id-pkix-ocsp-nocheck` (RFC 6960, 4.2.2.2.1).
+fn no_check() -> der::Result<Extension> {
+    let extn_value = OctetString::new(Null.to_der()?)?;
+    Ok(Extension { extn_id: rfc6960::ID_PKIX_OCSP_NOCHECK, critical: false, extn_value })
 }
 
 fn subject_alt_name(

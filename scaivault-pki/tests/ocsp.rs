@@ -3,10 +3,13 @@
 mod common;
 
 use common::{Bench, Ca, DAY, HOUR, SPECS, now, request};
-use scaivault_kms::KeySpec;
+use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{
-    PkiError, RevocationReason,
-    ocsp::{CertStatus, OcspError, OcspRequest, decode_get_path, error_response, respond},
+    PkiError, RevocationReason, Serial,
+    ocsp::{
+        CertStatus, OcspError, OcspRequest, decode_get_path, error_response, issue_responder, respond,
+        respond_by,
+    },
 };
 
 /// A folder with the certificates of two leaves and their issuer.
@@ -56,6 +59,49 @@ async fn every_status_arrives_with_and_without_nonce_by_either_hash() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_delegate_answers_in_the_name_of_its_ca_alone() {
+    for spec in SPECS {
+        let (bench, ca) = bench(spec).await;
+        let (key, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+        let (serial, week) = (Serial::from_random([9; 16]), std::time::Duration::from_secs(7 * 86_400));
+        let at = now();
+        let made = issue_responder(serial, key.public_key_der(), week, &ca.issuer, &ca.key, at).await;
+        let responder = made.unwrap();
+        let last = at.replace_nanosecond(0).unwrap() + 7 * DAY - time::Duration::SECOND;
+        assert_eq!(responder.issued().not_after, last);
+        bench.write("responder.pem", responder.issued().pem());
+        let text = bench.ok("x509 -in responder.pem -noout -text");
+        for expected in ["OCSP Signing", "OCSP No Check", "CA:FALSE", "Digital Signature"] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        for absent in ["Certificate Sign", "Authority Information", "CRL Distribution", "Subject Alternative"]
+        {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+        bench.ok("ocsp -issuer ca.pem -cert a.pem -nonce -reqout req.der");
+        let request = OcspRequest::parse(&bench.read("req.der")).unwrap();
+        let ask = async |by: &SoftwareKey, issuer, at| {
+            respond_by(&request, &[CertStatus::Good], issuer, &responder, by, [at, at + HOUR, at]).await
+        };
+        bench.write("resp.der", ask(&key, &ca.issuer, now()).await.unwrap());
+        let said = bench.ok(
+            "ocsp -issuer ca.pem -cert a.pem -reqin req.der -respin resp.der -CAfile ca.pem -resp_text -no_nonce",
+        );
+        assert!(said.contains("Response verify OK") && said.contains("a.pem: good"), "{said}");
+        assert!(
+            said.contains("CN = OCSP responder") || said.contains("CN=OCSP responder"),
+            "its certificate goes with the answer: {said}"
+        );
+
+        let other = Ca::root(spec, None).await;
+        let refused = |answer| matches!(answer, Err(PkiError::Invalid { field: "responder" | "key", .. }));
+        assert!(refused(ask(&key, &other.issuer, now()).await), "of another issuer");
+        assert!(refused(ask(&key, &ca.issuer, now() + 8 * DAY).await), "after its end");
+        assert!(refused(ask(&SoftwareKey::generate(KeySpec::EcP256).unwrap().0, &ca.issuer, now()).await));
     }
 }
 

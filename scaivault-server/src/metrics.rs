@@ -37,6 +37,7 @@ pub struct Metrics {
     requests: Family<Answered, Counter>,
     durations: Family<Kind, Histogram, fn() -> Histogram>,
     active: Family<Category, Gauge>,
+    ocsp: Family<Cause, Counter>,
     vault: VaultGauges,
 }
 
@@ -56,6 +57,11 @@ struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Category {
     path_category: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
 }
 
 /// The root keys by name, and what was counted of each.
@@ -82,6 +88,7 @@ impl Default for Metrics {
         let requests = Family::default();
         let durations: Family<Kind, Histogram, fn() -> Histogram> = Family::new_with_constructor(buckets);
         let active = Family::default();
+        let ocsp = Family::default();
         let vault = VaultGauges::default();
         registry.register("requests", "Requests that were answered", requests.clone());
         registry.register("request_duration_seconds", "From the head to the answer", durations.clone());
@@ -107,6 +114,12 @@ impl Default for Metrics {
             "Wraps under an active root key that keys lack, as the background work last found them",
             vault.root_wraps_missing.clone(),
         );
+        registry.register(
+            "ocsp",
+            "Certificates that OCSP was asked about and requests it refused, by what it said; and how many answers were \
+             signed, or given again",
+            ocsp.clone(),
+        );
         registry.register("kms_calls", "Calls of the provider of the root key", vault.kms_calls.clone());
         registry.register("db_round_trips", "Round trips to PostgreSQL", vault.db_round_trips.clone());
         registry.register(
@@ -119,7 +132,7 @@ impl Default for Metrics {
             "Since the last complete sync of the directory began; NaN if there was none",
             vault.identity_sync_age.clone(),
         );
-        Self { registry, requests, durations, active, vault }
+        Self { registry, requests, durations, active, ocsp, vault }
     }
 }
 
@@ -159,6 +172,10 @@ impl Metrics {
             (&self.vault.db_handovers, vault.database_handovers),
         ];
         for (counter, now) in counters {
+            counter.inc_by(now.saturating_sub(counter.get()));
+        }
+        for (cause, now) in &vault.ocsp {
+            let counter = self.ocsp.get_or_create(&Cause { cause });
             counter.inc_by(now.saturating_sub(counter.get()));
         }
         let mut out = String::new();
@@ -281,8 +298,13 @@ mod tests {
             .begin(&Method::from_bytes(b"BREW").unwrap(), "")
             .end(StatusCode::NOT_FOUND, Duration::from_millis(1));
         let running = metrics.begin(&Method::PUT, template);
-        let vault =
-            Statistics { connections: 4, connections_free: 3, provider_calls: 7, ..Statistics::default() };
+        let vault = Statistics {
+            connections: 4,
+            connections_free: 3,
+            provider_calls: 7,
+            ocsp: vec![("good", 3)],
+            ..Statistics::default()
+        };
         let text = metrics.encode(&vault).unwrap();
         for line in [
             r#"scaivault_requests_total{method="GET",path_category="secrets",status="200"} 1"#,
@@ -292,6 +314,7 @@ mod tests {
             "scaivault_db_pool_size 4",
             "scaivault_db_pool_available 3",
             "scaivault_kms_calls_total 7",
+            r#"scaivault_ocsp_total{cause="good"} 3"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

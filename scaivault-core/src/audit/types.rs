@@ -59,6 +59,8 @@ actions! {
     PkiCaRead = "pki_ca_read",
     /// A CA was created.
     PkiCaCreate = "pki_ca_create",
+    /// A CA was revoked, with everything below it.
+    PkiCaRevoke = "pki_ca_revoke",
     /// A role, or the list of roles, was read.
     PkiRoleRead = "pki_role_read",
     /// A role was created.
@@ -83,8 +85,12 @@ actions! {
     CsrReject = "csr_reject",
     /// A certificate was revoked.
     PkiRevoke = "pki_revoke",
+    /// A certificate was released from its hold.
+    PkiRelease = "pki_release",
     /// A revocation list was built.
     PkiCrlBuild = "pki_crl_build",
+    /// A CA delegated OCSP to a responder.
+    PkiOcspResponder = "pki_ocsp_responder",
     /// The audit trail was read.
     AuditQuery = "audit_query",
     /// The numbers of the running vault were read.

@@ -33,6 +33,7 @@ pub(crate) enum EventType {
     PolicyViolation,
     CertificateIssued,
     CertificateRevoked,
+    CertificateReleased,
 }
 
 impl EventType {
@@ -51,6 +52,7 @@ impl EventType {
             Self::PolicyViolation => "policy.violation",
             Self::CertificateIssued => "certificate.issued",
             Self::CertificateRevoked => "certificate.revoked",
+            Self::CertificateReleased => "certificate.released",
         }
     }
 }

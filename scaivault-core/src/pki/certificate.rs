@@ -4,7 +4,7 @@ use scaivault_pki::Issued;
 
 use super::{
     Pki, PrivateKeyPem,
-    store::{self, CertificateRow, StateRow, sql},
+    store::{self, CertificateRow, RevokedCa, StateRow, sql},
     types::{Certificate, CertificateFilter},
 };
 use crate::{
@@ -35,8 +35,8 @@ impl<'a> Pki<'a> {
     pub async fn certificate(&self, id: &str) -> Result<Certificate> {
         let act = Act::object(Action::PkiCertificateRead, READ, "pki_certificate", Some(id));
         let work = |permit: Permit<'a>| async move {
-            let (row, state) = find(&permit, id).await?;
-            let certificate = row.into_certificate(state, permit.ctx().now(), true)?;
+            let (row, state, cas) = find(&permit, id).await?;
+            let certificate = row.into_certificate(state, &cas, permit.ctx().now(), true)?;
             permit.answer(certificate)
         };
         self.vault.door.perform(self.ctx, act, work).await
@@ -49,7 +49,7 @@ impl<'a> Pki<'a> {
     pub async fn certificate_with_key(&self, id: &str) -> Result<(Certificate, Option<PrivateKeyPem>)> {
         let act = Act::object(Action::PkiCertificateRead, &[Scope::PkiAdmin], "pki_certificate", Some(id));
         let work = |mut permit: Permit<'a>| async move {
-            let (mut row, state) = find(&permit, id).await?;
+            let (mut row, state, cas) = find(&permit, id).await?;
             let key = match row.take_key() {
                 Some(sealed) => {
                     let keys = permit.keys_for(&sealed.key_id).await?;
@@ -58,7 +58,7 @@ impl<'a> Pki<'a> {
                 }
                 None => None,
             };
-            let certificate = row.into_certificate(state, permit.ctx().now(), true)?;
+            let certificate = row.into_certificate(state, &cas, permit.ctx().now(), true)?;
             permit.note("private_key_read", key.is_some());
             permit.answer((certificate, key))
         };
@@ -107,19 +107,41 @@ pub(super) async fn insert_certificate(
 }
 
 /// The serial number alone: all that is kept of a certificate whose role keeps none.
+///
+/// # Errors
+/// [`Code::ValidationError`] naming `public_key` if it was compromised.
 pub(super) async fn register_serial(
     tx: &mut Write<'_>,
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
+    // A key that was made a moment ago is nobody's yet.
+    if !matches!(about.source, "internal" | "ocsp") {
+        check_key(tx, &issued.key_sha256).await?;
+    }
     let register = query(sql::INSERT_SERIAL)
         .bind(tx.tenant())
         .bind(about.ca_id)
         .bind(issued.serial.as_bytes())
         .bind(about.id)
         .bind(about.source)
-        .bind(issued.not_after);
+        .bind(issued.not_after)
+        .bind(issued.key_sha256.as_slice());
     tx.execute(register).await.map(drop)
+}
+
+/// Refuses a key that was compromised, by the SHA-256 of its `SubjectPublicKeyInfo`: for ever, and whoever asks.
+///
+/// # Errors
+/// [`Code::ValidationError`] naming `public_key`.
+async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
+    let blocked = query(sql::BLOCKED).bind(tx.tenant()).bind(key_sha256);
+    match tx.fetch_optional::<(String,)>(blocked).await? {
+        Some(_) => {
+            Err(Error::field("public_key", "is a key that was compromised: a certificate of it was revoked"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Checks once more, in the transaction that lists what was signed, that the CA still issues.
@@ -136,12 +158,14 @@ pub(crate) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<
     Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }
 }
 
-async fn find(permit: &Permit<'_>, id: &str) -> Result<(CertificateRow, StateRow)> {
+async fn find(permit: &Permit<'_>, id: &str) -> Result<(CertificateRow, StateRow, Vec<RevokedCa>)> {
     let state = permit.fetch_optional(query(sql::STATE).bind(permit.tenant()).bind(id)).await?;
     let state: StateRow = state.ok_or_else(not_found)?;
     let row = query(sql::CERTIFICATE).bind(permit.tenant()).bind(id).bind(state.not_after.get());
     let row = permit.fetch_optional(row).await?;
-    Ok((row.ok_or_else(not_found)?, state))
+    let row = row.ok_or_else(not_found)?;
+    let cas = permit.fetch_all(query(sql::REVOKED_CAS).bind(permit.tenant())).await?;
+    Ok((row, state, cas))
 }
 
 async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<Page<Certificate>>> {
@@ -152,7 +176,8 @@ async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<
     let open = |cursor: &String| wire::open_cursor::<String>(&keys, "certificates", &bound, cursor);
     let before = filter.cursor.as_ref().map(open).transpose()?;
     let wanted = wire::page_size(filter.limit);
-    let page = store::states(permit.tenant(), filter, now, before.as_deref(), wanted as i64 + 1);
+    let cas: Vec<RevokedCa> = permit.fetch_all_lagging(query(sql::REVOKED_CAS).bind(permit.tenant())).await?;
+    let page = store::states(permit.tenant(), filter, &cas, now, before.as_deref(), wanted as i64 + 1);
     let states: Vec<StateRow> = permit.fetch_all_lagging(page).await?;
     let last = |last: &StateRow| last.certificate_id.clone();
     let page = wire::cut(states, wanted, (&keys, "certificates", &bound), last)?;
@@ -165,7 +190,7 @@ async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<
     // One that retention took away in between is not there any more.
     let found = page.items.into_iter().filter_map(|state| {
         let row = rows.remove(&state.certificate_id)?;
-        Some(row.into_certificate(state, now, false))
+        Some(row.into_certificate(state, &cas, now, false))
     });
     permit.answer(Page { items: found.collect::<Result<_>>()?, cursor: page.cursor })
 }

@@ -3,7 +3,9 @@
 //! The engine (`scaivault-pki`) decides what a certificate contains and what a role admits; here it is
 //! decided who may ask, what is kept, and what relying parties are told.
 
+mod bulk;
 mod ca;
+mod cascade;
 mod certificate;
 mod crl;
 pub(crate) mod csr;
@@ -11,6 +13,7 @@ mod issue;
 mod issuer;
 mod key;
 mod ocsp;
+mod responder;
 mod retention;
 mod revoke;
 mod role;
@@ -22,19 +25,20 @@ pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
     crl::build_due,
     issuer::{Issuers, key_slot as ca_key_slot},
-    ocsp::OcspAnswers,
+    ocsp::{OcspAnswers, OcspCounts},
+    responder::Responders,
     retention::{delete_expired, detach_expired},
 };
 pub use scaivault_pki::RevocationReason;
 
 pub use self::{
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
-    ocsp::PublicPki,
+    ocsp::{OcspReply, PublicPki},
     types::{
-        Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl, IssueWrite,
-        IssuedCertificate, IssuerEnd, KeyType, PlannedCertificate, PrivateKeyPem, PublicCrl, Revocation,
-        RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict, RoleWrite, RuleMatch, RuleViolation,
-        SignNames, SignWrite, SubjectFields,
+        BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl,
+        IssueWrite, IssuedCertificate, IssuerEnd, KeyType, PlannedCertificate, PrivateKeyPem, PublicCrl,
+        ReleaseWrite, Released, Revocation, RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict,
+        RoleWrite, RuleMatch, RuleViolation, SignNames, SignWrite, SubjectFields,
     },
 };
 use crate::{Ctx, vault::Inner};

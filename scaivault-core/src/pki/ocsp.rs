@@ -1,5 +1,9 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use moka::future::Cache;
 use scaivault_pki::ocsp::{self, CertId, CertStatus, OcspError, OcspRequest};
 use time::OffsetDateTime;
@@ -35,76 +39,93 @@ impl<'a> PublicPki<'a> {
     ///
     /// # Errors
     /// As [`ocsp`](Self::ocsp).
-    pub async fn ocsp_get(&self, ca_id: &str, path: &str) -> Result<Vec<u8>> {
+    pub async fn ocsp_get(&self, ca_id: &str, path: &str) -> Result<OcspReply> {
         match ocsp::decode_get_path(path) {
             Ok(request) => self.ocsp(ca_id, &request).await,
-            Err(_) => Ok(ocsp::error_response(OcspError::MalformedRequest)),
+            Err(_) => Ok(self.refuse(OcspError::MalformedRequest)),
         }
     }
 
-    /// Answers an OCSP request (RFC 6960) in DER, signed by the CA. A request that cannot be read, or that
-    /// asks about another CA's certificates, gets the error answer that the RFC has for it.
+    /// Answers an OCSP request (RFC 6960) in DER, signed by a responder that the CA has delegated that to, or by the CA
+    /// itself while it cannot. A request that cannot be read, or that asks about another CA's certificates, gets the
+    /// error answer that the RFC has for it.
     ///
     /// # Errors
     /// [`Code::CaNotFound`](crate::Code::CaNotFound);
     /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable).
-    pub async fn ocsp(&self, ca_id: &str, request: &[u8]) -> Result<Vec<u8>> {
+    pub async fn ocsp(&self, ca_id: &str, request: &[u8]) -> Result<OcspReply> {
         let permit = self.vault.door.public();
         let owner: Option<(String,)> = permit.fetch_optional(query(sql::CA_OWNER).bind(ca_id)).await?;
         let tenant = TenantId::parse(owner.ok_or_else(issuer::not_found)?.0)?;
         let Ok(request) = OcspRequest::parse(request) else {
-            return Ok(ocsp::error_response(OcspError::MalformedRequest));
+            return Ok(self.refuse(OcspError::MalformedRequest));
         };
         let load = permit.fetch_all_of::<ChainRow>(&tenant, issuer::chain(&tenant, ca_id));
         let base_url = self.vault.settings.base_url.as_deref();
         let ca: Arc<CaIssuer> = self.vault.issuers.get((&tenant, ca_id), base_url, load).await?;
         if request.cert_ids().iter().any(|id| !id.matches(&ca.issuer)) {
-            return Ok(ocsp::error_response(OcspError::Unauthorized));
+            return Ok(self.refuse(OcspError::Unauthorized));
         }
         if request.cert_ids().len() > limits::OCSP_CERTIFICATES {
-            return Ok(ocsp::error_response(OcspError::MalformedRequest));
+            return Ok(self.refuse(OcspError::MalformedRequest));
         }
         let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
         permit.check_signing()?;
-        if ca.key_id().is_none() {
-            return self.by_provider(&permit, &tenant, &ca, request, statuses).await;
+        let reply = match request.nonce() {
+            Some(_) => self.sign(&permit, &tenant, &ca, &request, &statuses).await?,
+            None => self.known(&permit, &tenant, &ca, &request, statuses.clone()).await?,
+        };
+        // An error that is not signed says nothing of certificates.
+        if reply.der.len() > ERROR_LENGTH {
+            self.vault.ocsp_counts.statuses(&statuses);
         }
-        self.sign(&permit, &tenant, &ca, &request, &statuses).await
+        Ok(reply)
     }
 
-    /// The same by a key inside of a provider. Anybody may ask, and each signature is a call of it: what was answered is
-    /// answered again for a while, without the nonce; what the CA never issued is not signed about; and of signatures
-    /// there are so many a minute.
-    async fn by_provider(
+    fn refuse(&self, error: OcspError) -> OcspReply {
+        self.vault.ocsp_counts.add(match error {
+            OcspError::MalformedRequest => Cause::Malformed,
+            OcspError::Unauthorized => Cause::Unauthorized,
+            OcspError::InternalError | OcspError::TryLater => Cause::TryLater,
+        });
+        OcspReply { der: ocsp::error_response(error), fresh: None }
+    }
+
+    /// An answer without a nonce. What was answered lately is answered again, while it would say the same: the states
+    /// are read for each request, so that a revocation on any replica shows at once.
+    async fn known(
         &self,
         permit: &PublicPermit<'_>,
         tenant: &TenantId,
         ca: &CaIssuer,
-        request: OcspRequest,
+        request: &OcspRequest,
         statuses: Vec<CertStatus>,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<OcspReply> {
+        // Of numbers that were never issued there are too many to keep.
         if statuses.contains(&CertStatus::Unknown) {
-            return Ok(ocsp::error_response(OcspError::Unauthorized));
+            return self.sign(permit, tenant, ca, request, &statuses).await;
         }
-        let request = request.without_nonce();
         let asked = Asked { ca_id: ca.id.clone(), certificates: request.cert_ids().to_vec(), statuses };
-        let answers = &self.vault.ocsp_answers.0;
-        let now = permit.now();
+        let (answers, now) = (&self.vault.ocsp_answers.0, permit.now());
         if let Some(known) = answers.get(&asked).await {
-            if (known.at..known.at + limits::OCSP_KEPT).contains(&now) {
-                return Ok(known.der.clone());
+            if known.fresh.is_some_and(|(at, _)| (at..at + limits::OCSP_KEPT).contains(&now)) {
+                self.vault.ocsp_counts.add(Cause::Cached);
+                return Ok((*known).clone());
             }
             answers.invalidate(&asked).await;
         }
-        if !self.vault.door.may_sign_for_anybody(&ca.id) {
-            return Ok(ocsp::error_response(OcspError::TryLater));
-        }
         let sign = async {
-            let der = self.sign(permit, tenant, ca, &request, &asked.statuses).await?;
-            Ok(Arc::new(Answer { der, at: now }))
+            let reply = self.sign(permit, tenant, ca, request, &asked.statuses).await?;
+            // Only what is signed is kept.
+            if reply.fresh.is_some() { Ok(Arc::new(reply)) } else { Err(Kept::Not(reply)) }
         };
-        let answer = answers.try_get_with_by_ref(&asked, sign).await.map_err(Error::shared)?;
-        Ok(answer.der.clone())
+        match answers.try_get_with_by_ref(&asked, sign).await {
+            Ok(reply) => Ok((*reply).clone()),
+            Err(error) => match Arc::unwrap_or_clone(error) {
+                Kept::Not(reply) => Ok(reply),
+                Kept::Failed(error) => Err(Error::shared(error)),
+            },
+        }
     }
 
     async fn sign(
@@ -114,18 +135,72 @@ impl<'a> PublicPki<'a> {
         ca: &CaIssuer,
         request: &OcspRequest,
         statuses: &[CertStatus],
-    ) -> Result<Vec<u8>> {
-        let keys = async |key_id: &str| permit.keys_for(tenant, key_id).await;
-        let key = ca.open_key((tenant, self.vault.door.roots()), keys).await?;
+    ) -> Result<OcspReply> {
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
-        ocsp::respond(request, statuses, &ca.issuer, &key, now, next, now).await.map_err(unsigned)
+        let der = match super::responder::delegate(self.vault, tenant, ca).await {
+            Some(by) => {
+                ocsp::respond_by(request, statuses, &ca.issuer, &by.responder, &by.key, [now, next, now])
+                    .await
+            }
+            None => {
+                // Anybody may ask, and a provider may ask for money: so many a minute, and none about nothing.
+                if ca.key_id().is_none() {
+                    if statuses.contains(&CertStatus::Unknown) {
+                        return Ok(self.refuse(OcspError::Unauthorized));
+                    }
+                    if !self.vault.door.may_sign_for_anybody(&ca.id) {
+                        return Ok(self.refuse(OcspError::TryLater));
+                    }
+                }
+                let keys = async |key_id: &str| permit.keys_for(tenant, key_id).await;
+                let key = ca.open_key((tenant, self.vault.door.roots()), keys).await?;
+                ocsp::respond(request, statuses, &ca.issuer, &key, now, next, now).await
+            }
+        };
+        self.vault.ocsp_counts.add(Cause::Signed);
+        let fresh = request.nonce().is_none().then_some((now, next));
+        Ok(OcspReply { der: der.map_err(unsigned)?, fresh })
     }
 }
 
-/// Answers that keys in providers signed lately. A certificate that is revoked is asked about under another status.
+/// The length of an answer that is an error.
+const ERROR_LENGTH: usize = 5;
+
+/// An answer to an OCSP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OcspReply {
+    /// In DER.
+    pub der: Vec<u8>,
+    /// For an answer that may be given to others who ask the same: from when until when it holds.
+    pub fresh: Option<(OffsetDateTime, OffsetDateTime)>,
+}
+
+impl OcspReply {
+    /// SHA-256 in hexadecimal digits, to tell answers apart by.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        hex::encode(digest(&SHA256, &self.der))
+    }
+}
+
+/// Why an answer was not kept.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// It is an error that the protocol knows.
+    Not(OcspReply),
+    Failed(Arc<Error>),
+}
+
+impl From<Error> for Kept {
+    fn from(error: Error) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+/// Answers that were signed lately. A certificate that is revoked is asked about under another status.
 #[derive(Debug)]
-pub(crate) struct OcspAnswers(Cache<Asked, Arc<Answer>>);
+pub(crate) struct OcspAnswers(Cache<Asked, Arc<OcspReply>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
@@ -134,15 +209,59 @@ struct Asked {
     statuses: Vec<CertStatus>,
 }
 
-#[derive(Debug)]
-struct Answer {
-    der: Vec<u8>,
-    at: OffsetDateTime,
-}
-
 impl OcspAnswers {
     pub(crate) fn new() -> Self {
         Self(Cache::builder().max_capacity(ANSWERS).time_to_live(limits::OCSP_KEPT).build())
+    }
+}
+
+/// What requests came to.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Good,
+    Revoked,
+    Unknown,
+    Malformed,
+    Unauthorized,
+    TryLater,
+    Cached,
+    Signed,
+}
+
+/// See [`Statistics::ocsp`](crate::Statistics::ocsp).
+#[derive(Debug, Default)]
+pub(crate) struct OcspCounts([AtomicU64; CAUSES.len()]);
+
+const CAUSES: [(Cause, &str); 8] = [
+    (Cause::Good, "good"),
+    (Cause::Revoked, "revoked"),
+    (Cause::Unknown, "unknown"),
+    (Cause::Malformed, "malformed"),
+    (Cause::Unauthorized, "unauthorized"),
+    (Cause::TryLater, "try_later"),
+    (Cause::Cached, "cached"),
+    (Cause::Signed, "signed"),
+];
+
+impl OcspCounts {
+    fn add(&self, cause: Cause) {
+        if let Some(count) = self.0.get(cause as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn statuses(&self, statuses: &[CertStatus]) {
+        for status in statuses {
+            self.add(match status {
+                CertStatus::Good => Cause::Good,
+                CertStatus::Revoked { .. } => Cause::Revoked,
+                CertStatus::Unknown => Cause::Unknown,
+            });
+        }
+    }
+
+    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+        CAUSES.iter().zip(&self.0).map(|((_, name), count)| (*name, count.load(Ordering::Relaxed))).collect()
     }
 }
 

@@ -2,38 +2,49 @@ use scaivault_pki::Serial;
 use serde_json::json;
 
 use super::{
-    Pki, certificate,
+    Pki, RevocationReason, cascade, certificate,
     store::{SerialRow, sql},
-    types::{Revocation, RevokeWrite},
+    types::{ReleaseWrite, Released, Revocation, RevokeWrite},
 };
 use crate::{
     Code, Error, Result, Scope,
     audit::Action,
     events::EventType,
-    pipeline::{Act, Outcome, Permit},
+    pipeline::{Act, Outcome, Permit, Write},
     storage::query,
 };
 
 impl Pki<'_> {
     /// Revokes a certificate: OCSP says so at once, the next revocation list carries it. Needs `pki:admin`.
-    /// One that is revoked already stays as it is. Revoking the certificate of a CA ends its issuing.
+    /// One that is revoked already stays as it is, unless it was only on hold. Revoking the certificate of a CA revokes
+    /// everything below it. A key that was compromised is refused from then on.
     ///
     /// # Errors
     /// [`Code::CertificateNotFound`]; [`Code::InvalidRequest`] if several CAs issued that serial and none is
-    /// named; [`Code::InvalidState`] for a root, which no list of its own can revoke.
+    /// named; [`Code::InvalidState`] for a root, which no list of its own can revoke; [`Code::ValidationError`] if a CA is
+    /// to be put on hold.
     pub async fn revoke(&self, write: RevokeWrite) -> Result<Revocation> {
         let act = Act::object(Action::PkiRevoke, &[Scope::PkiAdmin], "pki_certificate", None);
         self.vault.door.perform(self.ctx, act, |permit| async move { revoke(permit, &write).await }).await
     }
+
+    /// Releases a certificate that is on hold: OCSP says so at once, the next revocation list no longer has it. Needs
+    /// `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::CertificateNotFound`]; [`Code::InvalidRequest`] as for [`revoke`](Self::revoke);
+    /// [`Code::InvalidState`] if it is not on hold.
+    pub async fn release(&self, write: ReleaseWrite) -> Result<Released> {
+        let act = Act::object(Action::PkiRelease, &[Scope::PkiAdmin], "pki_certificate", None);
+        self.vault.door.perform(self.ctx, act, |permit| async move { release(permit, &write).await }).await
+    }
 }
 
-async fn revoke(permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revocation>> {
-    let serial = Serial::parse(&write.serial_number)?;
-    let now = permit.ctx().now();
-    let mut tx = permit.begin().await?;
+/// The certificate of that serial number.
+async fn find(tx: &mut Write<'_>, serial: &Serial, ca_id: Option<&str>) -> Result<SerialRow> {
     let found = query(sql::BY_SERIAL).bind(tx.tenant()).bind(serial.as_bytes());
     let mut found: Vec<SerialRow> = tx.fetch_all(found).await?;
-    found.retain(|row| write.ca_id.as_ref().is_none_or(|ca_id| row.ca_id == *ca_id));
+    found.retain(|row| ca_id.is_none_or(|ca_id| row.ca_id == ca_id));
     let row = found.pop().ok_or_else(certificate::not_found)?;
     if !found.is_empty() {
         return Err(Error::new(
@@ -44,25 +55,36 @@ async fn revoke(permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revoc
     tx.resource(&row.id);
     tx.note("serial_number", serial.to_string());
     tx.note("ca_id", row.ca_id.clone());
+    Ok(row)
+}
+
+async fn revoke(permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revocation>> {
+    let serial = Serial::parse(&write.serial_number)?;
+    let now = permit.ctx().now();
+    let mut tx = permit.begin().await?;
+    let row = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
     tx.note("reason", write.reason.as_str());
     let revocation = Revocation {
         id: row.id.clone(),
         ca_id: row.ca_id.clone(),
         serial_number: serial.to_string(),
-        revoked_at: now,
+        revoked_at: row.since().unwrap_or(now),
         revocation_reason: write.reason.as_str().to_owned(),
     };
-    if row.source == "ca" {
-        let deactivate = query(sql::DEACTIVATE_CA).bind(tx.tenant()).bind(&row.ca_id).bind(serial.as_bytes());
-        if tx.execute(deactivate).await? == 0 {
-            return Err(Error::new(
-                Code::InvalidState,
-                "A root cannot be revoked: nobody would believe the list that says so. Take it out of the trust stores.",
-            ));
+    let below = query(sql::CA_BELOW).bind(tx.tenant()).bind(&row.ca_id).bind(serial.as_bytes());
+    let of_ca = match row.source.as_str() {
+        "ca" => Some(tx.fetch_optional::<(String,)>(below).await?.ok_or_else(root)?.0),
+        _ => None,
+    };
+    let revoked = match &of_ca {
+        Some(ca_id) => cascade::revoke(&mut tx, ca_id, write.reason).await?.contains(&row.id),
+        None => {
+            let revoke =
+                query(sql::REVOKE).bind(tx.tenant()).bind(&row.id).bind(now).bind(write.reason.as_str());
+            tx.execute(revoke).await? > 0
         }
-    }
-    let revoke = query(sql::REVOKE).bind(tx.tenant()).bind(&row.id).bind(now).bind(write.reason.as_str());
-    if tx.execute(revoke).await? == 0 {
+    };
+    if !revoked {
         // Revoked before, by us or by somebody who was faster: that is the revocation.
         let again = query(sql::BY_SERIAL).bind(tx.tenant()).bind(serial.as_bytes());
         let rows: Vec<SerialRow> = tx.fetch_all(again).await?;
@@ -72,12 +94,58 @@ async fn revoke(permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revoc
         tx.note("already_revoked", true);
         return tx.commit(before).await;
     }
+    if of_ca.is_none() {
+        settle(&mut tx, &revocation, write.reason).await?;
+    }
+    tx.commit(revocation).await
+}
+
+fn root() -> Error {
+    Error::new(
+        Code::InvalidState,
+        "A root cannot be revoked: nobody would believe the list that says so. Take it out of the trust stores, and \
+         revoke the CA itself to end what is below it.",
+    )
+}
+
+/// What follows from a revocation: an event, and the end of a key that was compromised.
+pub(super) async fn settle(
+    tx: &mut Write<'_>,
+    revocation: &Revocation,
+    reason: RevocationReason,
+) -> Result<()> {
+    if reason == RevocationReason::KeyCompromise {
+        tx.execute(query(sql::BLOCK).bind(tx.tenant()).bind(&revocation.id)).await?;
+    }
     let data = json!({
         "certificate_id": revocation.id,
         "ca_id": revocation.ca_id,
         "serial_number": revocation.serial_number,
         "reason": revocation.revocation_reason,
     });
-    tx.event(EventType::CertificateRevoked, None, data)?;
-    tx.commit(revocation).await
+    tx.event(EventType::CertificateRevoked, None, data)
+}
+
+async fn release(permit: Permit<'_>, write: &ReleaseWrite) -> Result<Outcome<Released>> {
+    let serial = Serial::parse(&write.serial_number)?;
+    let now = permit.ctx().now();
+    let mut tx = permit.begin().await?;
+    let row = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
+    let release = query(sql::RELEASE).bind(tx.tenant()).bind(&row.id);
+    if tx.execute(release).await? == 0 {
+        return Err(Error::new(Code::InvalidState, "The certificate is not on hold."));
+    }
+    let released = Released {
+        id: row.id.clone(),
+        ca_id: row.ca_id.clone(),
+        serial_number: serial.to_string(),
+        released_at: now,
+    };
+    let data = json!({
+        "certificate_id": released.id,
+        "ca_id": released.ca_id,
+        "serial_number": released.serial_number,
+    });
+    tx.event(EventType::CertificateReleased, None, data)?;
+    tx.commit(released).await
 }

@@ -3,6 +3,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{
+    bulk::BulkFilter,
     issuer::Held,
     key::Provided,
     types::{Ca, CaType, Certificate, CertificateFilter, Revocation, Role, RoleWrite, family},
@@ -35,13 +36,36 @@ pub(crate) mod sql {
         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, TRUE, $19) \
         ON CONFLICT DO NOTHING";
     pub(crate) const CA_NAMED: &str = "SELECT id FROM pki_ca WHERE tenant_id = $1 AND name_key = $2";
-    /// Ends the issuing of a CA that is known by its parent and serial, and of every CA below it.
-    pub(crate) const DEACTIVATE_CA: &str = "\
-        UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND id IN ( \
+    pub(crate) const DEACTIVATE_CA: &str =
+        "UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND id = $2";
+    /// A CA with every CA below it, and the certificates of all of them, from the top.
+    pub(crate) const WITH_THOSE_BELOW: &str = "\
         WITH RECURSIVE below (id, depth) AS ( \
-        SELECT id, 0 FROM pki_ca WHERE tenant_id = $1 AND parent_ca_id = $2 AND serial = $3 \
+        SELECT id, 0 FROM pki_ca WHERE tenant_id = $1 AND id = $2 \
         UNION ALL SELECT c.id, below.depth + 1 FROM pki_ca c JOIN below ON c.parent_ca_id = below.id \
-        WHERE c.tenant_id = $1 AND below.depth < 16) SELECT id FROM below)";
+        WHERE c.tenant_id = $1 AND below.depth < 16) \
+        SELECT c.id, s.ca_id AS issuer_id, c.serial, s.certificate_id FROM below \
+        JOIN pki_ca c ON c.tenant_id = $1 AND c.id = below.id \
+        JOIN pki_serial s ON s.tenant_id = c.tenant_id AND s.ca_id = COALESCE(c.parent_ca_id, c.id) AND s.serial = c.serial \
+        ORDER BY below.depth, c.id";
+    pub(crate) const CA_BELOW: &str =
+        "SELECT id FROM pki_ca WHERE tenant_id = $1 AND parent_ca_id = $2 AND serial = $3";
+    /// CAs that were revoked: what they issued is revoked with them.
+    pub(crate) const REVOKED_CAS: &str = "\
+        SELECT c.id, s.revoked_at, s.revocation_reason FROM pki_ca c JOIN pki_serial s ON s.tenant_id = c.tenant_id \
+        AND s.ca_id = COALESCE(c.parent_ca_id, c.id) AND s.serial = c.serial \
+        WHERE c.tenant_id = $1 AND NOT c.is_active AND s.revoked_at IS NOT NULL ORDER BY c.id";
+    pub(crate) const BLOCKED: &str =
+        "SELECT certificate_id FROM pki_blocked_key WHERE tenant_id = $1 AND key_hash = $2";
+    /// Blocks the key of a certificate.
+    pub(crate) const BLOCK: &str = "\
+        INSERT INTO pki_blocked_key (tenant_id, key_hash, certificate_id, blocked_at) \
+        SELECT tenant_id, key_hash, certificate_id, revoked_at FROM pki_serial \
+        WHERE tenant_id = $1 AND certificate_id = $2 AND key_hash IS NOT NULL AND revoked_at IS NOT NULL \
+        ON CONFLICT DO NOTHING";
+    pub(crate) const RELEASE: &str = "\
+        UPDATE pki_serial SET revoked_at = NULL, revocation_reason = NULL \
+        WHERE tenant_id = $1 AND certificate_id = $2 AND revocation_reason = 'certificate_hold'";
     pub(crate) const INSERT_CRL: &str = "\
         INSERT INTO pki_crl (tenant_id, ca_id, number, crl, this_update, next_update, due_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -51,9 +75,11 @@ pub(crate) mod sql {
         WHERE tenant_id = $1 AND ca_id = $2 AND number = $8";
     pub(crate) const CRL_NUMBER: &str = "SELECT number FROM pki_crl WHERE tenant_id = $1 AND ca_id = $2";
     pub(crate) const PUBLIC_CRL: &str = "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1";
+    /// Without the CA's own, if it is a root: nobody would believe that of its own list.
     pub(crate) const REVOKED: &str = "\
         SELECT serial, revoked_at, revocation_reason FROM pki_serial \
-        WHERE tenant_id = $1 AND ca_id = $2 AND revoked_at IS NOT NULL AND not_after > $3 ORDER BY serial";
+        WHERE tenant_id = $1 AND ca_id = $2 AND revoked_at IS NOT NULL AND not_after > $3 \
+        AND serial <> (SELECT c.serial FROM pki_ca c WHERE c.tenant_id = $1 AND c.id = $2) ORDER BY serial";
     /// Lists that are due and that nobody is building; a CA that has expired has no more lists.
     pub(crate) const DUE_CRLS: &str = "\
         SELECT l.tenant_id, l.ca_id FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
@@ -77,7 +103,8 @@ pub(crate) mod sql {
     pub(crate) const LOCK_ROLE: &str = "UPDATE pki_role SET name = name WHERE tenant_id = $1 AND name = $2";
     pub(crate) const DELETE_ROLE: &str = "DELETE FROM pki_role WHERE tenant_id = $1 AND name = $2";
     pub(crate) const INSERT_SERIAL: &str = "\
-        INSERT INTO pki_serial (tenant_id, ca_id, serial, certificate_id, source, not_after) VALUES ($1, $2, $3, $4, $5, $6)";
+        INSERT INTO pki_serial (tenant_id, ca_id, serial, certificate_id, source, not_after, key_hash) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
     pub(crate) const INSERT_CERTIFICATE: &str = "\
         INSERT INTO pki_certificate (tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, \
         fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
@@ -93,9 +120,11 @@ pub(crate) mod sql {
     pub(crate) const BY_SERIAL: &str = "\
         SELECT certificate_id AS id, ca_id, revoked_at, revocation_reason, source FROM pki_serial \
         WHERE tenant_id = $1 AND serial = $2";
+    /// What is on hold may be revoked for good; it is revoked since then.
     pub(crate) const REVOKE: &str = "\
-        UPDATE pki_serial SET revoked_at = $3, revocation_reason = $4 \
-        WHERE tenant_id = $1 AND certificate_id = $2 AND revoked_at IS NULL";
+        UPDATE pki_serial SET revoked_at = COALESCE(revoked_at, $3), revocation_reason = $4 \
+        WHERE tenant_id = $1 AND certificate_id = $2 AND (revoked_at IS NULL \
+        OR (revocation_reason = 'certificate_hold' AND $4 <> 'certificate_hold'))";
     /// Moves the count of a CA's certificates on to the certificate $3: what is older is not counted again.
     pub(crate) const COUNT_ISSUED: &str = "\
         UPDATE pki_ca SET counted = counted + (SELECT count(*) FROM pki_serial s WHERE s.tenant_id = $1 AND s.ca_id = $2 \
@@ -117,6 +146,12 @@ pub(crate) mod sql {
         INSERT_CA,
         CA_NAMED,
         DEACTIVATE_CA,
+        WITH_THOSE_BELOW,
+        CA_BELOW,
+        REVOKED_CAS,
+        BLOCKED,
+        BLOCK,
+        RELEASE,
         INSERT_CRL,
         UPDATE_CRL,
         CRL_NUMBER,
@@ -275,10 +310,16 @@ impl CertificateRow {
     pub(super) fn into_certificate(
         self,
         state: StateRow,
+        revoked_cas: &[RevokedCa],
         now: OffsetDateTime,
         with_pem: bool,
     ) -> Result<Certificate> {
-        let status = match (state.revoked_at, self.not_after.get() < now) {
+        let with_ca = revoked_cas.iter().find(|ca| ca.id == self.ca_id);
+        let (revoked_at, revocation_reason) = match (state.revoked_at, with_ca) {
+            (None, Some(ca)) => (Some(ca.revoked_at), Some(ca.revocation_reason.clone())),
+            (own, _) => (own, state.revocation_reason),
+        };
+        let status = match (revoked_at, self.not_after.get() < now) {
             (Some(_), _) => "revoked",
             (None, true) => "expired",
             (None, false) => "active",
@@ -296,8 +337,8 @@ impl CertificateRow {
             not_before: self.not_before.get(),
             not_after: self.not_after.get(),
             status,
-            revoked_at: state.revoked_at.map(Ts::get),
-            revocation_reason: state.revocation_reason,
+            revoked_at: revoked_at.map(Ts::get),
+            revocation_reason,
             source: self.source,
             issued_to: self.issued_to,
             created_at: self.created_at.get(),
@@ -323,7 +364,29 @@ pub(super) struct SerialRow {
     pub(super) source: String,
 }
 
+/// A CA that was revoked.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct RevokedCa {
+    pub(super) id: String,
+    revoked_at: Ts,
+    revocation_reason: String,
+}
+
+/// A CA that is revoked with one above it, or that one itself.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct BelowRow {
+    pub(super) id: String,
+    pub(super) issuer_id: String,
+    pub(super) serial: Vec<u8>,
+    pub(super) certificate_id: String,
+}
+
 impl SerialRow {
+    /// Since when it is revoked.
+    pub(super) fn since(&self) -> Option<OffsetDateTime> {
+        self.revoked_at.map(Ts::get)
+    }
+
     /// The revocation, if it has been revoked.
     pub(super) fn revocation(&self, serial: &Serial) -> Result<Option<Revocation>> {
         let Some(revoked_at) = self.revoked_at else { return Ok(None) };
@@ -368,26 +431,37 @@ pub(super) struct StatusRow {
     pub(super) serial: Vec<u8>,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
+    ca_revoked_at: Option<Ts>,
+    ca_revocation_reason: Option<String>,
 }
 
 impl StatusRow {
     pub(super) fn status(&self) -> Result<CertStatus> {
-        let Some(at) = self.revoked_at else { return Ok(CertStatus::Good) };
-        let reason = self.revocation_reason.as_deref().and_then(RevocationReason::parse);
+        let (at, reason) = match (self.revoked_at, self.ca_revoked_at) {
+            (Some(at), _) => (at, &self.revocation_reason),
+            (None, Some(at)) => (at, &self.ca_revocation_reason),
+            (None, None) => return Ok(CertStatus::Good),
+        };
+        let reason = reason.as_deref().and_then(RevocationReason::parse);
         let reason = reason.ok_or_else(|| Error::internal("a stored revocation has an unknown reason"))?;
         Ok(CertStatus::Revoked { at: at.get(), reason })
     }
 }
 
-/// The states of these serial numbers of a CA; what was never issued has no row.
+/// The states of these serial numbers of a CA, and whether the CA was revoked; what was never issued has no row.
 pub(super) fn statuses<'a>(
     tenant: &'a TenantId,
     ca_id: &'a str,
     serials: impl Iterator<Item = &'a [u8]>,
 ) -> Query<'a> {
-    let mut q =
-        QueryBuilder::new("SELECT serial, revoked_at, revocation_reason FROM pki_serial WHERE tenant_id = ");
-    q.arg(tenant).text(" AND ca_id = ").arg(ca_id).text(" AND serial IN (");
+    let mut q = QueryBuilder::new(
+        "SELECT s.serial, s.revoked_at, s.revocation_reason, own.revoked_at AS ca_revoked_at, \
+         own.revocation_reason AS ca_revocation_reason FROM pki_serial s \
+         JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.id = s.ca_id \
+         LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id AND own.ca_id = COALESCE(c.parent_ca_id, c.id) \
+         AND own.serial = c.serial WHERE s.tenant_id = ",
+    );
+    q.arg(tenant).text(" AND s.ca_id = ").arg(ca_id).text(" AND s.serial IN (");
     for (i, serial) in serials.enumerate() {
         q.text(if i == 0 { "" } else { ", " }).arg(serial);
     }
@@ -399,6 +473,7 @@ pub(super) fn statuses<'a>(
 pub(super) fn states<'a>(
     tenant: &'a TenantId,
     filter: &'a CertificateFilter,
+    revoked_cas: &'a [RevokedCa],
     now: OffsetDateTime,
     before: Option<&'a str>,
     limit: i64,
@@ -412,6 +487,9 @@ pub(super) fn states<'a>(
     }
     if !filter.include_revoked {
         q.text(" AND revoked_at IS NULL");
+        for ca in revoked_cas {
+            q.and("ca_id <> ", Some(ca.id.as_str()));
+        }
     }
     q.text(" ORDER BY certificate_id DESC LIMIT ").arg(limit);
     q.build()
@@ -430,4 +508,41 @@ pub(super) fn certificates<'a>(tenant: &'a TenantId, states: &'a [StateRow]) -> 
     q.and_in("id", states.iter().map(|state| state.certificate_id.as_str()));
     q.text(" ORDER BY id DESC");
     Some(q.build())
+}
+
+/// Which of the tenant's certificates are to be revoked: valid, not revoked, not of a CA, and as `filter` says.
+fn chosen<'a>(q: &mut QueryBuilder<'a>, tenant: &'a TenantId, filter: &'a BulkFilter, now: OffsetDateTime) {
+    q.text(
+        " FROM pki_serial s JOIN pki_certificate c ON c.tenant_id = s.tenant_id AND c.id = s.certificate_id \
+         AND c.not_after = s.not_after WHERE s.tenant_id = ",
+    );
+    q.arg(tenant).text(" AND s.revoked_at IS NULL AND s.source <> 'ca' AND s.not_after >= ").arg(now);
+    q.and("s.ca_id = ", filter.ca_id.as_deref()).and("c.role = ", filter.role.as_deref());
+    q.and("c.issued_to = ", filter.issued_to.as_deref());
+    q.and("s.key_hash = ", filter.key_hash.as_deref());
+    if let Some(like) = &filter.san_like {
+        q.text(" AND CAST(c.alt_names AS TEXT) LIKE ").arg(like.as_str()).text(" ESCAPE '!'");
+    }
+}
+
+pub(super) fn count_chosen<'a>(
+    tenant: &'a TenantId,
+    filter: &'a BulkFilter,
+    now: OffsetDateTime,
+) -> Query<'a> {
+    let mut q = QueryBuilder::new("SELECT count(*)");
+    chosen(&mut q, tenant, filter, now);
+    q.build()
+}
+
+pub(super) fn choose<'a>(
+    tenant: &'a TenantId,
+    filter: &'a BulkFilter,
+    now: OffsetDateTime,
+    limit: i64,
+) -> Query<'a> {
+    let mut q = QueryBuilder::new("SELECT s.certificate_id, s.ca_id, s.serial");
+    chosen(&mut q, tenant, filter, now);
+    q.text(" ORDER BY s.certificate_id LIMIT ").arg(limit);
+    q.build()
 }

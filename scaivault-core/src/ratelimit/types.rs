@@ -88,7 +88,10 @@ impl Category {
             | Action::CsrApprove
             | Action::CsrReject
             | Action::PkiRevoke
-            | Action::PkiCrlBuild => Self::PkiAdmin,
+            | Action::PkiCaRevoke
+            | Action::PkiRelease
+            | Action::PkiCrlBuild
+            | Action::PkiOcspResponder => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
             Action::ExportCreated => Self::AuditExport,
             Action::IdentityRead | Action::RoleAssign => Self::IdentityRead,

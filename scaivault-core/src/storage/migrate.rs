@@ -131,6 +131,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0015_issuing.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 16,
+        description: "keys of certificates",
+        shared: text!("0016_revocation.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use scaivault_core::{
     AuditFilter, Caller, Code, Ctx, Role, Scope, Vault,
     keys::Verify,
-    pki::{Ca, CaCreate, IssueWrite, KeyType, RolePatch},
+    pki::{Ca, CaCreate, IssueWrite, KeyType, RevocationReason, RolePatch},
 };
 use scaivault_kms::{
     Context, Description, Health, KeyProvider, KeyRef, KeySpec, KmsError, SecretKey, SignatureScheme,
@@ -22,7 +22,7 @@ use scaivault_kms::{
 };
 
 use crate::{
-    bench::{ACME, Bench, OTHER, Raw, code, contract, refusal, root_key, tenant},
+    bench::{ACME, Bench, DAY, OTHER, Raw, code, contract, refusal, root_key, tenant},
     pki::{below, revocation, role, role_write, root_write},
 };
 
@@ -268,15 +268,17 @@ contract! {
         let (top_crl, mid_crl) =
             (vault.public_pki().crl(&top.id).await.unwrap(), vault.public_pki().crl(&mid.id).await.unwrap());
         let (top_crl, mid_crl) = (top_crl.pem(), mid_crl.pem());
-        let ask = |leaf: &str| {
+        let ask_with = |leaf: &str, nonce: &str| {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("mid.pem"), &issued.ca_chain[0]).unwrap();
             std::fs::write(dir.path().join("leaf.pem"), leaf).unwrap();
-            let words = "ocsp -issuer mid.pem -cert leaf.pem -reqout ask.der".split(' ');
+            let words = format!("ocsp -issuer mid.pem -cert leaf.pem {nonce} -reqout ask.der");
+            let words = words.split(' ');
             let done = std::process::Command::new("openssl").args(words).current_dir(dir.path()).output().unwrap();
             assert!(done.status.success());
             std::fs::read(dir.path().join("ask.der")).unwrap()
         };
+        let ask = |leaf: &str| ask_with(leaf, "-no_nonce");
         let at = t.now().unix_timestamp();
         for (leaf, good) in [(&issued.certificate, true), (&other.certificate, false)] {
             let files = [
@@ -290,33 +292,48 @@ contract! {
             ));
             assert_eq!((agreed, said.contains("certificate revoked")), (good, !good), "{said}");
             let answer = vault.public_pki().ocsp(&mid.id, &ask(leaf)).await.unwrap();
-            let (agreed, said) = openssl(&[&files[..], &[("answer.der", &answer)]].concat(), &format!(
+            let (agreed, said) = openssl(&[&files[..], &[("answer.der", &answer.der)]].concat(), &format!(
                 "ocsp -resp_text -respin answer.der -issuer mid.pem -cert leaf.pem -no_nonce -CAfile top.pem \
                  -verify_other mid.pem -attime {at} -validity_period 1000000000"
             ));
             assert!(agreed && said.contains(if good { "Cert Status: good" } else { "Cert Status: revoked" }), "{said}");
         }
         assert_eq!(t.raw.count("pki_ca WHERE key_ciphertext IS NULL AND key_id IS NULL AND key_ref IS NOT NULL").await, 2);
-        // Root: certificate, two lists, the intermediate. Intermediate: two leaves, two lists, two answers.
+        // Root: certificate, two lists, the intermediate. Intermediate: two leaves, two lists, its OCSP responder.
         let signed = || hsm.signed.load(Ordering::Relaxed);
-        assert_eq!(signed(), 10);
+        assert_eq!(signed(), 9);
+        assert_eq!(t.raw.count("pki_serial WHERE source = 'ocsp'").await, 1);
 
-        // Anybody may ask: the same again costs no signature, and what was never issued costs none at all.
+        // Anybody may ask: that costs no signature of the provider, and the same again none at all.
         let first = vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap();
         for _ in 0..3 {
             assert_eq!(vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap(), first);
         }
         let stranger = vault.public_pki().ocsp(&mid.id, &ask(&issued.ca_chain[1])).await.unwrap();
-        assert_eq!(stranger, [0x30, 0x03, 0x0a, 0x01, 0x06], "unauthorized");
-        assert_eq!(signed(), 10);
+        assert!(stranger.fresh.is_some() && stranger.der.len() > 100, "unknown, signed");
+        let nonce = ask_with(&issued.certificate, "-nonce");
+        let (once, twice) =
+            (vault.public_pki().ocsp(&mid.id, &nonce).await.unwrap(), vault.public_pki().ocsp(&mid.id, &nonce).await.unwrap());
+        assert!(once.fresh.is_none() && once.der != twice.der, "signed afresh with a nonce");
+        let counted = vault.statistics(&admin).await.unwrap().ocsp;
+        for expected in [("good", 7), ("revoked", 1), ("unknown", 1), ("cached", 4), ("signed", 5)] {
+            assert!(counted.contains(&expected), "{expected:?}: {counted:?}");
+        }
+        assert_eq!(signed(), 9);
         t.clock.advance(Duration::from_secs(600));
         assert_ne!(vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap(), first);
-        assert_eq!(signed(), 11);
+        assert_eq!(signed(), 9);
         // What is revoked is so at once.
         vault.pki(&t.admin()).revoke(revocation(&issued.serial_number)).await.unwrap();
         let revoked = vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap();
-        assert_ne!(revoked, first);
-        assert_eq!(signed(), 12);
+        assert_ne!(revoked.der, first.der);
+        assert_eq!(signed(), 9);
+        // The responder is replaced in the middle of its life, by itself.
+        t.clock.advance(DAY * 4);
+        vault.public_pki().ocsp(&mid.id, &ask(&issued.certificate)).await.unwrap();
+        vault.public_pki().ocsp(&mid.id, &nonce).await.unwrap();
+        assert_eq!(signed(), 10);
+        assert_eq!(t.raw.count("pki_serial WHERE source = 'ocsp'").await, 2);
     }
 
     async fn a_root_key_whose_provider_has_keys_of_cas_is_removed_with_a_word_about_them(t: Bench) {
@@ -362,6 +379,21 @@ contract! {
         vault.pki(&admin).issue("there", leaf("b.svc.test")).await.unwrap();
         vault.pki(&admin).issue("again", leaf("b.svc.test")).await.unwrap();
         vault.run_due_jobs().await.unwrap();
+    }
+
+    async fn nothing_is_issued_for_a_key_that_was_compromised(t: Bench) {
+        let (vault, _hsm) = with_hsm(&t).await;
+        let admin = t.admin();
+        let top = make(&vault, &admin, root_write("Top")).await;
+        let mid = make(&vault, &admin, in_hsm(below(&top, "Mid"))).await;
+        let key_ref = mid.key_ref.clone().unwrap();
+        vault.pki(&admin).revoke_ca(&mid.id, RevocationReason::KeyCompromise).await.unwrap();
+        // As if the CA were not there any more, which would keep its key to itself.
+        t.raw.execute("UPDATE pki_ca SET key_fingerprint = serial WHERE key_fingerprint IS NOT NULL").await;
+        let ops = operator(&vault, ACME);
+        let error = refusal(vault.pki(&ops).create_ca(with_key(below(&top, "Again"), &key_ref)).await);
+        field(&error, "public_key", "compromised");
+        assert_eq!(t.raw.count("pki_ca").await, 2);
     }
 
     async fn what_cannot_be_is_refused_by_its_field_and_makes_no_key(t: Bench) {

@@ -25,6 +25,7 @@ mod partner;
 mod pki;
 mod policies;
 mod proof;
+mod revocation;
 mod roots;
 mod secrets;
 mod tenancy;

@@ -24,7 +24,7 @@ fn read(bytes: &[u8], answer: &Answer<'_>, findings: &mut Findings) -> Option<()
     let (head, extensions) = data.split_at_checked(3)?;
     let [responder, produced_at, responses] = head else { return None };
     // [2] EXPLICIT KeyHash
-    let key_hash = answer.issuer.public_key().sha1();
+    let key_hash = answer.signer.sha1();
     findings.same("responder", responder.explicit(2)?.value(Tag::OctetString)?, key_hash.as_slice());
     findings.same("produced_at", produced_at.time()?, answer.produced_at);
     let responses = responses.children()?;

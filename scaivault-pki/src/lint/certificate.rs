@@ -86,6 +86,10 @@ fn check_plan(draft: &Draft<'_>, findings: &mut Findings) {
             findings.require(named, "subject_alt_name", "must not be empty");
             findings.require(draft.authority.is_some(), "issuer", "a leaf must not sign itself");
         }
+        Usage::Responder => {
+            findings.require(draft.authority.is_some(), "issuer", "a responder must not sign itself");
+            findings.require(draft.subject != EMPTY_NAME, "subject", "a responder must have a name");
+        }
     }
 }
 
@@ -95,8 +99,13 @@ fn check_extension_set(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &m
     if matches!(draft.usage, Usage::Leaf { .. }) {
         expected.extend([("2.5.29.37", false), ("2.5.29.17", draft.subject == EMPTY_NAME)]);
     }
-    if let Some(issuer) = draft.authority {
+    if matches!(draft.usage, Usage::Responder) {
+        expected.extend([("2.5.29.37", false), (NO_CHECK, false)]);
+    }
+    if draft.authority.is_some() {
         expected.push(("2.5.29.35", false));
+    }
+    if let Some(issuer) = draft.authority.filter(|_| !matches!(draft.usage, Usage::Responder)) {
         expected.extend(issuer.urls().crl_url.as_ref().map(|_| ("2.5.29.31", false)));
         expected.extend(issuer.urls().ocsp_url.as_ref().map(|_| ("1.3.6.1.5.5.7.1.1", false)));
     }
@@ -114,19 +123,21 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
         ParsedExtension::BasicConstraints(read) => {
             let planned = match draft.usage {
                 Usage::Ca { max_path_length } => (true, max_path_length.map(u32::from)),
-                Usage::Leaf { .. } => (false, None),
+                Usage::Leaf { .. } | Usage::Responder => (false, None),
             };
             findings.same("basic_constraints", (read.ca, read.path_len_constraint), planned);
         }
         ParsedExtension::KeyUsage(read) => findings.same("key_usage", read.flags, planned_key_usage(draft)),
         ParsedExtension::ExtendedKeyUsage(read) => {
-            let others = read.any || read.time_stamping || read.ocsp_signing;
+            let others = read.any || read.time_stamping;
             findings.require(!others, "extended_key_usage", "has a purpose that is never planned");
-            if let Usage::Leaf { purposes, .. } = draft.usage {
-                let mut planned: Vec<_> = purposes.iter().map(ToString::to_string).collect();
-                planned.sort();
-                findings.same("extended_key_usage", purposes_of(read), planned);
-            }
+            let mut planned: Vec<String> = match draft.usage {
+                Usage::Leaf { purposes, .. } => purposes.iter().map(ToString::to_string).collect(),
+                Usage::Responder => vec![OCSP_SIGNING.to_owned()],
+                Usage::Ca { .. } => Vec::new(),
+            };
+            planned.sort();
+            findings.same("extended_key_usage", purposes_of(read), planned);
         }
         ParsedExtension::SubjectAlternativeName(read) => check_names(&read.general_names, draft, findings),
         ParsedExtension::SubjectKeyIdentifier(read) => {
@@ -155,6 +166,9 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
             };
             findings.same("authority_info_access", url, urls.and_then(|urls| urls.ocsp_url.as_deref()));
         }
+        _ if extension.oid.to_id_string() == NO_CHECK => {
+            findings.same("no_check", extension.value, &[5, 0][..]);
+        }
         _ => findings.require(false, "extensions", format!("{} is unknown or malformed", extension.oid)),
     }
 }
@@ -166,6 +180,7 @@ fn purposes_of(read: &ExtendedKeyUsage<'_>) -> Vec<String> {
         (read.client_auth, "1.3.6.1.5.5.7.3.2"),
         (read.code_signing, "1.3.6.1.5.5.7.3.3"),
         (read.email_protection, "1.3.6.1.5.5.7.3.4"),
+        (read.ocsp_signing, OCSP_SIGNING),
     ];
     let known = known.into_iter().filter_map(|(there, oid)| there.then(|| oid.to_owned()));
     let mut all: Vec<_> = known.chain(read.other.iter().map(|oid| oid.to_id_string())).collect();
@@ -173,16 +188,21 @@ fn purposes_of(read: &ExtendedKeyUsage<'_>) -> Vec<String> {
     all
 }
 
+/// `id-pkix-ocsp-nocheck`, whose value is NULL.
+const NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
+/// `id-kp-OCSPSigning`.
+const OCSP_SIGNING: &str = "1.3.6.1.5.5.7.3.9";
+
 /// The bits of RFC 5280, 4.2.1.3, from the least: digitalSignature is bit 0.
 fn planned_key_usage(draft: &Draft<'_>) -> u16 {
     match (&draft.usage, draft.public_key.kind) {
         (Usage::Ca { .. }, _) => 1 | 1 << 5 | 1 << 6,
         (Usage::Leaf { .. }, KeyKind::Rsa(_)) => 1 | 1 << 2,
-        (Usage::Leaf { .. }, _) => 1,
+        (Usage::Leaf { .. } | Usage::Responder, _) => 1,
     }
 }
 
-fn single_url<'a>(names: &[GeneralName<'a>]) -> Option<&'a str> {
+pub(super) fn single_url<'a>(names: &[GeneralName<'a>]) -> Option<&'a str> {
     match names {
         [GeneralName::URI(url)] => Some(url),
         _ => None,

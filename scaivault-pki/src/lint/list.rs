@@ -1,15 +1,18 @@
 use std::collections::HashSet;
 
+use time::OffsetDateTime;
 use x509_parser::{
-    extensions::ParsedExtension,
-    prelude::FromDer as _,
+    asn1_rs::GeneralizedTime,
+    extensions::{CRLDistributionPoints, DistributionPointName, ParsedExtension},
+    prelude::FromDer,
     revocation_list::{RevokedCertificate, TbsCertList},
     x509::{ReasonCode, X509Version},
 };
 
-use super::{Findings, ListDraft, strict};
+use super::{Findings, ListDraft, certificate::single_url, strict};
 use crate::{
-    crl::CrlEntry,
+    Serial,
+    crl::REMOVE_FROM_CRL,
     time::{from_x509, whole_second},
 };
 
@@ -28,21 +31,36 @@ pub(super) fn check(bytes: &[u8], list: &ListDraft<'_>, findings: &mut Findings)
     findings.require(list.this_update < list.next_update, "next_update", "must be later than this_update");
     super::check_algorithm(&tbs.signature, list.issuer.public_key(), findings);
     check_extensions(&tbs, list, findings);
-    findings.same("entries", tbs.revoked_certificates.len(), list.entries.len());
-    let mut seen = HashSet::with_capacity(list.entries.len());
-    for (read, entry) in tbs.revoked_certificates.iter().zip(&list.entries) {
+    let planned = list.entries.len() + list.scope.released.len();
+    findings.same("entries", tbs.revoked_certificates.len(), planned);
+    let mut seen = HashSet::with_capacity(planned);
+    let released = list.scope.released.iter().map(|(serial, at)| (serial, *at, Some(REMOVE_FROM_CRL)));
+    let entries = list.entries.iter().map(|entry| (&entry.serial, entry.revoked_at, entry.reason.encoded()));
+    for (read, (serial, at, reason)) in tbs.revoked_certificates.iter().zip(entries.chain(released)) {
         if !seen.insert(read.raw_serial()) {
-            findings.require(false, "entries", format!("{} is there twice", entry.serial));
+            findings.require(false, "entries", format!("{serial} is there twice"));
         }
-        check_entry(read, entry, findings);
+        check_entry(read, (serial, at, reason), findings);
     }
 }
 
 fn check_extensions(tbs: &TbsCertList<'_>, list: &ListDraft<'_>, findings: &mut Findings) {
     let mut read: Vec<_> = tbs.extensions().iter().map(|e| (e.oid.to_id_string(), e.critical)).collect();
     read.sort();
-    let expected = [("2.5.29.20".to_owned(), false), ("2.5.29.35".to_owned(), false)];
-    findings.same("extensions", read, expected.to_vec());
+    let scope = list.scope;
+    let mut expected = vec![("2.5.29.20".to_owned(), false), ("2.5.29.35".to_owned(), false)];
+    for (there, oid, critical) in [
+        (scope.delta_base.is_some(), DELTA_BASE, true),
+        (scope.distribution_point.is_some(), "2.5.29.28", true),
+        (scope.freshest.is_some(), FRESHEST, false),
+        (scope.expired_since.is_some(), EXPIRED_SINCE, false),
+    ] {
+        if there {
+            expected.push((oid.to_owned(), critical));
+        }
+    }
+    expected.sort();
+    findings.same("extensions", read, expected);
     for extension in tbs.extensions() {
         match extension.parsed_extension() {
             ParsedExtension::AuthorityKeyIdentifier(id) => {
@@ -52,15 +70,59 @@ fn check_extensions(tbs: &TbsCertList<'_>, list: &ListDraft<'_>, findings: &mut 
             ParsedExtension::CRLNumber(number) => {
                 findings.same("crl_number", number.to_string(), list.number.to_string());
             }
+            ParsedExtension::IssuingDistributionPoint(read) => {
+                let others = read.only_contains_user_certs
+                    || read.only_contains_ca_certs
+                    || read.only_some_reasons.is_some()
+                    || read.indirect_crl
+                    || read.only_contains_attribute_certs;
+                findings.require(!others, "issuing_distribution_point", "is more than a URL");
+                let url = match &read.distribution_point {
+                    Some(DistributionPointName::FullName(names)) => single_url(names),
+                    _ => None,
+                };
+                findings.same("issuing_distribution_point", url, scope.distribution_point.as_deref());
+            }
+            _ if extension.oid.to_id_string() == DELTA_BASE => {
+                let base = <u64 as FromDer<'_, _>>::from_der(extension.value).ok();
+                let base = base.filter(|(rest, _)| rest.is_empty()).map(|(_, base)| base);
+                findings.same("delta_base", base, scope.delta_base);
+            }
+            _ if extension.oid.to_id_string() == FRESHEST => {
+                let url = CRLDistributionPoints::from_der(extension.value).ok();
+                let url = url.filter(|(rest, _)| rest.is_empty()).and_then(|(_, read)| {
+                    let [point] = &read.points[..] else { return None };
+                    let alone = point.reasons.is_none() && point.crl_issuer.is_none();
+                    match point.distribution_point.as_ref().filter(|_| alone)? {
+                        DistributionPointName::FullName(names) => single_url(names).map(str::to_owned),
+                        DistributionPointName::NameRelativeToCRLIssuer(_) => None,
+                    }
+                });
+                findings.same("freshest", url, scope.freshest.clone());
+            }
+            _ if extension.oid.to_id_string() == EXPIRED_SINCE => {
+                let time = GeneralizedTime::from_der(extension.value).ok();
+                let time =
+                    time.filter(|(rest, _)| rest.is_empty()).and_then(|(_, at)| at.utc_datetime().ok());
+                findings.same("expired_since", time, scope.expired_since.map(whole_second));
+            }
             _ => findings.require(false, "extensions", format!("{} is unknown or malformed", extension.oid)),
         }
     }
 }
 
-fn check_entry(read: &RevokedCertificate<'_>, entry: &CrlEntry, findings: &mut Findings) {
-    findings.same("serial", read.raw_serial(), entry.serial.as_bytes());
-    findings.same("revoked_at", from_x509(read.revocation_date), whole_second(entry.revoked_at));
-    let reason = entry.reason.encoded().map(|code| (false, ReasonCode(code)));
+const DELTA_BASE: &str = "2.5.29.27";
+const FRESHEST: &str = "2.5.29.46";
+const EXPIRED_SINCE: &str = "2.5.29.60";
+
+fn check_entry(
+    read: &RevokedCertificate<'_>,
+    (serial, at, reason): (&Serial, OffsetDateTime, Option<u8>),
+    findings: &mut Findings,
+) {
+    findings.same("serial", read.raw_serial(), serial.as_bytes());
+    findings.same("revoked_at", from_x509(read.revocation_date), whole_second(at));
+    let reason = reason.map(|code| (false, ReasonCode(code)));
     findings.same("reason", read.reason_code(), reason);
     findings.same("entry_extensions", read.extensions().len(), usize::from(reason.is_some()));
 }

@@ -1,7 +1,13 @@
 //! Whether bytes are DER of the very types of RFC 5280: every tag, every length, every default left out.
 
-use const_oid::AssociatedOid as _;
-use der::{Decode, Encode};
+use const_oid::{
+    AssociatedOid as _,
+    db::{rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT, rfc6960::ID_PKIX_OCSP_NOCHECK},
+};
+use der::{
+    Decode, Encode,
+    asn1::{GeneralizedTime, Null},
+};
 use x509_cert::{
     certificate::TbsCertificate,
     crl::TbsCertList,
@@ -10,9 +16,12 @@ use x509_cert::{
         pkix::{
             AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
             CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+            crl::{BaseCrlNumber, FreshestCrl, dp::IssuingDistributionPoint},
         },
     },
 };
+
+use crate::crl::EXPIRED_CERTS_ON_CRL;
 
 pub(super) fn is_certificate(bytes: &[u8]) -> bool {
     round_trips::<TbsCertificate>(bytes)
@@ -40,6 +49,11 @@ fn is_extension(extension: &Extension) -> bool {
         KeyUsage::OID => round_trips::<KeyUsage>(value).is_some(),
         SubjectAltName::OID => round_trips::<SubjectAltName>(value).is_some(),
         SubjectKeyIdentifier::OID => round_trips::<SubjectKeyIdentifier>(value).is_some(),
+        BaseCrlNumber::OID => round_trips::<BaseCrlNumber>(value).is_some(),
+        FreshestCrl::OID => round_trips::<FreshestCrl>(value).is_some(),
+        ID_CE_ISSUING_DISTRIBUTION_POINT => round_trips::<IssuingDistributionPoint>(value).is_some(),
+        EXPIRED_CERTS_ON_CRL => round_trips::<GeneralizedTime>(value).is_some(),
+        ID_PKIX_OCSP_NOCHECK => round_trips::<Null>(value).is_some(),
         _ => false,
     }
 }

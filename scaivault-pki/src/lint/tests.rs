@@ -97,8 +97,42 @@ async fn every_changed_bit_of_a_list_is_found() {
         let issuer = issuer(spec).await;
         let entry = |n, reason| CrlEntry { serial: Serial::from_random([n; 16]), revoked_at: NOW, reason };
         let entries = vec![entry(1, RevocationReason::Unspecified), entry(2, RevocationReason::Superseded)];
-        let list =
-            ListDraft { issuer: &issuer, number: 0x1234_5678, this_update: NOW, next_update: LATER, entries };
+        let list = ListDraft {
+            issuer: &issuer,
+            scope: &CrlScope::default(),
+            number: 0x1234_5678,
+            this_update: NOW,
+            next_update: LATER,
+            entries,
+        };
+        let bytes = crl::encode(&list).unwrap();
+        assert_eq!(unseen(&bytes, |bytes| LintedTbs::crl(bytes, &list).is_ok()), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn every_changed_bit_of_a_shard_and_of_a_delta_is_found() {
+    let issuer = issuer(KeySpec::EcP256).await;
+    let shard = Some("http://pki.test/crl/7".to_owned());
+    let delta = CrlScope {
+        distribution_point: shard.clone(),
+        delta_base: Some(0x1_0000),
+        released: vec![(Serial::from_random([3; 16]), NOW)],
+        expired_since: Some(NOW),
+        ..CrlScope::default()
+    };
+    let freshest = Some("http://pki.test/delta/7".to_owned());
+    for scope in [delta, CrlScope { distribution_point: shard, freshest, ..CrlScope::default() }] {
+        let reason = RevocationReason::KeyCompromise;
+        let entries = vec![CrlEntry { serial: Serial::from_random([1; 16]), revoked_at: NOW, reason }];
+        let list = ListDraft {
+            issuer: &issuer,
+            scope: &scope,
+            number: 0x1_0001,
+            this_update: NOW,
+            next_update: LATER,
+            entries,
+        };
         let bytes = crl::encode(&list).unwrap();
         assert_eq!(unseen(&bytes, |bytes| LintedTbs::crl(bytes, &list).is_ok()), Vec::<String>::new());
     }
@@ -113,7 +147,14 @@ async fn a_list_with_a_serial_twice_is_refused() {
         reason: RevocationReason::Unspecified,
     };
     let entries = vec![entry.clone(), entry];
-    let list = ListDraft { issuer: &issuer, number: 1, this_update: NOW, next_update: LATER, entries };
+    let list = ListDraft {
+        issuer: &issuer,
+        scope: &CrlScope::default(),
+        number: 1,
+        this_update: NOW,
+        next_update: LATER,
+        entries,
+    };
     let Err(PkiError::Lint(findings)) = LintedTbs::crl(crl::encode(&list).unwrap(), &list) else { panic!() };
     assert_eq!((findings.len(), findings[0].rule), (1, "entries"));
 }
@@ -125,6 +166,7 @@ async fn every_changed_bit_of_an_ocsp_answer_is_found() {
     let revoked = |reason| CertStatus::Revoked { at: NOW, reason };
     let statuses = [revoked(RevocationReason::AaCompromise), CertStatus::Good, CertStatus::Unknown];
     let answer = Answer {
+        signer: issuer.public_key(),
         issuer: &issuer,
         request: &request,
         statuses: &statuses,

@@ -63,6 +63,7 @@ pub(super) async fn dev(
         metrics: Metrics::default(),
         proxies: TrustedProxies::default(),
         identities: ClientIdentities::default(),
+        revocation: None,
     };
     start::serve(listener, app, None, Duration::from_secs(30), stop).await
 }

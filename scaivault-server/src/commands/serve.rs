@@ -42,13 +42,21 @@ pub(super) async fn serve(no_migrate: bool) -> Result<(), Failure> {
     let listener = TcpListener::bind(config.http.bind)
         .await
         .map_err(|error| Failure::general(format!("cannot listen on {}: {error}", config.http.bind)))?;
+    let revocation = match config.http.pki_bind {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .map_err(|error| Failure::general(format!("cannot listen on {address}: {error}")))?,
+        ),
+        None => None,
+    };
     let stop = stop::on_signals()?;
     tracing::info!(address = %config.http.bind, tls = acceptor.is_some(), "serving");
     let metrics = Metrics::new(roots.iter().map(|root| (root.name.clone(), root.latencies.clone())));
     // A root key that does not answer keeps nobody from listening: readiness says so, and the log.
     tokio::spawn(roots::watch_start(roots));
     let (proxies, identities) = (config.http.trusted_proxies, config.http.client_identities);
-    let app = start::App { vault, verifier, metrics, proxies, identities };
+    let app = start::App { vault, verifier, metrics, proxies, identities, revocation };
     start::serve(listener, app, acceptor, config.http.drain, stop).await
 }
 

@@ -26,12 +26,14 @@ pub(super) struct App {
     pub(super) metrics: Metrics,
     pub(super) proxies: TrustedProxies,
     pub(super) identities: ClientIdentities,
+    /// A listener besides, for revocation lists and OCSP alone, without TLS.
+    pub(super) revocation: Option<TcpListener>,
 }
 
 /// Serves until told to stop, finishes what has begun, then closes the vault.
 pub(super) async fn serve(
     listener: TcpListener,
-    App { vault, verifier, metrics, proxies, identities }: App,
+    App { vault, verifier, metrics, proxies, identities, revocation }: App,
     tls: Option<TlsAcceptor>,
     drain: Duration,
     stop: Stop,
@@ -41,7 +43,20 @@ pub(super) async fn serve(
     let router = routes::router().map_err(Failure::general)?;
     let limits = Limits { drain_time: drain, ..Limits::default() };
     let jobs = vault.spawn_jobs();
-    let ended = Server::on(listener, app, router, tls, limits).run(stop).await;
+    let beside = match revocation {
+        Some(listener) => {
+            let router = routes::revocation_router().map_err(Failure::general)?;
+            Some(Server::on(listener, Arc::clone(&app), router, None, limits))
+        }
+        None => None,
+    };
+    let beside = async {
+        match beside {
+            Some(server) => Some(server.run(stop.clone()).await),
+            None => None,
+        }
+    };
+    let (ended, _) = tokio::join!(Server::on(listener, app, router, tls, limits).run(stop.clone()), beside);
     jobs.abort();
     // A job that was aborted has ended when this returns, and its transaction with it.
     let _ = jobs.await;

@@ -72,6 +72,8 @@ pub struct Database {
 pub struct Http {
     /// `BIND_ADDRESS`.
     pub bind: SocketAddr,
+    /// `PKI_HTTP_BIND`: where revocation lists and OCSP are served without TLS, and nothing else.
+    pub pki_bind: Option<SocketAddr>,
     /// `BASE_URL`: how the world reaches us, without a trailing slash.
     pub base_url: Base,
     /// `TLS_CERT_FILE` and `TLS_KEY_FILE`; plain HTTP without them.
@@ -301,6 +303,8 @@ fn database(from: &mut Reader<'_>) -> Option<Database> {
 fn http(from: &mut Reader<'_>) -> Option<Http> {
     let bind = from.text("BIND_ADDRESS").unwrap_or_else(|| "0.0.0.0:8443".to_owned());
     let bind = from.parsed("BIND_ADDRESS", Some(bind), value::address);
+    let pki_bind = from.text("PKI_HTTP_BIND");
+    let pki_bind = pki_bind.and_then(|text| from.parsed("PKI_HTTP_BIND", Some(text), value::address));
     let base_url = from.required("BASE_URL");
     let base_url = from.parsed("BASE_URL", base_url, Base::parse);
     let tls = match (from.text("TLS_CERT_FILE"), from.text("TLS_KEY_FILE")) {
@@ -326,7 +330,7 @@ fn http(from: &mut Reader<'_>) -> Option<Http> {
     let trusted_proxies = from.parsed("TRUSTED_PROXIES", trusted_proxies, TrustedProxies::parse);
     let trusted_proxies = trusted_proxies.unwrap_or_default();
     let drain = from.duration("DRAIN_TIMEOUT", Duration::from_secs(30));
-    Some(Http { bind: bind?, base_url: base_url?, tls, client_identities, trusted_proxies, drain })
+    Some(Http { bind: bind?, pki_bind, base_url: base_url?, tls, client_identities, trusted_proxies, drain })
 }
 
 fn client_identities(from: &mut Reader<'_>) -> ClientIdentities {

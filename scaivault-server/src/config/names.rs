@@ -41,6 +41,7 @@ const PREFIXES: &[&str] = &[
     "SOFT_DELETE_",
     "TENANT_ADMIN_",
     "HTTP_CHALLENGE_",
+    "PKI_HTTP_",
 ];
 
 /// Variables of the clients of this product, which may share a shell with it.

@@ -157,6 +157,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     }
     Part::Http => {
         "BIND_ADDRESS", "`0.0.0.0:8443`", "address and port to listen on; plain HTTP unless TLS is set";
+        "PKI_HTTP_BIND", "none", "address and port of a second listener, plain HTTP, that serves revocation lists and OCSP and nothing else: relying parties need no TLS to check a certificate";
         "BASE_URL", "required", "the public address (scheme, host, port); it is written into certificates (CRL and OCSP)";
         "TLS_CERT_FILE", "none", "the server's certificates, PEM, its own first; TLS 1.2 and 1.3, HTTP/2";
         "TLS_KEY_FILE", "none", "the key of the first of them, PEM";

@@ -34,7 +34,16 @@ pub fn router() -> Result<Router<Service>, TableError> {
     rows.extend(partner_rows());
     rows.extend(policy_rows());
     rows.extend(pki_rows());
+    rows.extend(revocation_rows());
     Router::new(rows)
+}
+
+/// What relying parties fetch, and nothing else: for the plain listener of `PKI_HTTP_BIND`.
+///
+/// # Errors
+/// As [`router`].
+pub fn revocation_router() -> Result<Router<Service>, TableError> {
+    Router::new(revocation_rows())
 }
 
 /// Any one of these.
@@ -159,6 +168,15 @@ fn policy_rows() -> Vec<Route<Service>> {
     ]
 }
 
+/// What relying parties ask, who have no token.
+fn revocation_rows() -> Vec<Route<Service>> {
+    vec![
+        public(GET, "/v1/pki/ca/{id}/crl", pki::ca::crl).action("pki_crl"),
+        public(POST, "/v1/pki/ocsp/{ca_id}", pki::ocsp::post).action("pki_ocsp"),
+        public(GET, "/v1/pki/ocsp/{ca_id}/{*request}", pki::ocsp::get).action("pki_ocsp").raw_tail(),
+    ]
+}
+
 fn pki_rows() -> Vec<Route<Service>> {
     let (admin, issue): (Scopes, Scopes) = (&[Scope::PkiAdmin], &[Scope::PkiIssue]);
     let either: Scopes = &[Scope::PkiIssue, Scope::PkiAdmin];
@@ -167,10 +185,7 @@ fn pki_rows() -> Vec<Route<Service>> {
         row(POST, "/v1/pki/ca", pki::ca::create, Action::PkiCaCreate, admin),
         row(GET, "/v1/pki/ca/{id}", pki::ca::read, Action::PkiCaRead, either),
         route(GET, "/v1/pki/ca/{id}/certificate", pki::ca::certificate).action(Action::PkiCaRead.as_str()),
-        public(GET, "/v1/pki/ca/{id}/crl", pki::ca::crl).action("pki_crl"),
         row(POST, "/v1/pki/ca/{id}/crl", pki::ca::build_crl, Action::PkiCrlBuild, admin),
-        public(POST, "/v1/pki/ocsp/{ca_id}", pki::ocsp::post).action("pki_ocsp"),
-        public(GET, "/v1/pki/ocsp/{ca_id}/{*request}", pki::ocsp::get).action("pki_ocsp").raw_tail(),
         row(GET, "/v1/pki/roles", pki::roles::list, Action::PkiRoleRead, admin),
         row(POST, "/v1/pki/roles", pki::roles::create, Action::PkiRoleCreate, admin),
         row(GET, "/v1/pki/roles/{name}", pki::roles::read, Action::PkiRoleRead, admin),
@@ -185,7 +200,10 @@ fn pki_rows() -> Vec<Route<Service>> {
         row(POST, "/v1/pki/csr/{id}/approve", pki::csr::approve, Action::CsrApprove, admin),
         row(POST, "/v1/pki/csr/{id}/reject", pki::csr::reject, Action::CsrReject, admin),
         row(POST, "/v1/pki/csr/{id}/sign", pki::csr::sign, Action::PkiSign, either),
+        row(POST, "/v1/pki/ca/{id}/revoke", pki::revoke::ca, Action::PkiCaRevoke, admin),
         row(POST, "/v1/pki/revoke", pki::revoke::revoke, Action::PkiRevoke, admin),
+        row(POST, "/v1/pki/revoke/bulk", pki::revoke::bulk, Action::PkiRevoke, admin),
+        row(POST, "/v1/pki/release", pki::revoke::release, Action::PkiRelease, admin),
         row(GET, "/v1/pki/certificates", pki::certificates::list, Action::PkiCertificateRead, either),
         row(GET, "/v1/pki/certificates/{id}", pki::certificates::read, Action::PkiCertificateRead, either),
         row(GET, "/v1/pki/certificates/{id}/pem", pki::certificates::pem, Action::PkiCertificateRead, either),

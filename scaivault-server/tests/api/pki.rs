@@ -325,6 +325,41 @@ async fn a_revoked_authority_no_longer_issues_and_a_root_cannot_be_revoked() {
 }
 
 #[tokio::test]
+async fn holds_are_released_many_are_revoked_and_a_root_ends() {
+    let world = World::start().await;
+    let (api, serial) = (&world.api, &world.serial);
+    let hold = json!({ "serial_number": serial, "reason": "certificate_hold" });
+    api.write("POST", "/v1/pki/revoke", &hold, 200).await;
+    assert_eq!(ocsp(&world, serial).await, Status::Revoked);
+    let released = api.write("POST", "/v1/pki/release", &json!({ "serial_number": serial }), 200).await;
+    assert_eq!(keys(&released), ["ca_id", "id", "released_at", "serial_number"]);
+    assert_eq!(ocsp(&world, serial).await, Status::Good);
+    let again = api.admin("POST", "/v1/pki/release").json(&json!({ "serial_number": serial }));
+    again.send().await.refusal(409, "invalid_state");
+
+    let preview = json!({ "role": "svc", "dry_run": true });
+    let preview = api.write("POST", "/v1/pki/revoke/bulk", &preview, 200).await;
+    assert_eq!((&preview["matched"], &preview["serial_numbers"]), (&json!(1), &json!([serial])));
+    assert_eq!(ocsp(&world, serial).await, Status::Good);
+    for bad in
+        [json!({}), json!({ "role": "svc", "reason": "certificate_hold" }), json!({ "key_sha256": "00" })]
+    {
+        api.admin("POST", "/v1/pki/revoke/bulk").json(&bad).send().await.refusal(422, "validation_error");
+    }
+    let done = json!({ "role": "svc", "reason": "superseded" });
+    assert_eq!(api.write("POST", "/v1/pki/revoke/bulk", &done, 200).await["revoked"], 1);
+    assert_eq!(ocsp(&world, serial).await, Status::Revoked);
+
+    let path = format!("/v1/pki/ca/{}/revoke", world.ca);
+    let bad = api.admin("POST", &path).json(&json!({ "reason": "remove_from_crl" })).send().await;
+    bad.refusal(422, "validation_error");
+    let ended = api.write("POST", &path, &json!({ "reason": "superseded" }), 200).await;
+    assert_eq!((&ended["is_active"], &ended["revocation_reason"]), (&json!(false), &json!("superseded")));
+    let issue = json!({ "common_name": "a.svc.cluster.local" });
+    api.admin("POST", "/v1/pki/issue/svc").json(&issue).send().await.refusal(409, "invalid_state");
+}
+
+#[tokio::test]
 async fn the_revocation_list_needs_no_token_and_comes_as_asked_for() {
     let world = World::start().await;
     let (api, path) = (&world.api, format!("/v1/pki/ca/{}/crl", world.ca));
@@ -433,6 +468,9 @@ async fn ocsp(world: &World, serial: &str) -> Status {
     status_in(&call.body("application/ocsp-request", request).send().await, serial)
 }
 
+/// What RFC 5019 has for an answer that others may have.
+const CACHED: &str = "max-age=60, public, no-transform, must-revalidate";
+
 /// `OCSPResponse { malformedRequest }` and `{ unauthorized }`, whole.
 const MALFORMED: [u8; 5] = [0x30, 3, 0x0a, 1, 1];
 const UNAUTHORIZED: [u8; 5] = [0x30, 3, 0x0a, 1, 6];
@@ -468,10 +506,20 @@ async fn ocsp_answers_post_and_every_spelling_of_get() {
         ] {
             let answer = api.anonymous("GET", &format!("{path}/{tail}")).send().await;
             assert_eq!(status_in(&answer, serial), Status::Good, "{tail}");
+            assert_ne!(answer.header("cache-control"), Some(CACHED), "not for others");
             let echoed = answer.body.windows(nonce.len()).any(|part| part == nonce);
             assert!(echoed, "the nonce comes back");
         }
     }
+    let tail = STANDARD.encode(ocsp_request(&issuer, serial, &[]));
+    let first = api.anonymous("GET", &format!("{path}/{tail}")).send().await;
+    assert_eq!(status_in(&first, serial), Status::Good);
+    assert_eq!(first.header("cache-control"), Some(CACHED));
+    for date in ["last-modified", "expires"] {
+        assert!(first.header(date).is_some_and(|date| date.ends_with(" GMT")), "{date}");
+    }
+    let again = api.anonymous("GET", &format!("{path}/{tail}")).send().await;
+    assert_eq!((again.header("etag"), &again.body), (first.header("etag"), &first.body), "signed once");
     assert_eq!(seen, [true; 4], "the requests have every character that is special in a path");
 }
 

@@ -44,9 +44,11 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/csr") => json!({ "csr_pem": CSR, "role": "other" }),
         ("POST", "/v1/pki/csr/{id}/reject") => json!({ "reason": "no" }),
         ("POST", "/v1/pki/csr/{id}/sign") => json!({ "ttl": "1h" }),
-        ("POST", "/v1/pki/revoke") => json!({ "serial_number": world.serial }),
         ("POST", "/v1/auth/trust") => github("mine"),
         ("PUT", "/v1/identity/users/{user_id}/roles") => json!({ "roles": ["tenant_admin"] }),
+        ("POST", "/v1/pki/revoke" | "/v1/pki/release") => json!({ "serial_number": world.serial }),
+        ("POST", "/v1/pki/ca/{id}/revoke") => json!({ "reason": "superseded" }),
+        ("POST", "/v1/pki/revoke/bulk") => json!({ "san": "none.example", "dry_run": true }),
         _ => return None,
     };
     Some(body)

@@ -92,7 +92,8 @@ fn shape(answer: &Answer, sent: &[(String, String)]) -> (u16, String) {
 
 /// Whether a row names something that is there or not: all but lists, and what makes something new.
 fn names_something(row: &Route<Service>) -> bool {
-    let by_body = ["/v1/pki/revoke", "/v1/pki/roles", "/v1/policies/diff"].contains(&row.template())
+    let by_body = ["/v1/pki/revoke", "/v1/pki/release", "/v1/pki/roles", "/v1/policies/diff"]
+        .contains(&row.template())
         && row.method() == Method::POST;
     let makes = row.template() == "/v1/secrets/{*path}" && row.method() == Method::PUT;
     // A trail is the caller's own, whosever name he asks for.

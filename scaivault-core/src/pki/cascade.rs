@@ -1,0 +1,88 @@
+//! The end of a CA. The certificates of the CAs below it are revoked row by row, of which there are few; what those
+//! CAs issued to others is revoked by rule: OCSP and the inventory look at the issuer as well.
+
+use scaivault_pki::Serial;
+
+use super::{
+    Pki, RevocationReason,
+    issuer::not_found,
+    revoke::settle,
+    store::{self, BelowRow, CaRow, sql},
+    types::{Ca, Revocation},
+};
+use crate::{
+    Error, Result, Scope,
+    audit::Action,
+    pipeline::{Act, Outcome, Permit, Write},
+    storage::query,
+    vault::Inner,
+};
+
+impl Pki<'_> {
+    /// Revokes a CA with everything below it: no CA among them issues any more, their certificates stand on the lists
+    /// of who signed them, and OCSP and the inventory call what they issued revoked. A root is on no list of its
+    /// own: take it out of the trust stores as well. Needs `pki:admin`. One that is revoked already stays as it is.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound);
+    /// [`Code::ValidationError`](crate::Code::ValidationError) for the reason `certificate_hold`.
+    pub async fn revoke_ca(&self, id: &str, reason: RevocationReason) -> Result<Ca> {
+        let act = Act::object(Action::PkiCaRevoke, &[Scope::PkiAdmin], "pki_ca", Some(id));
+        let vault = self.vault;
+        vault
+            .door
+            .perform(self.ctx, act, |permit| async move { revoke_ca(vault, permit, id, reason).await })
+            .await
+    }
+}
+
+async fn revoke_ca(
+    vault: &Inner,
+    permit: Permit<'_>,
+    id: &str,
+    reason: RevocationReason,
+) -> Result<Outcome<Ca>> {
+    let mut tx = permit.begin().await?;
+    let revoked = revoke(&mut tx, id, reason).await?;
+    tx.note("reason", reason.as_str());
+    tx.note("revoked", revoked.len());
+    let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), id)).await?;
+    let ca = row.ok_or_else(not_found)?.into_ca(vault.settings.base_url.as_deref())?;
+    tx.commit(ca).await
+}
+
+/// Ends a CA and those below it; gives the certificates that were not revoked before.
+///
+/// # Errors
+/// [`Code::CaNotFound`](crate::Code::CaNotFound);
+/// [`Code::ValidationError`](crate::Code::ValidationError) for the reason `certificate_hold`.
+pub(super) async fn revoke(tx: &mut Write<'_>, id: &str, reason: RevocationReason) -> Result<Vec<String>> {
+    if reason == RevocationReason::CertificateHold {
+        let message = "a CA is not put on hold: what it issued meanwhile would come back with it";
+        return Err(Error::field("reason", message));
+    }
+    let now = tx.ctx().now();
+    let cas: Vec<BelowRow> = tx.fetch_all(query(sql::WITH_THOSE_BELOW).bind(tx.tenant()).bind(id)).await?;
+    if cas.is_empty() {
+        return Err(not_found());
+    }
+    let mut revoked = Vec::new();
+    for ca in cas {
+        tx.execute(query(sql::DEACTIVATE_CA).bind(tx.tenant()).bind(&ca.id)).await?;
+        let revoke =
+            query(sql::REVOKE).bind(tx.tenant()).bind(&ca.certificate_id).bind(now).bind(reason.as_str());
+        if tx.execute(revoke).await? == 0 {
+            continue;
+        }
+        let revocation = Revocation {
+            id: ca.certificate_id,
+            ca_id: ca.issuer_id,
+            serial_number: Serial::from_bytes(&ca.serial)?.to_string(),
+            revoked_at: now,
+            revocation_reason: reason.as_str().to_owned(),
+        };
+        settle(tx, &revocation, reason).await?;
+        revoked.push(revocation.id);
+    }
+    Ok(revoked)
+}

@@ -1,0 +1,171 @@
+//! Holds, the end of CAs, keys that were compromised, and many certificates at once.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use scaivault_core::{
+    Code,
+    pki::{BulkRevoke, CertificateFilter, ReleaseWrite, RevocationReason},
+};
+use serde_json::json;
+
+use crate::{
+    bench::{HOUR, OTHER, code, contract, refusal},
+    pki::{below, crl_text, issue, ocsp, revocation, revoke, role_write, walk, wanted},
+};
+
+fn release(serial: &str) -> ReleaseWrite {
+    ReleaseWrite { serial_number: serial.to_owned(), ca_id: None }
+}
+
+/// The SHA-256 of a certificate's public key, as `openssl` reads it.
+fn key_sha256(certificate: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c.pem"), certificate).unwrap();
+    let run = |arguments: &str| {
+        let mut command = std::process::Command::new("openssl");
+        assert!(command.args(arguments.split(' ')).current_dir(folder.path()).status().unwrap().success());
+    };
+    run("x509 -in c.pem -noout -pubkey -out k.pem");
+    run("pkey -pubin -in k.pem -outform DER -out k.der");
+    hex::encode(digest(&SHA256, &std::fs::read(folder.path().join("k.der")).unwrap()))
+}
+
+contract! {
+    async fn a_certificate_on_hold_is_released_or_revoked_for_good(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let leaf = issue(&t, "a.svc.test").await;
+        let serial = leaf.serial_number.as_str();
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        assert_eq!(code(pki.release(release(serial)).await), Code::InvalidState, "not on hold");
+        let held = revoke(&t, serial, RevocationReason::CertificateHold).await;
+        assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("Reason: certificateHold"));
+        pki.build_crl(&mid.id).await.unwrap();
+        assert!(crl_text(&t, &mid).await.contains("Certificate Hold"));
+        assert_eq!(code(t.vault.pki(&t.admin_of(OTHER)).release(release(serial)).await), Code::CertificateNotFound);
+
+        let released = pki.release(release(serial)).await.unwrap();
+        assert_eq!((released.id.as_str(), released.released_at), (leaf.id.as_str(), t.now()));
+        assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("leaf.pem: good"));
+        pki.build_crl(&mid.id).await.unwrap();
+        assert!(!crl_text(&t, &mid).await.contains("Serial Number:"));
+        assert_eq!(code(pki.release(release(serial)).await), Code::InvalidState);
+
+        // On hold again, and then for good: since the hold, and never to be released.
+        let held_again = revoke(&t, serial, RevocationReason::CertificateHold).await;
+        assert_eq!(held_again, held);
+        t.clock.advance(HOUR);
+        let good = revoke(&t, serial, RevocationReason::Superseded).await;
+        assert_eq!((good.revoked_at, good.revocation_reason.as_str()), (held.revoked_at, "superseded"));
+        assert_eq!(revoke(&t, serial, RevocationReason::CertificateHold).await, good);
+        assert_eq!(code(t.vault.pki(&t.admin()).release(release(serial)).await), Code::InvalidState);
+        assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("Reason: superseded"));
+        assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.released'").await, 1);
+        assert_eq!(t.raw.trail("action = 'pki_release'").await.iter().filter(|r| r.outcome == "ok").count(), 1);
+    }
+
+    async fn a_ca_ends_with_everything_below_it(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let low = pki.create_ca(below(&mid, "Low")).await.unwrap();
+        pki.create_role(role_write("low", &low.id)).await.unwrap();
+        let leaf = pki.issue("low", wanted("a.svc.test")).await.unwrap();
+        let alive = pki.create_ca(below(&top, "Other")).await.unwrap();
+        assert_eq!(code(pki.revoke_ca("ca_x", RevocationReason::Superseded).await), Code::CaNotFound);
+        assert_eq!(code(t.vault.pki(&t.admin_of(OTHER)).revoke_ca(&mid.id, RevocationReason::Superseded).await), Code::CaNotFound);
+        let held = refusal(pki.revoke_ca(&mid.id, RevocationReason::CertificateHold).await);
+        assert!(held.details().fields.contains_key("reason"));
+
+        let ended = pki.revoke_ca(&mid.id, RevocationReason::CessationOfOperation).await.unwrap();
+        assert_eq!((ended.is_active, ended.revoked_at), (false, Some(t.now())));
+        let shown = pki.ca(&low.id).await.unwrap();
+        assert_eq!((shown.is_active, shown.revocation_reason.as_deref()), (false, Some("cessation_of_operation")));
+        assert_eq!(code(pki.issue("low", wanted("b.svc.test")).await), Code::InvalidState);
+        assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.revoked'").await, 2, "one for each CA");
+        assert!(pki.ca(&alive.id).await.unwrap().is_active);
+        // What it issued is revoked by rule: no row of it was touched.
+        assert_eq!(t.raw.count(&format!("pki_serial WHERE certificate_id = '{}' AND revoked_at IS NULL", leaf.id)).await, 1);
+        assert!(ocsp(&t, &mid, &low, &leaf.certificate).await.contains("leaf.pem: revoked"));
+        let read = pki.certificate(&leaf.id).await.unwrap();
+        assert_eq!((read.status, read.revoked_at, read.revocation_reason.as_deref()), ("revoked", Some(t.now()), Some("cessation_of_operation")));
+        let listed = pki.certificates(CertificateFilter::default()).await.unwrap();
+        assert!(listed.items.iter().all(|c| c.id != leaf.id && c.status == "active"), "{listed:?}");
+        let all = CertificateFilter { include_revoked: true, ..CertificateFilter::default() };
+        assert!(pki.certificates(all).await.unwrap().items.iter().any(|c| c.id == leaf.id && c.status == "revoked"));
+        pki.build_crl(&top.id).await.unwrap();
+        let list = crl_text(&t, &top).await;
+        assert!(list.contains(&mid.serial_number.replace(':', "")) && !list.contains(&alive.serial_number.replace(':', "")));
+
+        // A root ends too, but is not on its own list; again changes nothing.
+        t.clock.advance(HOUR);
+        let root = pki.revoke_ca(&top.id, RevocationReason::Superseded).await.unwrap();
+        assert!(!root.is_active && root.revoked_at.is_some());
+        assert_eq!(pki.ca(&mid.id).await.unwrap().revocation_reason.as_deref(), Some("cessation_of_operation"), "as it was");
+        pki.build_crl(&top.id).await.unwrap();
+        let list = crl_text(&t, &top).await;
+        assert!(list.contains(&alive.serial_number.replace(':', "")) && !list.contains(&top.serial_number.replace(':', "")));
+        let again = t.vault.pki(&t.admin()).revoke_ca(&top.id, RevocationReason::CaCompromise).await.unwrap();
+        assert_eq!(again, root);
+    }
+
+    async fn many_are_revoked_by_what_they_have_in_common(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        pki.create_role(role_write("mail", &mid.id)).await.unwrap();
+        let web = [issue(&t, "a.svc.test").await, issue(&t, "b.x.svc.test").await];
+        let mail = pki.issue("mail", wanted("c.svc.test")).await.unwrap();
+        let reason = RevocationReason::PrivilegeWithdrawn;
+        let by = |change: fn(&mut BulkRevoke)| {
+            let mut write = BulkRevoke::new(reason);
+            change(&mut write);
+            write
+        };
+        let error = refusal(pki.revoke_many(BulkRevoke::new(reason)).await);
+        assert_eq!(error.code(), Code::ValidationError, "nothing said is not everything");
+
+        // A preview changes nothing, and says what would be.
+        let preview = async |write: BulkRevoke| {
+            pki.revoke_many(BulkRevoke { dry_run: true, ..write }).await.unwrap()
+        };
+        let seen = preview(by(|w| w.san = Some("*.svc.test".to_owned()))).await;
+        assert_eq!((seen.matched, seen.revoked, seen.remaining, seen.serial_numbers.len()), (3, 0, 3, 3));
+        assert_eq!(preview(by(|w| w.san = Some("svc.test".to_owned()))).await.matched, 0, "whole names");
+        assert_eq!(preview(by(|w| w.san = Some("*.x.svc.test".to_owned()))).await.serial_numbers, [web[1].serial_number.as_str()]);
+        assert_eq!(preview(by(|w| w.san = Some("A.svc.test".to_owned()))).await.serial_numbers, [web[0].serial_number.as_str()]);
+        assert_eq!(preview(by(|w| w.issued_to = Some("user:admin".to_owned()))).await.matched, 3, "no CA among them");
+        assert_eq!(preview(by(|w| w.issued_to = Some("user:x".to_owned()))).await.matched, 0);
+        let key = BulkRevoke { key_sha256: Some(key_sha256(&mail.certificate)), ..BulkRevoke::new(reason) };
+        assert_eq!(preview(key.clone()).await.serial_numbers, [mail.serial_number.as_str()]);
+        let other = BulkRevoke { ca_id: Some(top.id.clone()), ..key.clone() };
+        assert_eq!(preview(other).await.matched, 0, "all that is said must fit");
+        assert_eq!(t.raw.count("pki_serial WHERE revoked_at IS NOT NULL").await, 0);
+        let elsewhere = t.admin_of(OTHER);
+        assert_eq!(t.vault.pki(&elsewhere).revoke_many(key).await.unwrap().matched, 0);
+
+        let done = pki.revoke_many(by(|w| w.role = Some("web".to_owned()))).await.unwrap();
+        assert_eq!((done.matched, done.revoked, done.remaining), (2, 2, 0));
+        for leaf in &web {
+            assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("leaf.pem: revoked"));
+        }
+        assert!(ocsp(&t, &top, &mid, &mail.certificate).await.contains("leaf.pem: good"));
+        let again = pki.revoke_many(by(|w| w.role = Some("web".to_owned()))).await.unwrap();
+        assert_eq!((again.matched, again.revoked), (0, 0));
+        assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.revoked'").await, 2);
+        let records = t.raw.trail("action = 'pki_revoke'").await;
+        let told = records.iter().find(|r| r.extra["revoked"] == json!(2)).unwrap();
+        assert_eq!((&told.extra["matched"], &told.extra["chosen_by"]["role"]), (&json!(2), &json!("web")));
+    }
+
+    async fn a_key_that_was_compromised_is_remembered_by_its_hash(t: Bench) {
+        let (_, _) = walk(&t).await;
+        let (leaf, other) = (issue(&t, "a.svc.test").await, issue(&t, "b.svc.test").await);
+        revoke(&t, &other.serial_number, RevocationReason::Superseded).await;
+        assert_eq!(t.raw.count("pki_blocked_key").await, 0, "for no other reason");
+        t.vault.pki(&t.admin()).revoke(revocation(&leaf.serial_number)).await.unwrap();
+        let blocked = t.raw.texts("SELECT certificate_id FROM pki_blocked_key").await;
+        assert_eq!(blocked, [leaf.id.as_str()]);
+        let both = "pki_blocked_key b JOIN pki_serial s ON s.key_hash = b.key_hash AND s.certificate_id = b.certificate_id";
+        assert_eq!(t.raw.count(both).await, 1);
+    }
+}
