@@ -167,7 +167,7 @@ fn purposes_of(read: &ExtendedKeyUsage<'_>) -> Vec<String> {
         (read.code_signing, "1.3.6.1.5.5.7.3.3"),
         (read.email_protection, "1.3.6.1.5.5.7.3.4"),
     ];
-    let known = known.into_iter().filter_map(|(there, oid)| there.then(|| oid.to_owned()));
+    let known = known.into_iter().filter(|(there, _)| *there).map(|(_, oid)| oid.to_owned());
     let mut all: Vec<_> = known.chain(read.other.iter().map(|oid| oid.to_id_string())).collect();
     all.sort();
     all
