@@ -125,7 +125,7 @@ impl Once {
     pub(crate) async fn claim<T: DeserializeOwned>(
         &self,
         tx: &mut Write<'_>,
-        answer: &impl Serialize,
+        answer: &(impl Serialize + Sync),
     ) -> Result<Option<T>> {
         let (tenant, now) = (tx.tenant(), tx.ctx().now());
         tx.execute(self.place(sql::FORGET, tenant).bind(now)).await?;

@@ -182,7 +182,7 @@ fn purposes_of(read: &ExtendedKeyUsage<'_>) -> Vec<String> {
         (read.email_protection, "1.3.6.1.5.5.7.3.4"),
         (read.ocsp_signing, OCSP_SIGNING),
     ];
-    let known = known.into_iter().filter_map(|(there, oid)| there.then(|| oid.to_owned()));
+    let known = known.into_iter().filter(|(there, _)| *there).map(|(_, oid)| oid.to_owned());
     let mut all: Vec<_> = known.chain(read.other.iter().map(|oid| oid.to_id_string())).collect();
     all.sort();
     all
