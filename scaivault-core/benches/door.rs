@@ -68,6 +68,7 @@ async fn vault(limits: RateLimits) -> Vault {
     let write = PolicyWrite { name: "many".into(), description: None, rules: (0..1000).map(rule).collect() };
     let policy = vault.policies(&ctx).create(PolicyDocument::parse(write).unwrap()).await.unwrap();
     let binding = BindingWrite {
+        tenant_id: None,
         identity_type: IdentityType::User,
         identity_id: "user:alice".into(),
         expires_at: None,
