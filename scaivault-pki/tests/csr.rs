@@ -217,7 +217,7 @@ fn what_is_not_der_is_refused() {
 }
 
 #[test]
-fn no_flipped_bit_of_a_request_goes_unseen() {
+fn sec_j3_no_flipped_bit_of_a_request_goes_unseen() {
     let bench = Bench::new();
     let der = request(&bench, P256, "CN=a.svc.test", "subjectAltName=DNS:a.svc.test");
     for at in 0..der.len() * 8 {

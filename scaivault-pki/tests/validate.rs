@@ -121,6 +121,7 @@ async fn what_this_engine_issues_is_valid_to_it() {
             alt_names: vec!["*.svc.test".into()],
             ip_sans: vec!["2001:db8::1".into()],
             ttl: Some(HOUR),
+            ..IssueRequest::default()
         };
         let (leaf, _) = sub.leaf(KeySpec::EcP256, &request).await;
         let leaf = Certificate::from_der(&leaf.der).unwrap();

@@ -542,7 +542,7 @@ contract! {
         let source = FakeScaiKey::of_acme();
         let vault = fed(&t, Some(&source)).await;
         vault.run_due_jobs().await.unwrap();
-        let wrong = caller("usr_bob").with_partner(scaivault_core::PartnerId::parse("ptn_evil").unwrap());
+        let wrong = caller("usr_bob").with_partner(PartnerId::parse("ptn_evil").unwrap());
         assert_eq!(code(enters(&vault, &vault.ctx(wrong).unwrap()).await), Code::TenantAccessDenied);
         assert!(enters(&vault, &vault.ctx(caller("usr_bob")).unwrap()).await.is_ok());
         assert_eq!(t.raw.texts("SELECT partner_id FROM tenant WHERE tenant_id = 'tnt_acme'").await, ["ptn_acme"]);

@@ -170,20 +170,20 @@ contract! {
         let columns = "tenant_id, seq, prev_hash, hash, action, identity_type, identity_id, acting_tenant_id, resource_type, resource_id, \
             secret_path, source_ip, user_agent, success, error_code, duration_ms, request_id, extra_data, timestamp";
         // The id makes the row another one, and the hash gives it away; with the index gone the row may be the same.
-        let copy = format!("INSERT INTO audit_log ({columns}, id) SELECT {columns}, id || 'x' FROM audit_log WHERE tenant_id = 'tnt_acme' AND seq = 3");
+        let copy = format!("INSERT INTO audit_log ({columns}, id) SELECT {columns}, id || '!' FROM audit_log WHERE tenant_id = 'tnt_acme' AND seq = 3");
         t.raw.execute("DROP INDEX audit_log_seq").await;
         tamper(&t, &[&copy]).await;
         let found = verdict(&t).await.fault.unwrap();
         assert_eq!((found.kind, found.seq), (FaultKind::Edited, 3));
         if t.folder.is_some() {
-            t.raw.execute("DELETE FROM audit_log WHERE id LIKE '%x'").await;
+            t.raw.execute("DELETE FROM audit_log WHERE id LIKE '%!'").await;
             t.raw.execute("DROP VIEW audit_trail").await;
             t.raw.execute("CREATE TABLE free AS SELECT * FROM audit_log").await;
             t.raw.execute("DROP TABLE audit_log").await;
             t.raw.execute("ALTER TABLE free RENAME TO audit_log").await;
             t.raw.execute("INSERT INTO audit_log SELECT * FROM audit_log WHERE tenant_id = 'tnt_acme' AND seq = 3").await;
         } else {
-            t.raw.execute("DELETE FROM audit_log WHERE id LIKE '%x'").await;
+            t.raw.execute("DELETE FROM audit_log WHERE id LIKE '%!'").await;
             t.raw.execute("ALTER TABLE audit_log DROP CONSTRAINT audit_log_pkey CASCADE").await;
             t.raw.execute("INSERT INTO audit_log SELECT * FROM audit_log WHERE tenant_id = 'tnt_acme' AND seq = 3").await;
         }

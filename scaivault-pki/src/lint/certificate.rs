@@ -129,7 +129,8 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
         }
         ParsedExtension::KeyUsage(read) => findings.same("key_usage", read.flags, planned_key_usage(draft)),
         ParsedExtension::ExtendedKeyUsage(read) => {
-            let others = read.any || read.time_stamping;
+            let is_leaf = matches!(draft.usage, Usage::Leaf { .. });
+            let others = read.any || read.time_stamping || (is_leaf && read.ocsp_signing);
             findings.require(!others, "extended_key_usage", "has a purpose that is never planned");
             let mut planned: Vec<String> = match draft.usage {
                 Usage::Leaf { purposes, .. } => purposes.iter().map(ToString::to_string).collect(),

@@ -341,3 +341,23 @@ async fn a_question_that_makes_no_sense_names_what_is_wrong() {
     let none = json!({ "rules": [] });
     api.admin("POST", "/v1/policies/diff").json(&none).send().await.refusal(400, "invalid_policy");
 }
+
+#[tokio::test]
+async fn sec_b2_what_a_user_writes_is_never_a_template() {
+    let api = Api::start().await;
+    for (n, text) in
+        ["{{7*7}}", "${7*7}", "#{7*7}", "<%= 7*7 %>", "{identity.name}", "%s%n"].iter().enumerate()
+    {
+        let rules = json!([{ "path_pattern": "app/*", "permissions": ["read"] }]);
+        let policy = json!({ "name": format!("p{n}"), "description": text, "rules": rules });
+        let made = api.write("POST", "/v1/policies", &policy, 201).await;
+        assert_eq!(made["description"], *text);
+        let secret = json!({ "data": { "k": text }, "metadata": { "owner": text, "description": text } });
+        api.write("PUT", &format!("/v1/secrets/app/s{n}"), &secret, 201).await;
+        let read = api.get(&format!("/v1/secrets/app/s{n}")).await;
+        assert_eq!((&read["data"]["k"], &read["metadata"]["owner"]), (&json!(text), &json!(text)));
+        let rules = json!([{ "path_pattern": format!("users/{text}/*"), "permissions": ["read"] }]);
+        let policy = json!({ "name": format!("q{n}"), "rules": rules });
+        api.admin("POST", "/v1/policies").json(&policy).send().await.refusal(400, "invalid_glob");
+    }
+}
