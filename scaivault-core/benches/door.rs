@@ -12,14 +12,13 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use scaivault_core::{
-    Caller, Database, IdentityType, RateLimits, Scope, StaticJwks, SystemClock, TenantId, TokenSettings,
-    TokenVerifier, Vault,
+    Caller, Clock as _, Database, IdentityType, RateLimits, Scope, StaticJwks, SystemClock, TenantId,
+    TokenSettings, TokenVerifier, Vault,
     policy::{BindingWrite, PolicyDocument, PolicyWrite, RuleWrite},
     secrets::{SecretData, SecretPath, SecretWrite},
 };
 use scaivault_kms::local::{KeyFile, LocalProvider};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
 use tokio::runtime::Runtime;
 
 const ISSUER: &str = "https://id.example";
@@ -40,7 +39,7 @@ impl Issuer {
     }
 
     fn token(&self, id: usize) -> String {
-        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let now = SystemClock.now().unix_timestamp();
         let header = json!({"alg": "ES256", "typ": "JWT", "kid": "k"});
         let claims = json!({
             "iss": ISSUER, "aud": "scaivault", "sub": "user:alice", "tenant_id": "tnt_acme", "jti": id.to_string(),

@@ -72,8 +72,9 @@ impl<'a> PublicPki<'a> {
         let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
         permit.check_signing()?;
         let reply = match request.nonce() {
-            Some(_) => self.sign(&permit, &tenant, &ca, &request, &statuses).await?,
-            None => self.known(&permit, &tenant, &ca, &request, statuses.clone()).await?,
+            // Boxed: making a responder is a long way, and would lie on the stack of everybody who asks.
+            Some(_) => Box::pin(self.sign(&permit, &tenant, &ca, &request, &statuses)).await?,
+            None => Box::pin(self.known(&permit, &tenant, &ca, &request, statuses.clone())).await?,
         };
         // An error that is not signed says nothing of certificates.
         if reply.der.len() > ERROR_LENGTH {
@@ -103,7 +104,7 @@ impl<'a> PublicPki<'a> {
     ) -> Result<OcspReply> {
         // Of numbers that were never issued there are too many to keep.
         if statuses.contains(&CertStatus::Unknown) {
-            return self.sign(permit, tenant, ca, request, &statuses).await;
+            return Box::pin(self.sign(permit, tenant, ca, request, &statuses)).await;
         }
         let asked = Asked { ca_id: ca.id.clone(), certificates: request.cert_ids().to_vec(), statuses };
         let (answers, now) = (&self.vault.ocsp_answers.0, permit.now());
@@ -115,7 +116,7 @@ impl<'a> PublicPki<'a> {
             answers.invalidate(&asked).await;
         }
         let sign = async {
-            let reply = self.sign(permit, tenant, ca, request, &asked.statuses).await?;
+            let reply = Box::pin(self.sign(permit, tenant, ca, request, &asked.statuses)).await?;
             // Only what is signed is kept.
             if reply.fresh.is_some() { Ok(Arc::new(reply)) } else { Err(Kept::Not(reply)) }
         };
@@ -138,7 +139,7 @@ impl<'a> PublicPki<'a> {
     ) -> Result<OcspReply> {
         let now = permit.now();
         let next = now + limits::OCSP_VALIDITY;
-        let der = match super::responder::delegate(self.vault, tenant, ca).await {
+        let der = match Box::pin(super::responder::delegate(self.vault, tenant, ca)).await {
             Some(by) => {
                 ocsp::respond_by(request, statuses, &ca.issuer, &by.responder, &by.key, [now, next, now])
                     .await

@@ -71,6 +71,9 @@ async fn fill(t: &Bench) {
             "idp_membership (tenant_id, group_id, user_id, status, status_at, membership_type, state, updated_at) \
              VALUES ('$ID', 'grp', 'usr', 'ACTIVE', now(), 'DIRECT', '{}', now())",
             "idp_role (tenant_id, identity_id, role, granted_by, granted_at) VALUES ('$ID', 'usr', 'tenant_admin', 'x', now())",
+            "trust (tenant_id, id, name, name_key, issuer, document, created_at, created_by) \
+             VALUES ('$ID', 'trust_1', 'one', 'one', 'https://x.example', '{}', now(), 'x')",
+            "trust_use (tenant_id, trust_id, proof, expires_at) VALUES ('$ID', 'trust_1', 'proof', now())",
         ] {
             t.raw.execute(&format!("INSERT INTO {}", insert.replace("$ID", id))).await;
         }

@@ -60,7 +60,9 @@ contract! {
             t.vault.statistics(&t.admin()).await.unwrap()
         };
         let (before, after) = (reads(5).await, reads(100).await);
-        assert_eq!(after.database_handovers, before.database_handovers);
+        // Which connection of the pool a read gets is chance, and each may have served somebody else before.
+        let handovers = after.database_handovers - before.database_handovers;
+        assert!(handovers <= 4, "{handovers} handovers for 100 reads of one tenant");
         let trips = after.database_round_trips - before.database_round_trips;
         if t.scratch.is_some() {
             assert!((100..=800).contains(&trips), "{trips} round trips for 100 reads and their records");
