@@ -326,7 +326,8 @@ contract! {
         let before = t.raw.dump("idp_user").await;
         t.clock.advance(SYNC);
         let (a, b) = tokio::join!(replica.run_due_jobs(), vault.run_due_jobs());
-        (a.unwrap(), b.unwrap());
+        a.unwrap();
+        b.unwrap();
         assert_eq!(t.raw.dump("idp_user").await, before);
         assert_eq!(rows("idp_sync WHERE status = 'completed'").await, 2);
         // One that fails half-way changes nothing.
@@ -485,7 +486,9 @@ contract! {
         let far = TenantId::parse("tnt_far").unwrap();
         let sister = TenantId::parse("tnt_sister").unwrap();
         let nowhere = TenantId::parse("tnt_nowhere").unwrap();
-        let table: [(&[Role], [usize; 3], [Option<Code>; 3]); 3] = [
+        // Rows that are seen of three lists, and what becomes of three tenants that are named.
+        type Seen<'a> = (&'a [Role], [usize; 3], [Option<Code>; 3]);
+        let table: [Seen<'_>; 3] = [
             (&[], [1, 1, 4], [Some(Code::TenantAccessDenied); 3]),
             (&[Role::PartnerAdmin], [1, 2, 4], [None, Some(Code::TenantAccessDenied), Some(Code::TenantAccessDenied)]),
             (&[Role::SuperAdmin], [1, 3, 4], [None, None, Some(Code::TenantNotFound)]),

@@ -318,11 +318,11 @@ contract! {
         let ids = async |ctx: Ctx, filter: CsrFilter| -> Vec<String> {
             t.vault.pki(&ctx).csrs(filter).await.unwrap().items.into_iter().map(|csr| csr.id).collect()
         };
-        assert_eq!(ids(builder(), CsrFilter::default()).await, [mine.id.clone()]);
+        assert_eq!(ids(builder(), CsrFilter::default()).await, std::slice::from_ref(&mine.id));
         assert_eq!(ids(t.admin(), CsrFilter::default()).await.len(), 2);
         let pending = |status| CsrFilter { status: Some(status), ..CsrFilter::default() };
         t.vault.pki(&t.admin()).approve_csr(&theirs.id).await.unwrap();
-        assert_eq!(ids(t.admin(), pending(CsrStatus::Approved)).await, [theirs.id.clone()]);
+        assert_eq!(ids(t.admin(), pending(CsrStatus::Approved)).await, std::slice::from_ref(&theirs.id));
         assert_eq!(code(t.vault.pki(&builder()).csr(&theirs.id).await), Code::CsrNotFound);
         assert_eq!(code(t.vault.pki(&builder()).sign_csr(&theirs.id, None).await), Code::CsrNotFound);
         let foreign = || t.admin_of(OTHER);
