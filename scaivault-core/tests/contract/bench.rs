@@ -4,13 +4,16 @@
 use std::{
     future::Future,
     io::Write as _,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use scaivault_core::{
-    Caller, Clock, Code, Ctx, Database, Error, IdentityType, Result, Role, RolePasswords, Scope, TenantId,
-    Vault, VaultBuilder,
+    Caller, Clock, Code, Ctx, Database, Error, IdentityType, Random, Result, Role, RolePasswords, Scope,
+    SystemRandom, TenantId, Vault, VaultBuilder,
     policy::{Binding, BindingWrite, Policy, PolicyDocument, PolicyWrite, RuleWrite},
     secrets::{SecretData, SecretPath, SecretWrite, Written},
 };
@@ -47,6 +50,22 @@ macro_rules! contract {
     )+};
 }
 pub(crate) use contract;
+
+/// Identifiers that sort in the order they were made in although the clock stands still: a count is in front of
+/// the ten random bytes that one ends in. Everything else is random.
+#[derive(Debug)]
+struct InOrder;
+
+impl Random for InOrder {
+    fn fill(&self, bytes: &mut [u8]) -> Result<()> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        SystemRandom.fill(bytes)?;
+        if bytes.len() == 10 {
+            bytes[..4].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        }
+        Ok(())
+    }
+}
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -182,7 +201,7 @@ impl Bench {
 }
 
 fn settings(database: Database, provider: Arc<dyn KeyProvider>, clock: Arc<TestClock>) -> VaultBuilder {
-    Vault::builder(database, provider).clock(clock).base_url("https://vault.test/")
+    Vault::builder(database, provider).clock(clock).random(Arc::new(InOrder)).base_url("https://vault.test/")
 }
 
 pub(crate) fn root_key(byte: u8) -> Arc<dyn KeyProvider> {
