@@ -4,6 +4,7 @@
 use std::{
     future::Future,
     io::Write as _,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use scaivault_core::{
     Caller, Clock, Code, Ctx, Database, Error, IdentityType, Random, Result, Role, RolePasswords, Scope,
     SystemRandom, TenantId, Vault, VaultBuilder,
@@ -400,7 +402,7 @@ impl Raw {
 }
 
 /// Runs a test on a SQLite file of its own.
-pub(crate) async fn on_sqlite<F: Future<Output = ()> + Send>(test: impl FnOnce(Bench) -> F) {
+pub(crate) async fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("vault.db");
     let url = format!("sqlite://{}?mode=rwc", file.display());
@@ -411,26 +413,25 @@ pub(crate) async fn on_sqlite<F: Future<Output = ()> + Send>(test: impl FnOnce(B
 }
 
 /// Runs a test on a PostgreSQL database of its own, which is dropped whatever happens.
-pub(crate) async fn on_postgres<F>(test: impl FnOnce(Bench) -> F + Send + 'static)
-where
-    F: Future<Output = ()> + Send,
-{
+///
+/// The test is not spawned: to prove that hundreds of futures as large as these may change threads takes a compiler minutes.
+pub(crate) async fn on_postgres<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
     let Some(server) = server() else { return };
     let scratch = Scratch::create(server).await;
     scratch.raise_fence().await;
     let scratch = Arc::new(scratch);
     let held = Arc::clone(&scratch);
-    let done = tokio::spawn(async move {
+    let done = AssertUnwindSafe(async move {
         let raw = Raw::connect(&held.url).await;
         let database = Database::postgres(&held.url_of("scaivault_app"), 4).unwrap();
         let bench = Bench { scratch: Some(held), ..Bench::new(database, raw, None).await };
         test(bench.clone()).await;
         bench.vault.close().await;
     });
-    let done = done.await;
+    let done = done.catch_unwind().await;
     scratch.drop_database().await;
     if let Err(panicked) = done {
-        std::panic::resume_unwind(panicked.into_panic());
+        std::panic::resume_unwind(panicked);
     }
 }
 
