@@ -19,7 +19,8 @@ import java.util.Set;
  * Validates a chain as Java does (PKIX, revocation on) and prints `accepted`, or `refused: REASON`.
  *
  * java PkixCheck.java crl|ocsp ROOT INTERMEDIATE LEAF [CRLS]: with `crl` the revocation lists come from the
- * file CRLS (PEM, several in a row); with `ocsp` every certificate's own responder is asked.
+ * file CRLS (PEM, several in a row), or, without one, from the certificates' distribution points, which takes
+ * -Dcom.sun.security.enableCRLDP=true; with `ocsp` every certificate's own responder is asked.
  */
 public final class PkixCheck {
     public static void main(String[] args) throws Exception {
@@ -34,6 +35,8 @@ public final class PkixCheck {
         EnumSet<PKIXRevocationChecker.Option> options = EnumSet.of(PKIXRevocationChecker.Option.NO_FALLBACK);
         if (!ocsp) {
             options.add(PKIXRevocationChecker.Option.PREFER_CRLS);
+        }
+        if (args.length > 4) {
             try (InputStream in = new FileInputStream(args[4])) {
                 Collection<Object> lists = new ArrayList<>(factory.generateCRLs(in));
                 parameters.addCertStore(CertStore.getInstance("Collection", new CollectionCertStoreParameters(lists)));

@@ -9,6 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::http::router::{Access, Route, Router};
 
+/// What is true of every route that takes a token, and would only be repeated there.
+const TENANTS: &str = "Every request that carries a token acts on the caller's own tenant. Who may act on others names one \
+    in the header `X-Tenant-ID`, or in the path: `/v1/t/{tenant}/secrets` is `/v1/secrets` of that tenant, and so on.";
+
 /// What the routing table does not know.
 #[derive(Deserialize)]
 struct Contract {
@@ -63,6 +67,7 @@ pub fn document<A>(table: &Router<A>) -> Result<Value> {
             "title": "ScaiVault",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Secrets and certificates",
+            "description": TENANTS,
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
