@@ -2,7 +2,7 @@ use scaivault_pki::{Subject, pem};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{KeyType, SubjectFields};
+use super::{KeyType, PrivateKeyPem, SubjectFields};
 use crate::{Error, Result, wire};
 
 /// Where a CA stands.
@@ -68,9 +68,40 @@ pub struct CaCreate {
     /// How many CAs may follow below this one.
     #[serde(default)]
     pub max_path_length: Option<u8>,
+    /// Which names it, and every CA below it, may issue for. Within those of its parent.
+    #[serde(default)]
+    pub name_constraints: Option<NameConstraints>,
+    /// Certificate policies, as dotted numbers.
+    #[serde(default)]
+    pub policies: Vec<String>,
+    /// Whether an intermediate is signed by somebody outside, whom the request is for that it then has: it waits for its
+    /// certificate. What it may do is for the signer to say, but for `max_path_length`, which is asked for.
+    #[serde(default)]
+    pub external: bool,
 }
 
 impl CaCreate {
+    /// A CA of that type with the defaults for the rest.
+    #[must_use]
+    pub fn new(name: impl Into<String>, common_name: impl Into<String>, ca_type: CaType) -> Self {
+        Self {
+            name: name.into(),
+            common_name: common_name.into(),
+            ca_type,
+            parent_ca_id: None,
+            key_type: None,
+            key_size: None,
+            key_provider: None,
+            key_ref: None,
+            validity_days: None,
+            subject: SubjectFields::default(),
+            max_path_length: None,
+            name_constraints: None,
+            policies: Vec::new(),
+            external: false,
+        }
+    }
+
     pub(in crate::pki) fn subject(&self) -> Subject {
         let SubjectFields { organization, organizational_unit, country, state, locality } =
             self.subject.clone();
@@ -83,6 +114,102 @@ impl CaCreate {
             locality,
         }
     }
+}
+
+/// Names that a CA may issue for, and names that it may not (RFC 5280, 4.2.1.10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NameConstraints {
+    /// Of a kind that is named here, only these names.
+    pub permitted: NameSubtrees,
+    /// None of these names, whatever is permitted.
+    pub excluded: NameSubtrees,
+}
+
+/// Subtrees of names, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NameSubtrees {
+    /// Hosts with everything below them.
+    pub dns: Vec<String>,
+    /// Networks, as `10.0.0.0/8`.
+    pub ip: Vec<String>,
+    /// Mailboxes, hosts, or `.example.com` for the hosts below a domain.
+    pub email: Vec<String>,
+    /// Hosts, or `.example.com` for the hosts below a domain.
+    pub uri: Vec<String>,
+    /// Beginnings of subjects, the last part first: `O=Acme,C=NL`.
+    pub directory: Vec<String>,
+}
+
+impl NameConstraints {
+    pub(in crate::pki) fn engine(&self) -> scaivault_pki::NameConstraints {
+        let subtrees = |from: &NameSubtrees| {
+            let NameSubtrees { dns, ip, email, uri, directory } = from.clone();
+            scaivault_pki::NameSubtrees { dns, ip, email, uri, directory }
+        };
+        scaivault_pki::NameConstraints {
+            permitted: subtrees(&self.permitted),
+            excluded: subtrees(&self.excluded),
+        }
+    }
+
+    pub(in crate::pki) fn of(engine: scaivault_pki::NameConstraints) -> Self {
+        let subtrees = |from: scaivault_pki::NameSubtrees| {
+            let scaivault_pki::NameSubtrees { dns, ip, email, uri, directory } = from;
+            NameSubtrees { dns, ip, email, uri, directory }
+        };
+        Self { permitted: subtrees(engine.permitted), excluded: subtrees(engine.excluded) }
+    }
+}
+
+/// Where a CA is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaState {
+    /// It waits for the certificate that somebody outside is to sign, and issues nothing.
+    Pending,
+    /// It issues.
+    Active,
+    /// It was revoked and issues nothing any more.
+    Revoked,
+}
+
+/// The certificate of a pending CA.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaInstall {
+    /// PEM.
+    pub certificate_pem: String,
+    /// Those above it, the nearest first, each PEM; as far as they are known.
+    #[serde(default)]
+    pub chain_pem: Vec<String>,
+}
+
+/// A CA that was made elsewhere, with its key.
+#[derive(Debug)]
+pub struct CaImport {
+    /// Unique in the tenant, in whatever case.
+    pub name: String,
+    /// PEM.
+    pub certificate_pem: String,
+    /// PEM: PKCS #8, SEC 1 or PKCS #1, not encrypted. Either this or a key in a provider.
+    pub private_key_pem: Option<PrivateKeyPem>,
+    /// See [`CaCreate::key_provider`].
+    pub key_provider: Option<String>,
+    /// See [`CaCreate::key_ref`].
+    pub key_ref: Option<String>,
+    /// See [`CaInstall::chain_pem`].
+    pub chain_pem: Vec<String>,
+    /// The number of the last revocation list that was published elsewhere: numbers go on from there.
+    pub crl_number: u64,
+}
+
+/// A request for the certificate of a CA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CaCsr {
+    /// PEM (PKCS #10); none for a CA whose certificate was not asked for outside.
+    pub csr_pem: Option<String>,
 }
 
 /// A CA, without its key.
@@ -98,12 +225,19 @@ pub struct Ca {
     pub key_size: u32,
     pub key_provider: Option<String>,
     pub key_ref: Option<String>,
+    /// Empty while it is pending.
     pub serial_number: String,
+    /// While it is pending, when it was made, as is its end.
     #[serde(serialize_with = "wire::seconds")]
     pub valid_from: OffsetDateTime,
     #[serde(serialize_with = "wire::seconds")]
     pub valid_until: OffsetDateTime,
     pub is_active: bool,
+    pub state: CaState,
+    /// How many CAs may follow below it; none if any number.
+    pub max_path_length: Option<u32>,
+    pub name_constraints: Option<NameConstraints>,
+    pub policies: Vec<String>,
     pub certificates_issued: i64,
     pub crl_url: Option<String>,
     pub ocsp_url: Option<String>,

@@ -59,6 +59,12 @@ pub struct SignNames {
 pub struct PrivateKeyPem(pub(in crate::pki) Zeroizing<String>);
 
 impl PrivateKeyPem {
+    /// Takes the text of a key over; it is zeroized on drop.
+    #[must_use]
+    pub fn new(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+
     /// Encodes a PKCS #8 key.
     #[must_use]
     pub fn from_pkcs8(pkcs8: &Secret) -> Self {

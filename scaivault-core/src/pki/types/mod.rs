@@ -11,7 +11,10 @@ mod verdict;
 
 pub(super) use self::key::family;
 pub use self::{
-    ca::{Ca, CaCertificate, CaCreate, CaType, Crl, PublicCrl},
+    ca::{
+        Ca, CaCertificate, CaCreate, CaCsr, CaImport, CaInstall, CaState, CaType, Crl, NameConstraints,
+        NameSubtrees, PublicCrl,
+    },
     certificate::{Certificate, CertificateFilter},
     issue::{IssueWrite, IssuedCertificate, PrivateKeyPem, SignNames, SignWrite},
     key::KeyType,
