@@ -50,6 +50,9 @@ async fn main() -> Outcome<()> {
             max_path_length: None,
             key_provider: None,
             key_ref: None,
+            name_constraints: None,
+            policies: Vec::new(),
+            external: false,
         })
         .await?;
     let settings = RolePatch {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use const_oid::ObjectIdentifier;
 use der::{Decode as _, Encode as _, asn1::OctetString};
 use scaivault_kms::{KeySpec, SigningKey};
 use time::OffsetDateTime;
@@ -12,12 +13,15 @@ use x509_parser::{
 };
 
 use crate::{
-    Issued, PkiError, Refused, Serial, Subject,
+    Certificate, Issued, PkiError, Refused, Serial, Subject,
+    constraints::{self, Limits},
     error::Violations,
     issue::finish,
     key::PublicKey,
+    read::{dn::Dn, general::NameConstraints},
     tbs::{Draft, Usage},
     time::{begin, from_x509, last_second, whole_second},
+    validate::constraints::{Name as Judged, judge},
 };
 
 /// The longest certificate that is read.
@@ -50,6 +54,8 @@ pub struct Issuer {
     max_path_length: Option<u32>,
     signs_crls: bool,
     urls: IssuerUrls,
+    /// Its own name constraints, then those of the CAs above it that are known.
+    constraints: Vec<NameConstraints>,
 }
 
 impl Issuer {
@@ -93,7 +99,9 @@ impl Issuer {
         let spec = public_key.kind.spec();
         let spec =
             spec.ok_or_else(|| bad("has a key that does not sign here; P-256, P-384 or RSA is needed"))?;
+        let own = constraints::of_certificate(&Certificate::from_der(der)?)?;
         Ok(Self {
+            constraints: own.into_iter().collect(),
             der: der.to_vec(),
             name: subject.to_vec(),
             key_id: subject_key_id(&certificate)?.unwrap_or_else(|| public_key.key_id().to_vec()),
@@ -105,6 +113,54 @@ impl Issuer {
             signs_crls: usage.is_none_or(|usage| usage.value.crl_sign()),
             urls,
         })
+    }
+
+    /// With the name constraints and path lengths of the CAs above it, the nearest first: what it issues is held against
+    /// them, too.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if one of these certificates, in DER, cannot be read, has malformed name constraints, or
+    /// allows no CA where this one stands.
+    pub fn below<'c>(mut self, above: impl IntoIterator<Item = &'c [u8]>) -> Result<Self, PkiError> {
+        for (between, der) in above.into_iter().enumerate() {
+            let certificate = Certificate::from_der(der)?;
+            self.constraints.extend(constraints::of_certificate(&certificate)?);
+            let basic = certificate.parts().extensions.basic;
+            if let Some(most) = basic.and_then(|basic| basic.max_path_length) {
+                let below = u32::try_from(between).ok().and_then(|between| most.checked_sub(between + 1));
+                let left = below.ok_or_else(|| {
+                    PkiError::invalid("certificate", "stands below a CA whose path length does not allow it")
+                })?;
+                self.max_path_length = Some(self.max_path_length.map_or(left, |own| own.min(left)));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Its own name constraints, as its certificate has them; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if the certificate cannot be read any more, which it was once.
+    pub fn name_constraints(&self) -> Result<Option<crate::NameConstraints>, PkiError> {
+        let own = constraints::of_certificate(&Certificate::from_der(&self.der)?)?;
+        Ok(own.as_ref().map(crate::NameConstraints::of))
+    }
+
+    /// Its certificate policies, as dotted numbers.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if the certificate cannot be read any more, which it was once.
+    pub fn policies(&self) -> Result<Vec<String>, PkiError> {
+        let certificate = Certificate::from_der(&self.der)?;
+        let policies = certificate.parts().extensions.policies.as_deref().unwrap_or_default();
+        Ok(policies.iter().map(ToString::to_string).collect())
+    }
+
+    /// Why it may not issue for a name, if a constraint of it or of a CA above it forbids that.
+    pub(crate) fn forbids(&self, name: &Judged<'_>) -> Option<String> {
+        let judged = self.constraints.iter().find_map(|rules| judge(rules, name, || Ok(())).err());
+        let (_, why) = judged?;
+        Some(format!("{why} by the name constraints of the issuer or of a CA above it"))
     }
 
     /// The certificate as it was read.
@@ -197,6 +253,10 @@ pub struct CaPlan {
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     max_path_length: Option<u8>,
+    limits: Option<Limits>,
+    policies: Vec<ObjectIdentifier>,
+    /// The constraints of the CAs above it.
+    above: Vec<NameConstraints>,
     /// The parent whose limits were applied, by its certificate; `None` for a root.
     parent: Option<Vec<u8>>,
 }
@@ -219,7 +279,17 @@ impl CaPlan {
         let not_after = life(days, now, &mut found);
         found.into_result()?;
         let subject = name(&subject)?;
-        Ok(Self { subject, spec, not_before: begin(now, None), not_after, max_path_length, parent: None })
+        Ok(Self {
+            subject,
+            spec,
+            not_before: begin(now, None),
+            not_after,
+            max_path_length,
+            limits: None,
+            policies: Vec::new(),
+            above: Vec::new(),
+            parent: None,
+        })
     }
 
     /// Plans a CA below `parent`. It does not outlive its parent: `days` is cut to the parent's end. Where the
@@ -249,8 +319,39 @@ impl CaPlan {
             let message = "must differ from the name of the parent";
             return Err(Refused::one("common_name", "distinct_from_parent", message));
         }
-        let not_before = begin(now, Some(parent.not_before));
-        Ok(Self { subject, spec, not_before, not_after, max_path_length, parent: Some(parent.der.clone()) })
+        let read =
+            Dn::parse(&subject).map_err(|_| Refused::one("subject", "encoding", "cannot be written"))?;
+        if let Some(why) = parent.forbids(&Judged::Directory(&read)) {
+            return Err(Refused::one("subject", "name_constraints", why));
+        }
+        Ok(Self {
+            subject,
+            spec,
+            not_before: begin(now, Some(parent.not_before)),
+            not_after,
+            max_path_length,
+            limits: None,
+            policies: Vec::new(),
+            above: parent.constraints.clone(),
+            parent: Some(parent.der.clone()),
+        })
+    }
+
+    /// With name constraints, critical, and certificate policies (RFC 5280, 4.2.1.4), as dotted numbers. Names that are
+    /// permitted must be permitted by every CA above, too.
+    ///
+    /// # Errors
+    /// Every entry that breaks a rule, by its place: `name_constraints.permitted.dns[0]`, `policies[1]`.
+    pub fn limited(
+        mut self,
+        names: Option<&crate::NameConstraints>,
+        policies: &[String],
+    ) -> Result<Self, Refused> {
+        let mut found = Violations::default();
+        self.limits = names.map(|names| Limits::parse(names, &self.above, &mut found));
+        self.policies = constraints::policies(policies, &mut found);
+        found.into_result()?;
+        Ok(self)
     }
 
     /// The kind of key that the CA is going to have.
@@ -374,7 +475,11 @@ fn ca_draft<'a>(
         not_after: plan.not_after,
         spki,
         public_key,
-        usage: Usage::Ca { max_path_length: plan.max_path_length },
+        usage: Usage::Ca {
+            max_path_length: plan.max_path_length,
+            limits: plan.limits.as_ref(),
+            policies: &plan.policies,
+        },
         authority,
     }
 }

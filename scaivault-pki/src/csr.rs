@@ -80,12 +80,12 @@ struct Request {
 }
 
 #[derive(Sequence)]
-struct Info {
-    version: u8,
-    subject: Name,
-    public_key: Any,
+pub(crate) struct Info {
+    pub(crate) version: u8,
+    pub(crate) subject: Name,
+    pub(crate) public_key: Any,
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT", optional = "true")]
-    attributes: Option<SetOfVec<Attribute>>,
+    pub(crate) attributes: Option<SetOfVec<Attribute>>,
 }
 
 impl Csr {
@@ -366,7 +366,7 @@ fn requested_extensions(attributes: Option<&SetOfVec<Attribute>>) -> Result<Vec<
     Ok(extensions)
 }
 
-fn text(value: &Any) -> Option<String> {
+pub(crate) fn text(value: &Any) -> Option<String> {
     match value.header().tag() {
         Tag::Utf8String => value.decode_as::<Utf8StringRef<'_>>().ok().map(|text| text.as_str().to_owned()),
         Tag::PrintableString => {

@@ -97,15 +97,18 @@ fn check_key(plan: &Plan, key: &PublicKey, issuer: &Issuer) -> Result<(), Refuse
 pub(crate) async fn finish(draft: Draft<'_>, key: &dyn SigningKey) -> Result<Issued, PkiError> {
     let linted = LintedTbs::certificate(draft.encode()?, &draft)?;
     let der = sign(linted, key).await?;
+    Ok(issued(der, draft.serial.clone(), (draft.not_before, draft.not_after), draft.spki))
+}
+
+/// What to remember of a certificate.
+pub(crate) fn issued(
+    der: Vec<u8>,
+    serial: Serial,
+    (not_before, not_after): (OffsetDateTime, OffsetDateTime),
+    spki: &[u8],
+) -> Issued {
     let (mut fingerprint_sha256, mut key_sha256) = ([0; 32], [0; 32]);
     fingerprint_sha256.copy_from_slice(digest(&SHA256, &der).as_ref());
-    key_sha256.copy_from_slice(digest(&SHA256, draft.spki).as_ref());
-    Ok(Issued {
-        der,
-        serial: draft.serial.clone(),
-        not_before: draft.not_before,
-        not_after: draft.not_after,
-        fingerprint_sha256,
-        key_sha256,
-    })
+    key_sha256.copy_from_slice(digest(&SHA256, spki).as_ref());
+    Issued { der, serial, not_before, not_after, fingerprint_sha256, key_sha256 }
 }

@@ -67,8 +67,10 @@
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(demo()).unwrap();
 //! ```
 
+mod adopt;
 mod ca;
 mod chain;
+mod constraints;
 mod crl;
 mod csr;
 mod error;
@@ -80,6 +82,7 @@ pub mod ocsp;
 mod peer;
 pub mod pem;
 mod read;
+mod request;
 mod revoke;
 mod role;
 mod sans;
@@ -90,7 +93,9 @@ mod time;
 mod trust;
 pub mod validate;
 
+pub use adopt::{Adopted, adopt, private_key};
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
+pub use constraints::{NameConstraints, NameSubtrees};
 pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};
 pub use csr::{Csr, CsrName};
 pub use error::{Match, PkiError, Refused, Violation};
@@ -100,6 +105,7 @@ pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject, SubjectParts};
 pub use peer::PeerNames;
 pub use read::{certificate::Certificate, oid::Oid};
+pub use request::request_ca;
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, KeyRule, PastIssuerEnd, Plan, Role, RoleConfig, Verdict};
 pub use serial::{Serial, SerialKey};

@@ -7,6 +7,7 @@
 mod answer;
 mod certificate;
 mod list;
+mod request;
 mod strict;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::{
     crl::{CrlEntry, CrlScope},
     key::{KeyKind, PublicKey},
     ocsp::Answer,
+    request::RequestDraft,
     tbs::Draft,
 };
 
@@ -79,6 +81,13 @@ impl LintedTbs {
         let mut findings = Findings::default();
         answer::check(&bytes, answer, &mut findings);
         findings.pass(bytes, answer.signer)
+    }
+
+    /// Takes a `CertificationRequestInfo` that says what `draft` says.
+    pub(crate) fn request(bytes: Vec<u8>, draft: &RequestDraft<'_>) -> Result<Self, PkiError> {
+        let mut findings = Findings::default();
+        request::check(&bytes, draft, &mut findings);
+        findings.pass(bytes, draft.public_key)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -123,22 +123,31 @@ impl Subject {
 /// A DER `Name`: country, state, locality, organization, organizational unit, common name, of what there is.
 pub(crate) fn write_name(common_name: Option<&str>, parts: &SubjectParts) -> Result<Vec<u8>, PkiError> {
     let country = parts.country.as_ref().map(|country| country.to_ascii_uppercase());
-    let mut rdns = Vec::new();
-    if let Some(country) = &country {
-        let text = PrintableString::new(country).map_err(PkiError::encoding("the country"))?;
-        rdns.push(rdn(rfc4519::C, Any::encode_from(&text))?);
-    }
     let texts = [
+        (rfc4519::C, country.as_deref()),
         (rfc4519::ST, parts.state.as_deref()),
         (rfc4519::L, parts.locality.as_deref()),
         (rfc4519::O, parts.organization.as_deref()),
         (rfc4519::OU, parts.organizational_unit.as_deref()),
         (rfc4519::CN, common_name),
     ];
-    for (oid, text) in texts {
-        if let Some(text) = text {
-            rdns.push(rdn(oid, Any::encode_from(&text.to_owned()))?);
-        }
+    write_attributes(texts.into_iter().filter_map(|(oid, text)| Some((oid, text?))))
+}
+
+/// A DER `Name` of these attributes, each in a part of its own: as `UTF8String`, countries as `PrintableString`.
+pub(crate) fn write_attributes<'a>(
+    attributes: impl Iterator<Item = (ObjectIdentifier, &'a str)>,
+) -> Result<Vec<u8>, PkiError> {
+    let mut rdns = Vec::new();
+    for (oid, text) in attributes {
+        let value = match oid {
+            rfc4519::C => {
+                let text = PrintableString::new(text).map_err(PkiError::encoding("the country"))?;
+                Any::encode_from(&text)
+            }
+            _ => Any::encode_from(&text.to_owned()),
+        };
+        rdns.push(rdn(oid, value)?);
     }
     rdns.to_der().map_err(PkiError::encoding("the subject"))
 }

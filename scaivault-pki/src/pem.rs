@@ -70,9 +70,10 @@ pub(crate) fn parse_one(field: &'static str, text: &[u8], labels: &[&str]) -> Re
     }
 }
 
-type Block = (String, Zeroizing<Vec<u8>>);
+/// A label, and what stood under it.
+pub(crate) type Block = (String, Zeroizing<Vec<u8>>);
 
-fn blocks(field: &'static str, text: &[u8], most: usize) -> Result<Vec<Block>, PkiError> {
+pub(crate) fn blocks(field: &'static str, text: &[u8], most: usize) -> Result<Vec<Block>, PkiError> {
     if text.len() > MAX_TEXT {
         return Err(PkiError::invalid(field, "must have at most 1 MiB"));
     }

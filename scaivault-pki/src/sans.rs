@@ -120,9 +120,30 @@ impl IpRange {
         Ok(Self { first, prefix })
     }
 
+    /// Address and mask, as name constraints have them (RFC 5280, 4.2.1.10).
+    pub(crate) fn octets(&self) -> Vec<u8> {
+        match self.first {
+            IpAddr::V4(first) => {
+                let mask = masked(Ipv4Addr::BROADCAST.into(), self.prefix);
+                [first.octets().to_vec(), octets(mask)].concat()
+            }
+            IpAddr::V6(first) => {
+                let mask = masked(Ipv6Addr::from_bits(u128::MAX).into(), self.prefix);
+                [first.octets().to_vec(), octets(mask)].concat()
+            }
+        }
+    }
+
     /// Of the same family, and with the same prefix.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.first.is_ipv4() == address.is_ipv4() && masked(address, self.prefix) == self.first
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
     }
 }
 

@@ -16,8 +16,10 @@ use x509_cert::{
     ext::{
         Extension,
         pkix::{
-            AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
-            ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+            AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
+            CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+            SubjectKeyIdentifier,
+            certpolicy::PolicyInformation,
             crl::dp::DistributionPoint,
             name::{DistributionPointName, GeneralName},
         },
@@ -27,6 +29,7 @@ use x509_cert::{
 
 use crate::{
     Issuer, PkiError, Serial,
+    constraints::Limits,
     key::{KeyKind, PublicKey, algorithm},
     name::DnsName,
     time::x509_time,
@@ -54,6 +57,8 @@ pub(crate) struct Draft<'a> {
 pub(crate) enum Usage<'a> {
     Ca {
         max_path_length: Option<u8>,
+        limits: Option<&'a Limits>,
+        policies: &'a [ObjectIdentifier],
     },
     Leaf {
         dns_names: &'a [DnsName],
@@ -101,6 +106,14 @@ impl Draft<'_> {
         let mut all = Vec::with_capacity(8);
         all.push(extension(true, &self.basic_constraints())?);
         all.push(extension(true, &KeyUsage(self.key_usages()))?);
+        if let Usage::Ca { limits, policies, .. } = self.usage {
+            if let Some(limits) = limits {
+                all.push(extension(true, &limits.encode()?)?);
+            }
+            if !policies.is_empty() {
+                all.push(extension(false, &certificate_policies(policies))?);
+            }
+        }
         if let Usage::Leaf { dns_names, ip_addresses, emails, uris, purposes } = self.usage {
             all.push(extension(false, &ExtendedKeyUsage(purposes.to_vec()))?);
             // RFC 5280, 4.2.1.6: critical where the subject says nothing.
@@ -130,7 +143,7 @@ impl Draft<'_> {
 
     fn basic_constraints(&self) -> BasicConstraints {
         match self.usage {
-            Usage::Ca { max_path_length } => {
+            Usage::Ca { max_path_length, .. } => {
                 BasicConstraints { ca: true, path_len_constraint: max_path_length }
             }
             Usage::Leaf { .. } | Usage::Responder => {
@@ -215,6 +228,11 @@ fn subject_alt_name(
     let emails = emails.iter().map(|email| Ok(GeneralName::Rfc822Name(Ia5String::new(email)?)));
     let uris = uris.iter().map(|uri| Ok(GeneralName::UniformResourceIdentifier(Ia5String::new(uri)?)));
     Ok(SubjectAltName(dns.chain(ips).chain(emails).chain(uris).collect::<der::Result<_>>()?))
+}
+
+fn certificate_policies(policies: &[ObjectIdentifier]) -> CertificatePolicies {
+    let information = |&policy_identifier| PolicyInformation { policy_identifier, policy_qualifiers: None };
+    CertificatePolicies(policies.iter().map(information).collect())
 }
 
 fn crl_distribution_point(url: &str) -> der::Result<CrlDistributionPoints> {

@@ -3,7 +3,7 @@
 //! [`validate`] takes everything as values: it asks no clock, fetches nothing and remembers nothing. Its work is bounded
 //! by the constants of [`limits`], however the certificates were made; a search that is cut off is a refusal.
 
-mod constraints;
+pub(crate) mod constraints;
 mod crl;
 mod host;
 mod ocsp;

@@ -59,6 +59,10 @@ actions! {
     PkiCaRead = "pki_ca_read",
     /// A CA was created.
     PkiCaCreate = "pki_ca_create",
+    /// A CA got the certificate that somebody outside had signed.
+    PkiCaInstall = "pki_ca_install",
+    /// A CA that was made elsewhere was imported, with its key.
+    PkiCaImport = "pki_ca_import",
     /// A CA was revoked, with everything below it.
     PkiCaRevoke = "pki_ca_revoke",
     /// A role, or the list of roles, was read.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_kms::{KeySpec, Secret, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{CaPlan, Issued, Issuer, Serial, build_crl, issue_intermediate, issue_root, pem};
@@ -5,26 +7,27 @@ use time::OffsetDateTime;
 
 use super::{
     Pki,
-    certificate::{Inventory, insert_certificate},
-    issuer::{self, CaIssuer, key_slot, not_found, urls},
-    key::{CaKey, Place, Wanted, unsigned},
+    certificate::{Inventory, check_key_first, insert_certificate},
+    issuer::{self, CaIssuer, key_slot, not_found, pending, urls},
+    key::{CaKey, NewKey, Place, Wanted, unsigned},
     store::{self, CaRow, ChainRow, sql},
-    types::{Ca, CaCertificate, CaCreate, CaType, KeyType},
+    types::{Ca, CaCertificate, CaCreate, CaType, KeyType, NameConstraints},
 };
 use crate::{
-    Code, Error, FieldErrors, Name, Result, Scope,
+    Code, Error, FieldErrors, Name, Result, Scope, TenantId,
     audit::Action,
+    envelope::{Sealed, TenantKeys},
     identity::Role,
     limits,
-    pipeline::{Act, Outcome, Permit},
+    pipeline::{Act, Outcome, Permit, Write},
     storage::{Arg, query},
     vault::Inner,
     wire::{self, Page},
 };
 
 impl<'a> Pki<'a> {
-    /// Makes a CA: a key, sealed like a secret or inside of a key provider, a certificate, and an empty revocation list.
-    /// Needs `pki:admin`; a key that exists already in a provider needs the role `super_admin` as well.
+    /// Makes a CA: a key, sealed like a secret or inside of a key provider, a certificate, and an empty revocation list; or,
+    /// where its certificate is to be signed outside, a key and a request. Needs `pki:admin`; a key that exists already in a provider needs the role `super_admin` as well.
     ///
     /// # Errors
     /// [`Code::ValidationError`] naming every field; [`Code::NameConflict`]; [`Code::CaNotFound`] for the
@@ -66,12 +69,16 @@ impl<'a> Pki<'a> {
     /// A CA's certificate and those above it. Any caller of the tenant may have it.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`].
+    /// [`Code::CaNotFound`]; [`Code::InvalidState`] for a CA that waits for its certificate.
     pub async fn ca_certificate(&self, id: &str) -> Result<CaCertificate> {
         let act = Act::object(Action::PkiCaRead, &[], "pki_ca", Some(id));
         let work = |permit: Permit<'a>| async move {
             let rows: Vec<ChainRow> = permit.fetch_all(issuer::chain(permit.tenant(), id)).await?;
-            let mut chain = rows.iter().map(|row| pem::encode("CERTIFICATE", &row.certificate));
+            if rows.first().is_some_and(|own| own.pending) {
+                return Err(pending());
+            }
+            let chain = issuer::certificates(&rows)?;
+            let mut chain = chain.iter().map(|der| pem::encode("CERTIFICATE", der));
             let certificate_pem = chain.next().ok_or_else(not_found)?;
             let chain_pem = chain.collect();
             permit.answer(CaCertificate { certificate_pem, chain_pem })
@@ -82,27 +89,33 @@ impl<'a> Pki<'a> {
 
 async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<Outcome<Ca>> {
     let (name, spec) = check(write)?;
-    if write.key_ref.is_some() && !permit.ctx().caller().has_role(Role::SuperAdmin) {
-        return Err(Error::new(Code::AccessDenied, "key_ref: keys that exist are for super administrators."));
-    }
+    check_key_ref(&permit, write.key_ref.as_deref())?;
     let wanted = Wanted::find(vault.door.roots(), write, spec).await?;
     let parent = match &write.parent_ca_id {
         Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
         None => None,
     };
-    let plan = plan(write, wanted.spec(), parent.as_ref().map(|p| &p.issuer), permit.ctx().now())?;
+    let plan = match write.external {
+        true => None,
+        false => Some(plan(write, wanted.spec(), parent.as_ref().map(|p| &p.issuer), permit.ctx().now())?),
+    };
     // Seen again in the transaction; here, before a provider is asked for a key that nobody can take away from it.
-    let named = query(sql::CA_NAMED).bind(permit.tenant()).bind(name.key());
-    if permit.fetch_optional::<(String,)>(named).await?.is_some() {
-        return Err(name_taken());
-    }
-    check_count(permit.fetch_optional(query(sql::COUNT_CAS).bind(permit.tenant())).await?)?;
+    check_free(&permit, &name).await?;
     let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
     let made = matches!(wanted, Wanted::Made { .. });
-    let key = wanted.make(permit.tenant(), &id, permit.source()).await?;
-    let (new, at) = (New { id: &id, name: &name, write, plan, key: &key.key }, &key.at);
-    let done = certify(vault, permit, new, at, parent.as_deref()).await;
-    if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, at, made) {
+    let new = NewCa {
+        id: &id,
+        name: &name,
+        common_name: &write.common_name,
+        ca_type: write.ca_type,
+        parent_ca_id: write.parent_ca_id.as_deref(),
+        key: &wanted.make(permit.tenant(), &id, permit.source()).await?,
+    };
+    let done = match plan {
+        Some(plan) => certify(vault, permit, &new, plan, parent.as_deref()).await,
+        None => super::adopt::request(vault, permit, &new, write).await,
+    };
+    if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, &new.key.at, made) {
         let error = error.message();
         tracing::warn!(
             provider = name,
@@ -114,109 +127,189 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
     done
 }
 
+/// Tenants share the providers, so that keys which are there already are for operators to give.
+pub(super) fn check_key_ref(permit: &Permit<'_>, key_ref: Option<&str>) -> Result<()> {
+    if key_ref.is_some() && !permit.ctx().caller().has_role(Role::SuperAdmin) {
+        return Err(Error::new(Code::AccessDenied, "key_ref: keys that exist are for super administrators."));
+    }
+    Ok(())
+}
+
+/// Whether the tenant may have one more CA, and one of that name.
+pub(super) async fn check_free(permit: &Permit<'_>, name: &Name) -> Result<()> {
+    let named = query(sql::CA_NAMED).bind(permit.tenant()).bind(name.key());
+    if permit.fetch_optional::<(String,)>(named).await?.is_some() {
+        return Err(name_taken());
+    }
+    check_count(permit.fetch_optional(query(sql::COUNT_CAS).bind(permit.tenant())).await?)
+}
+
 /// A CA that is about to be made.
-struct New<'n> {
-    id: &'n str,
-    name: &'n Name,
-    write: &'n CaCreate,
-    plan: CaPlan,
-    key: &'n CaKey,
+pub(super) struct NewCa<'n> {
+    pub(super) id: &'n str,
+    pub(super) name: &'n Name,
+    pub(super) common_name: &'n str,
+    pub(super) ca_type: CaType,
+    pub(super) parent_ca_id: Option<&'n str>,
+    pub(super) key: &'n NewKey,
+}
+
+impl NewCa<'_> {
+    /// The tenant's keys, if the key of this CA is to be sealed under them.
+    pub(super) async fn keys(
+        &self,
+        permit: &Permit<'_>,
+        parent: Option<&CaIssuer>,
+    ) -> Result<Option<Arc<TenantKeys>>> {
+        match self.key.at {
+            Place::Here(_) => permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await.map(Some),
+            Place::Provider { .. } => Ok(None),
+        }
+    }
+
+    pub(super) fn seal(&self, tenant: &TenantId, keys: Option<&Arc<TenantKeys>>) -> Result<Option<Sealed>> {
+        match (&self.key.at, keys) {
+            (Place::Here(pkcs8), Some(keys)) => {
+                keys.seal(&key_slot(tenant, &[self.id]), pkcs8.expose()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Its row, and what the trail says of it. Without a certificate it is a row of nothing yet.
+    pub(super) async fn insert(
+        &self,
+        tx: &mut Write<'_>,
+        sealed: Option<&Sealed>,
+        issued: Option<&Issued>,
+    ) -> Result<()> {
+        let (key, now) = (&self.key.key, tx.ctx().now());
+        let provided = match &self.key.at {
+            Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
+            Place::Here(_) => None,
+        };
+        let fingerprint = provided.map(|_| digest(&SHA256, key.public_key_der()));
+        check_count(tx.fetch_optional(query(sql::COUNT_CAS).bind(tx.tenant())).await?)?;
+        let insert = query(sql::INSERT_CA)
+            .bind(tx.tenant())
+            .bind(self.id)
+            .bind(self.name.as_str())
+            .bind(self.name.key())
+            .bind(self.common_name)
+            .bind(self.ca_type.as_str())
+            .bind(self.parent_ca_id)
+            .bind(key.spec().as_str())
+            .bind(issued.map_or(&[][..], |issued| &issued.der))
+            .bind(issued.map_or(&[][..], |issued| issued.serial.as_bytes()))
+            .bind(Arg::Bytes(sealed.map(|sealed| sealed.ciphertext.as_slice())))
+            .bind(Arg::Bytes(sealed.map(|sealed| sealed.wrapped_key.as_slice())))
+            .bind(sealed.map(|sealed| sealed.key_id.as_str()))
+            .bind(provided.map(|(provider, _)| provider))
+            .bind(provided.map(|(_, key_ref)| key_ref))
+            .bind(Arg::Bytes(fingerprint.as_ref().map(|hash| hash.as_ref())))
+            .bind(issued.map_or(now, |issued| issued.not_before))
+            .bind(issued.map_or(now, |issued| issued.not_after))
+            .bind(now);
+        if tx.execute(insert).await? == 0 {
+            let named = query(sql::CA_NAMED).bind(tx.tenant()).bind(self.name.key());
+            return Err(match tx.fetch_optional::<(String,)>(named).await? {
+                Some(_) => name_taken(),
+                None => Error::field("key_ref", "another CA has this key"),
+            });
+        }
+        tx.resource(self.id);
+        tx.note("name", self.name.as_str());
+        tx.note("ca_type", self.ca_type.as_str());
+        if let Some((provider, key_ref)) = provided {
+            tx.note("key_provider", provider);
+            tx.note("key_ref", key_ref);
+        }
+        Ok(())
+    }
 }
 
 /// Its certificate, its first revocation list, and its row.
 async fn certify(
     vault: &Inner,
     permit: Permit<'_>,
-    New { id, name, write, plan, key }: New<'_>,
-    at: &Place,
+    new: &NewCa<'_>,
+    plan: CaPlan,
     parent: Option<&CaIssuer>,
 ) -> Result<Outcome<Ca>> {
-    let now = permit.ctx().now();
-    let keys = match at {
-        Place::Here(_) => Some(permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await?),
-        Place::Provider { .. } => None,
-    };
-    let serial = new_serial(&permit)?;
-    let issued = match parent {
-        None => issue_root(plan, serial, key).await,
-        Some(parent) => {
-            let open = async |key_id: &str| match &keys {
-                Some(keys) => Ok(keys.clone()),
-                None => permit.keys_for(key_id).await,
-            };
-            let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
-            issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await
-        }
-    };
-    let issued = issued.map_err(unsigned)?;
-    let base_url = vault.settings.base_url.as_deref();
-    let issuer = Issuer::from_certificate(&issued.der, urls(base_url, id))?;
-    let crl = build_crl(&issuer, key, 1, now, now + limits::CRL_VALIDITY, std::iter::empty()).await;
-    let crl = crl.map_err(unsigned)?;
-    let sealed = match (at, &keys) {
-        (Place::Here(pkcs8), Some(keys)) => {
-            Some(keys.seal(&key_slot(permit.tenant(), &[id]), pkcs8.expose())?)
-        }
-        _ => None,
-    };
-    let provided = match at {
-        Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
-        Place::Here(_) => None,
-    };
-    let fingerprint = provided.map(|_| digest(&SHA256, key.public_key_der()));
-
+    let keys = new.keys(&permit, parent).await?;
+    let issued = sign(vault, &permit, plan, &new.key.key, (parent, keys.as_ref())).await?;
+    let issuer = Issuer::from_certificate(&issued.der, urls(vault.settings.base_url.as_deref(), new.id))?;
+    let crl = first_crl(&permit, &issuer, &new.key.key, 1).await?;
+    let sealed = new.seal(permit.tenant(), keys.as_ref())?;
     permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
-    check_count(tx.fetch_optional(query(sql::COUNT_CAS).bind(tx.tenant())).await?)?;
-    let insert = query(sql::INSERT_CA)
-        .bind(tx.tenant())
-        .bind(id)
-        .bind(name.as_str())
-        .bind(name.key())
-        .bind(&write.common_name)
-        .bind(write.ca_type.as_str())
-        .bind(write.parent_ca_id.as_deref())
-        .bind(key.spec().as_str())
-        .bind(&issued.der)
-        .bind(issued.serial.as_bytes())
-        .bind(Arg::Bytes(sealed.as_ref().map(|sealed| sealed.ciphertext.as_slice())))
-        .bind(Arg::Bytes(sealed.as_ref().map(|sealed| sealed.wrapped_key.as_slice())))
-        .bind(sealed.as_ref().map(|sealed| sealed.key_id.as_str()))
-        .bind(provided.map(|(provider, _)| provider))
-        .bind(provided.map(|(_, key_ref)| key_ref))
-        .bind(Arg::Bytes(fingerprint.as_ref().map(|hash| hash.as_ref())))
-        .bind(issued.not_before)
-        .bind(issued.not_after)
-        .bind(now);
-    if tx.execute(insert).await? == 0 {
-        let named = query(sql::CA_NAMED).bind(tx.tenant()).bind(name.key());
-        return Err(match tx.fetch_optional::<(String,)>(named).await? {
-            Some(_) => name_taken(),
-            None => Error::field("key_ref", "another CA has this key"),
-        });
-    }
+    new.insert(&mut tx, sealed.as_ref(), Some(&issued)).await?;
+    // A root is listed under itself, everything else under who signed it.
+    let listed = new.parent_ca_id.unwrap_or(new.id);
+    list_certificate(&mut tx, listed, new.common_name, &issued).await?;
+    insert_first_crl(&mut tx, new.id, (&crl, 1)).await?;
+    finish(tx, vault, new.id).await
+}
+
+/// The certificate of a new CA. `keys` are those of the tenant, where they are open already.
+async fn sign(
+    vault: &Inner,
+    permit: &Permit<'_>,
+    plan: CaPlan,
+    key: &CaKey,
+    (parent, keys): (Option<&CaIssuer>, Option<&Arc<TenantKeys>>),
+) -> Result<Issued> {
+    check_key_first(permit, key.public_key_der()).await?;
+    let serial = new_serial(permit)?;
+    let Some(parent) = parent else {
+        return issue_root(plan, serial, key).await.map_err(unsigned);
+    };
+    let open = async |key_id: &str| match keys {
+        Some(keys) => Ok(Arc::clone(keys)),
+        None => permit.keys_for(key_id).await,
+    };
+    let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
+    let issued = issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await;
+    issued.map_err(unsigned)
+}
+
+/// The first list that is published here: of nothing.
+pub(super) async fn first_crl(
+    permit: &Permit<'_>,
+    issuer: &Issuer,
+    key: &CaKey,
+    number: u64,
+) -> Result<Vec<u8>> {
+    let now = permit.ctx().now();
+    let crl = build_crl(issuer, key, number, now, now + limits::CRL_VALIDITY, std::iter::empty()).await;
+    crl.map_err(unsigned)
+}
+
+/// Puts the certificate of a CA into the inventory, under the CA that lists it.
+pub(super) async fn list_certificate(
+    tx: &mut Write<'_>,
+    ca_id: &str,
+    common_name: &str,
+    issued: &Issued,
+) -> Result<()> {
     let inventory = Inventory {
         id: &tx.new_id("cert_")?,
-        // A root is listed under itself, everything else under who signed it.
-        ca_id: write.parent_ca_id.as_deref().unwrap_or(id),
+        ca_id,
         role: None,
-        common_name: Some(&write.common_name),
+        common_name: Some(common_name),
         alt_names: &[],
         ip_sans: &[],
         source: "ca",
         key: None,
     };
-    insert_certificate(&mut tx, &inventory, &issued).await?;
-    insert_first_crl(&mut tx, id, &crl, now).await?;
+    insert_certificate(tx, &inventory, issued).await
+}
+
+/// Commits, and gives the CA as it is now.
+pub(super) async fn finish(mut tx: Write<'_>, vault: &Inner, id: &str) -> Result<Outcome<Ca>> {
     let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), id)).await?;
-    let ca = row.ok_or_else(|| Error::internal("a CA vanished"))?.into_ca(base_url)?;
-    tx.resource(id);
-    tx.note("name", name.as_str());
-    tx.note("ca_type", write.ca_type.as_str());
-    if let Some((provider, key_ref)) = provided {
-        tx.note("key_provider", provider);
-        tx.note("key_ref", key_ref);
-    }
+    let ca = row.ok_or_else(|| Error::internal("a CA vanished"))?;
+    let ca = ca.into_ca(vault.settings.base_url.as_deref())?;
     tx.commit(ca).await
 }
 
@@ -246,8 +339,13 @@ fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
     }
     match (write.ca_type, &write.parent_ca_id) {
         (CaType::Root, Some(_)) => wrong.push("parent_ca_id", "a root has no parent"),
-        (CaType::Intermediate, None) => wrong.push("parent_ca_id", "an intermediate needs a parent"),
+        (CaType::Intermediate, None) if !write.external => {
+            wrong.push("parent_ca_id", "an intermediate needs a parent, or external");
+        }
         _ => {}
+    }
+    if write.external {
+        super::adopt::check(write, &mut wrong);
     }
     let spec = match (&write.key_ref, write.key_type, write.key_size) {
         (Some(_), None, None) => None,
@@ -289,7 +387,8 @@ fn plan(write: &CaCreate, spec: KeySpec, parent: Option<&Issuer>, now: OffsetDat
             CaPlan::intermediate(subject, spec, days, write.max_path_length, parent, now)
         }
     };
-    Ok(plan?)
+    let names = write.name_constraints.as_ref().map(NameConstraints::engine);
+    Ok(plan?.limited(names.as_ref(), &write.policies)?)
 }
 
 /// How long CAs live unless told otherwise.
@@ -297,16 +396,16 @@ const ROOT_DAYS: u32 = 3650;
 /// See [`ROOT_DAYS`].
 const INTERMEDIATE_DAYS: u32 = 1825;
 
-async fn insert_first_crl(
-    tx: &mut crate::pipeline::Write<'_>,
+pub(super) async fn insert_first_crl(
+    tx: &mut Write<'_>,
     ca_id: &str,
-    crl: &Vec<u8>,
-    now: OffsetDateTime,
+    (crl, number): (&Vec<u8>, i64),
 ) -> Result<()> {
+    let now = tx.ctx().now();
     let insert = query(sql::INSERT_CRL)
         .bind(tx.tenant())
         .bind(ca_id)
-        .bind(1)
+        .bind(number)
         .bind(crl)
         .bind(now)
         .bind(now + limits::CRL_VALIDITY)
@@ -332,20 +431,17 @@ async fn list(
 }
 
 /// The issuer, if it still issues.
-pub(super) async fn active_issuer(
-    vault: &Inner,
-    permit: &Permit<'_>,
-    id: &str,
-) -> Result<std::sync::Arc<CaIssuer>> {
+pub(super) async fn active_issuer(vault: &Inner, permit: &Permit<'_>, id: &str) -> Result<Arc<CaIssuer>> {
     let state = query(sql::CA_STATE).bind(permit.tenant()).bind(id);
-    match permit.fetch_optional::<(bool,)>(state).await? {
+    match permit.fetch_optional::<(bool, bool)>(state).await? {
         None => Err(not_found()),
-        Some((false,)) => Err(inactive()),
-        Some((true,)) => issuer(vault, permit, id).await,
+        Some((_, true)) => Err(pending()),
+        Some((false, _)) => Err(inactive()),
+        Some((true, _)) => issuer(vault, permit, id).await,
     }
 }
 
-pub(super) async fn issuer(vault: &Inner, permit: &Permit<'_>, id: &str) -> Result<std::sync::Arc<CaIssuer>> {
+pub(super) async fn issuer(vault: &Inner, permit: &Permit<'_>, id: &str) -> Result<Arc<CaIssuer>> {
     let load = permit.fetch_all(issuer::chain(permit.tenant(), id));
     vault.issuers.get((permit.tenant(), id), vault.settings.base_url.as_deref(), load).await
 }

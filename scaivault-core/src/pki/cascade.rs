@@ -5,7 +5,7 @@ use scaivault_pki::Serial;
 
 use super::{
     Pki, RevocationReason,
-    issuer::not_found,
+    issuer::{not_found, pending},
     revoke::settle,
     store::{self, BelowRow, CaRow, sql},
     types::{Ca, Revocation},
@@ -25,6 +25,7 @@ impl Pki<'_> {
     ///
     /// # Errors
     /// [`Code::CaNotFound`](crate::Code::CaNotFound);
+    /// [`Code::InvalidState`](crate::Code::InvalidState) for a CA that waits for its certificate;
     /// [`Code::ValidationError`](crate::Code::ValidationError) for the reason `certificate_hold`.
     pub async fn revoke_ca(&self, id: &str, reason: RevocationReason) -> Result<Ca> {
         let act = Act::object(Action::PkiCaRevoke, &[Scope::PkiAdmin], "pki_ca", Some(id));
@@ -43,6 +44,10 @@ async fn revoke_ca(
     reason: RevocationReason,
 ) -> Result<Outcome<Ca>> {
     let mut tx = permit.begin().await?;
+    let state = query(sql::CA_STATE).bind(tx.tenant()).bind(id);
+    if let Some((_, true)) = tx.fetch_optional::<(bool, bool)>(state).await? {
+        return Err(pending());
+    }
     let revoked = revoke(&mut tx, id, reason).await?;
     tx.note("reason", reason.as_str());
     tx.note("revoked", revoked.len());

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_pki::Issued;
 
 use super::{
@@ -136,19 +137,28 @@ pub(super) async fn register_serial(
 /// [`Code::ValidationError`] naming `public_key`.
 async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
     let blocked = query(sql::BLOCKED).bind(tx.tenant()).bind(key_sha256);
-    match tx.fetch_optional::<(String,)>(blocked).await? {
-        Some(_) => {
-            Err(Error::field("public_key", "is a key that was compromised: a certificate of it was revoked"))
-        }
-        None => Ok(()),
-    }
+    tx.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), |_| Err(compromised()))
+}
+
+/// The same before anything is signed for the key, a DER `SubjectPublicKeyInfo`.
+///
+/// # Errors
+/// [`Code::ValidationError`] naming `public_key`.
+pub(super) async fn check_key_first(permit: &Permit<'_>, public_key: &[u8]) -> Result<()> {
+    let hash = digest(&SHA256, public_key);
+    let blocked = query(sql::BLOCKED).bind(permit.tenant()).bind(hash.as_ref());
+    permit.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), |_| Err(compromised()))
+}
+
+fn compromised() -> Error {
+    Error::field("public_key", "is a key that was compromised: a certificate of it was revoked")
 }
 
 /// Checks once more, in the transaction that lists what was signed, that the CA still issues.
 pub(super) async fn check_issuing(tx: &mut Write<'_>, ca_id: &str) -> Result<()> {
     let state = query(sql::CA_STATE).bind(tx.tenant()).bind(ca_id);
-    match tx.fetch_optional::<(bool,)>(state).await? {
-        Some((true,)) => Ok(()),
+    match tx.fetch_optional::<(bool, bool)>(state).await? {
+        Some((true, _)) => Ok(()),
         _ => Err(super::ca::inactive()),
     }
 }

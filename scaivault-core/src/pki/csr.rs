@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use super::{
     Pki,
+    certificate::check_key_first,
     issue::Ready,
     role::not_found as role_not_found,
     store::{RoleRow, sql as pki_sql},
@@ -437,6 +438,7 @@ async fn sign(
     };
     let csr = Csr::parse(&row.csr)?;
     let plan = ready.role.admit_csr(&csr, None, ttl, &ready.ca.issuer, permit.ctx().now())?;
+    check_key_first(&permit, csr.public_key_spki()).await?;
     let signed = ready.sign(vault, &permit, plan, csr.public_key_spki(), None).await?;
     permit.make_room(signed.not_after()).await?;
     let mut tx = permit.begin().await?;

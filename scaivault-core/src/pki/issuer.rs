@@ -8,7 +8,7 @@ use std::{
 
 use moka::future::Cache;
 use scaivault_kms::{KeySpec, local::SoftwareKey};
-use scaivault_pki::{Issuer, IssuerUrls, pem};
+use scaivault_pki::{Adopted, Issuer, IssuerUrls, pem};
 
 use super::{
     key::{CaKey, Provided},
@@ -80,12 +80,29 @@ impl Issuers {
 impl CaIssuer {
     fn new(id: &str, base_url: Option<&str>, rows: &[ChainRow]) -> Result<Self> {
         let own = rows.first().ok_or_else(not_found)?;
+        if own.pending {
+            return Err(pending());
+        }
+        let chain = certificates(rows)?;
+        let issuer = Issuer::from_certificate(&own.certificate, urls(base_url, id))?;
         Ok(Self {
             id: id.to_owned(),
-            issuer: Issuer::from_certificate(&own.certificate, urls(base_url, id))?,
+            issuer: issuer.below(chain.iter().skip(1).map(Vec::as_slice))?,
             spec: own.key_spec.parse()?,
-            chain: rows.iter().map(|row| pem::encode("CERTIFICATE", &row.certificate)).collect(),
+            chain: chain.iter().map(|der| pem::encode("CERTIFICATE", der)).collect(),
             held: own.held()?,
+            stale: AtomicBool::new(false),
+        })
+    }
+
+    /// One whose certificate is about to be stored, with the key of its row.
+    pub(super) fn adopted(id: &str, adopted: &Adopted, row: &ChainRow) -> Result<Self> {
+        Ok(Self {
+            id: id.to_owned(),
+            issuer: adopted.issuer.clone(),
+            spec: row.key_spec.parse()?,
+            chain: Vec::new(),
+            held: row.held()?,
             stale: AtomicBool::new(false),
         })
     }
@@ -135,6 +152,19 @@ pub(super) fn urls(base_url: Option<&str>, id: &str) -> IssuerUrls {
 /// The query for [`Issuers::get`].
 pub(super) fn chain<'a>(tenant: &'a TenantId, id: &'a str) -> crate::storage::Query<'a> {
     query(sql::CHAIN).bind(tenant).bind(id)
+}
+
+/// The CA's own certificate and all above it that are known, in DER.
+pub(super) fn certificates(rows: &[ChainRow]) -> Result<Vec<Vec<u8>>> {
+    let mut chain: Vec<_> = rows.iter().map(|row| row.certificate.clone()).collect();
+    if let Some(top) = rows.last().filter(|top| !top.above.is_empty()) {
+        chain.extend(pem::parse_certificates(&top.above)?);
+    }
+    Ok(chain)
+}
+
+pub(super) fn pending() -> Error {
+    Error::new(Code::InvalidState, "The CA waits for its certificate, which is to be signed outside.")
 }
 
 pub(super) fn not_found() -> Error {

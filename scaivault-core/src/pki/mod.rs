@@ -3,6 +3,7 @@
 //! The engine (`scaivault-pki`) decides what a certificate contains and what a role admits; here it is
 //! decided who may ask, what is kept, and what relying parties are told.
 
+mod adopt;
 mod bulk;
 mod ca;
 mod cascade;
@@ -35,10 +36,11 @@ pub use self::{
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
     ocsp::{OcspReply, PublicPki},
     types::{
-        BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl,
-        IssueWrite, IssuedCertificate, IssuerEnd, KeyType, PlannedCertificate, PrivateKeyPem, PublicCrl,
-        ReleaseWrite, Released, Revocation, RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict,
-        RoleWrite, RuleMatch, RuleViolation, SignNames, SignWrite, SubjectFields,
+        BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaCsr, CaImport, CaInstall, CaState, CaType,
+        Certificate, CertificateFilter, Crl, IssueWrite, IssuedCertificate, IssuerEnd, KeyType,
+        NameConstraints, NameSubtrees, PlannedCertificate, PrivateKeyPem, PublicCrl, ReleaseWrite, Released,
+        Revocation, RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict, RoleWrite, RuleMatch,
+        RuleViolation, SignNames, SignWrite, SubjectFields,
     },
 };
 use crate::{Ctx, vault::Inner};

@@ -152,10 +152,11 @@ async fn create(permit: Permit<'_>, config: RoleWrite) -> Result<Outcome<Role>> 
 
 async fn check_ca(tx: &mut Write<'_>, ca_id: &str) -> Result<()> {
     let state = query(sql::CA_STATE).bind(tx.tenant()).bind(ca_id);
-    match tx.fetch_optional::<(bool,)>(state).await? {
+    match tx.fetch_optional::<(bool, bool)>(state).await? {
         None => Err(ca_not_found()),
-        Some((false,)) => Err(super::ca::inactive()),
-        Some((true,)) => Ok(()),
+        Some((_, true)) => Err(super::issuer::pending()),
+        Some((false, _)) => Err(super::ca::inactive()),
+        Some((true, _)) => Ok(()),
     }
 }
 

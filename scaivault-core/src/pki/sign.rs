@@ -2,6 +2,7 @@ use scaivault_pki::{Csr, CsrOverride};
 
 use super::{
     Pki,
+    certificate::check_key_first,
     issue::{Ready, Remembered},
     types::{IssuedCertificate, SignNames, SignWrite},
 };
@@ -51,6 +52,7 @@ async fn sign(
     let names = write.names.map(SignNames::into_override);
     let ttl = write.ttl.map(|ttl| ttl.get());
     let plan = ready.role.admit_csr(&csr, names, ttl, &ready.ca.issuer, permit.ctx().now())?;
+    check_key_first(&permit, csr.public_key_spki()).await?;
     let signed = ready.sign(vault, &permit, plan, csr.public_key_spki(), None).await?;
     permit.make_room(signed.not_after()).await?;
     let mut tx = permit.begin().await?;

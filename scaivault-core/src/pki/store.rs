@@ -1,4 +1,4 @@
-use scaivault_pki::{RevocationReason, Serial, ocsp::CertStatus, pem};
+use scaivault_pki::{Issuer, IssuerUrls, RevocationReason, Serial, ocsp::CertStatus, pem};
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
@@ -6,7 +6,10 @@ use super::{
     bulk::BulkFilter,
     issuer::Held,
     key::Provided,
-    types::{Ca, CaType, Certificate, CertificateFilter, Revocation, Role, RoleWrite, family},
+    types::{
+        Ca, CaState, CaType, Certificate, CertificateFilter, NameConstraints, Revocation, Role, RoleWrite,
+        family,
+    },
 };
 use crate::{
     Error, Result, TenantId,
@@ -18,23 +21,34 @@ pub(crate) mod sql {
     /// What it takes to sign with a CA, and the certificates above it, the nearest first.
     pub(crate) const CHAIN: &str = "\
         WITH RECURSIVE chain (id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, \
-        key_provider, key_ref, depth) AS ( \
+        key_provider, key_ref, pending, above, depth) AS ( \
         SELECT id, parent_ca_id, certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, \
-        0 FROM pki_ca \
+        pending, above, 0 FROM pki_ca \
         WHERE tenant_id = $1 AND id = $2 \
         UNION ALL SELECT p.id, p.parent_ca_id, p.certificate, p.key_spec, p.key_ciphertext, p.key_wrapped_key, p.key_id, \
-        p.key_provider, p.key_ref, chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
-        SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref FROM chain \
+        p.key_provider, p.key_ref, p.pending, p.above, chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
+        SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, pending, above FROM chain \
         ORDER BY depth";
     pub(crate) const COUNT_CAS: &str = "SELECT count(*) FROM pki_ca WHERE tenant_id = $1";
     pub(crate) const COUNT_ROLES: &str = "SELECT count(*) FROM pki_role WHERE tenant_id = $1";
-    pub(crate) const CA_STATE: &str = "SELECT is_active FROM pki_ca WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const CA_STATE: &str =
+        "SELECT is_active, pending FROM pki_ca WHERE tenant_id = $1 AND id = $2";
     pub(crate) const CA_OWNER: &str = "SELECT tenant_id FROM pki_ca WHERE id = $1";
     pub(crate) const INSERT_CA: &str = "\
         INSERT INTO pki_ca (tenant_id, id, name, name_key, common_name, ca_type, parent_ca_id, key_spec, certificate, serial, \
         key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, key_fingerprint, not_before, not_after, is_active, \
         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, TRUE, $19) \
         ON CONFLICT DO NOTHING";
+    /// Takes the certificate away from a CA that was just made, until it is there.
+    pub(crate) const SET_PENDING: &str =
+        "UPDATE pki_ca SET pending = TRUE, is_active = FALSE, csr = $3 WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const SET_ABOVE: &str = "UPDATE pki_ca SET above = $3 WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const INSTALL: &str = "\
+        UPDATE pki_ca SET pending = FALSE, is_active = TRUE, common_name = $3, certificate = $4, serial = $5, above = $6, \
+        not_before = $7, not_after = $8 WHERE tenant_id = $1 AND id = $2 AND pending";
+    pub(crate) const CA_WITH_KEY: &str =
+        "SELECT ca_id FROM pki_serial WHERE tenant_id = $1 AND key_hash = $2 AND source = 'ca'";
+    pub(crate) const CA_CSR: &str = "SELECT csr FROM pki_ca WHERE tenant_id = $1 AND id = $2";
     pub(crate) const CA_NAMED: &str = "SELECT id FROM pki_ca WHERE tenant_id = $1 AND name_key = $2";
     pub(crate) const DEACTIVATE_CA: &str =
         "UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND id = $2";
@@ -144,6 +158,11 @@ pub(crate) mod sql {
         CA_STATE,
         CA_OWNER,
         INSERT_CA,
+        SET_PENDING,
+        SET_ABOVE,
+        INSTALL,
+        CA_WITH_KEY,
+        CA_CSR,
         CA_NAMED,
         DEACTIVATE_CA,
         WITH_THOSE_BELOW,
@@ -191,6 +210,8 @@ pub(super) struct CaRow {
     not_before: Ts,
     not_after: Ts,
     is_active: bool,
+    pending: bool,
+    certificate: Vec<u8>,
     created_at: Ts,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
@@ -201,7 +222,27 @@ impl CaRow {
     pub(super) fn into_ca(self, base_url: Option<&str>) -> Result<Ca> {
         let (key_type, key_size) = family(self.key_spec.parse()?);
         let urls = super::issuer::urls(base_url, &self.id);
+        let issuer = match self.pending {
+            true => None,
+            false => Some(Issuer::from_certificate(&self.certificate, IssuerUrls::default())?),
+        };
+        let (constraints, policies) = match &issuer {
+            Some(issuer) => (issuer.name_constraints()?, issuer.policies()?),
+            None => (None, Vec::new()),
+        };
+        let serial_number = match self.pending {
+            true => String::new(),
+            false => Serial::from_bytes(&self.serial)?.to_string(),
+        };
         Ok(Ca {
+            state: match (self.pending, self.is_active) {
+                (true, _) => CaState::Pending,
+                (false, true) => CaState::Active,
+                (false, false) => CaState::Revoked,
+            },
+            max_path_length: issuer.as_ref().and_then(Issuer::max_path_length),
+            name_constraints: constraints.map(NameConstraints::of),
+            policies,
             crl_url: urls.crl_url,
             ocsp_url: urls.ocsp_url,
             id: self.id,
@@ -213,7 +254,7 @@ impl CaRow {
             key_size,
             key_provider: self.key_provider,
             key_ref: self.key_ref,
-            serial_number: Serial::from_bytes(&self.serial)?.to_string(),
+            serial_number,
             valid_from: self.not_before.get(),
             valid_until: self.not_after.get(),
             is_active: self.is_active,
@@ -234,6 +275,8 @@ pub(super) struct ChainRow {
     key_id: Option<String>,
     key_provider: Option<String>,
     key_ref: Option<String>,
+    pub(super) pending: bool,
+    pub(super) above: String,
 }
 
 impl ChainRow {
@@ -413,7 +456,7 @@ pub(super) fn cas<'a>(tenant: &'a TenantId, after: &'a str, limit: i64) -> Query
 /// of the table, all of which it then reads.
 const CA: &str = "\
     SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.key_provider, c.key_ref, c.serial, \
-    c.not_before, c.not_after, c.is_active, c.created_at, own.revoked_at, own.revocation_reason, \
+    c.not_before, c.not_after, c.is_active, c.pending, c.certificate, c.created_at, own.revoked_at, own.revocation_reason, \
     c.counted + (SELECT count(*) FROM pki_serial i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id \
     AND i.certificate_id > c.counted_until AND i.certificate_id < 'cert_~' AND i.serial <> c.serial) \
     AS certificates_issued FROM pki_ca c LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id \

@@ -78,6 +78,8 @@ impl Category {
             Action::PkiIssue | Action::PkiSign => Self::PkiIssue,
             Action::PkiCaRead
             | Action::PkiCaCreate
+            | Action::PkiCaInstall
+            | Action::PkiCaImport
             | Action::PkiRoleRead
             | Action::PkiRoleCreate
             | Action::PkiRoleUpdate

@@ -138,6 +138,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 18,
+        description: "CAs of others",
+        shared: text!("0018_ca_origins.sql"),
+        postgres: "",
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -11,6 +11,7 @@ mod access;
 mod anchor;
 mod audit;
 mod ca_keys;
+mod ca_origins;
 mod conditions;
 mod envelope;
 mod epoch;

@@ -15,19 +15,7 @@ use serde_json::json;
 use crate::bench::{Bench, DAY, HOUR, code, contract, refusal, root_key};
 
 pub(crate) fn root_write(name: &str) -> CaCreate {
-    CaCreate {
-        name: name.to_owned(),
-        common_name: format!("{name} CN"),
-        ca_type: CaType::Root,
-        parent_ca_id: None,
-        key_type: Some(KeyType::Ec),
-        key_size: None,
-        validity_days: None,
-        subject: SubjectFields::default(),
-        max_path_length: None,
-        key_provider: None,
-        key_ref: None,
-    }
+    CaCreate { key_type: Some(KeyType::Ec), ..CaCreate::new(name, format!("{name} CN"), CaType::Root) }
 }
 
 pub(crate) async fn root(vault: &Vault, ctx: &Ctx, name: &str) -> Ca {
@@ -56,30 +44,30 @@ pub(crate) fn revocation(serial: &str) -> RevokeWrite {
 }
 
 /// A folder of files for `openssl`.
-struct Files(tempfile::TempDir);
+pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn add(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn add(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.0.path().join(name), content).unwrap();
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.0.path().join(name)).unwrap()
     }
 
     /// Runs `openssl` in the folder; gives whether it agreed, and all it said.
-    fn openssl(&self, arguments: &str) -> (bool, String) {
+    pub(crate) fn openssl(&self, arguments: &str) -> (bool, String) {
         let mut command = std::process::Command::new("openssl");
         let done = command.args(arguments.split(' ')).current_dir(self.0.path()).output().unwrap();
         let said = [done.stdout, done.stderr].concat();
         (done.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    fn agrees(&self, arguments: &str) -> String {
+    pub(crate) fn agrees(&self, arguments: &str) -> String {
         let (agreed, said) = self.openssl(arguments);
         assert!(agreed, "openssl {arguments}: {said}");
         said

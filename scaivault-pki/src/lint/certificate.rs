@@ -2,7 +2,9 @@ use std::{collections::HashSet, net::IpAddr};
 
 use x509_parser::{
     certificate::TbsCertificate,
-    extensions::{DistributionPointName, ExtendedKeyUsage, GeneralName, ParsedExtension, X509Extension},
+    extensions::{
+        DistributionPointName, ExtendedKeyUsage, GeneralName, NameConstraints, ParsedExtension, X509Extension,
+    },
     prelude::FromDer as _,
     time::ASN1Time,
     x509::X509Version,
@@ -12,6 +14,7 @@ use super::{Findings, strict};
 use crate::{
     key::KeyKind,
     name::DnsName,
+    read::general::{GeneralName as Planned, NameConstraints as Constraints},
     sans::{Email, Uri},
     tbs::{Draft, EMPTY_NAME, Usage},
     time::from_x509,
@@ -73,7 +76,7 @@ fn check_plan(draft: &Draft<'_>, findings: &mut Findings) {
     let strong = !matches!(draft.public_key.kind, KeyKind::Rsa(bits) if bits < 2048);
     findings.require(strong, "public_key", "RSA key is too short");
     match draft.usage {
-        Usage::Ca { max_path_length } => {
+        Usage::Ca { max_path_length, .. } => {
             findings.require(draft.subject != EMPTY_NAME, "subject", "a CA must have a name");
             let limit = draft.authority.and_then(|issuer| issuer.max_path_length());
             let within = limit.is_none_or(|limit| max_path_length.is_some_and(|own| u32::from(own) < limit));
@@ -102,6 +105,10 @@ fn check_extension_set(tbs: &TbsCertificate<'_>, draft: &Draft<'_>, findings: &m
     if matches!(draft.usage, Usage::Responder) {
         expected.extend([("2.5.29.37", false), (NO_CHECK, false)]);
     }
+    if let Usage::Ca { limits, policies, .. } = draft.usage {
+        expected.extend(limits.map(|_| ("2.5.29.30", true)));
+        expected.extend((!policies.is_empty()).then_some(("2.5.29.32", false)));
+    }
     if draft.authority.is_some() {
         expected.push(("2.5.29.35", false));
     }
@@ -122,7 +129,7 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
     match extension.parsed_extension() {
         ParsedExtension::BasicConstraints(read) => {
             let planned = match draft.usage {
-                Usage::Ca { max_path_length } => (true, max_path_length.map(u32::from)),
+                Usage::Ca { max_path_length, .. } => (true, max_path_length.map(u32::from)),
                 Usage::Leaf { .. } | Usage::Responder => (false, None),
             };
             findings.same("basic_constraints", (read.ca, read.path_len_constraint), planned);
@@ -150,6 +157,17 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
             let alone = read.authority_cert_issuer.is_none() && read.authority_cert_serial.is_none();
             findings.require(alone, "authority_key_identifier", "must have a key identifier alone");
         }
+        ParsedExtension::NameConstraints(read) => check_constraints(read, extension.value, draft, findings),
+        ParsedExtension::CertificatePolicies(read) => {
+            let planned: Vec<String> = match draft.usage {
+                Usage::Ca { policies, .. } => policies.iter().map(ToString::to_string).collect(),
+                _ => Vec::new(),
+            };
+            let policies = read.iter().map(|policy| policy.policy_id.to_id_string()).collect();
+            findings.same("certificate_policies", policies, planned);
+            let plain = read.iter().all(|policy| policy.policy_qualifiers.is_none());
+            findings.require(plain, "certificate_policies", "must have no qualifiers");
+        }
         ParsedExtension::CRLDistributionPoints(read) => {
             let names: Vec<_> = read.points.iter().map(|point| point.distribution_point.as_ref()).collect();
             let url = match names.as_slice() {
@@ -171,6 +189,43 @@ fn check_extension(extension: &X509Extension<'_>, draft: &Draft<'_>, findings: &
             findings.same("no_check", extension.value, &[5, 0][..]);
         }
         _ => findings.require(false, "extensions", format!("{} is unknown or malformed", extension.oid)),
+    }
+}
+
+/// Name constraints have to say what was planned, and to be such as the validator understands.
+fn check_constraints(read: &NameConstraints<'_>, value: &[u8], draft: &Draft<'_>, findings: &mut Findings) {
+    let rule = "name_constraints";
+    let Usage::Ca { limits: Some(limits), .. } = draft.usage else {
+        return findings.require(false, rule, "were not planned");
+    };
+    let lists = [(&read.permitted_subtrees, &limits.permitted), (&read.excluded_subtrees, &limits.excluded)];
+    for (read, planned) in lists {
+        let read = read.iter().flatten().map(|subtree| subtree_of(&subtree.base)).collect::<Vec<_>>();
+        findings.same(rule, read, planned.iter().map(subtree_planned).collect());
+    }
+    findings.require(Constraints::parse(value).is_ok(), rule, "are such as nobody can apply");
+}
+
+/// A number for the kind of name, and its octets.
+fn subtree_of<'a>(name: &'a GeneralName<'_>) -> (u8, &'a [u8]) {
+    match name {
+        GeneralName::RFC822Name(text) => (1, text.as_bytes()),
+        GeneralName::DNSName(text) => (2, text.as_bytes()),
+        GeneralName::DirectoryName(name) => (4, name.as_raw()),
+        GeneralName::URI(text) => (6, text.as_bytes()),
+        GeneralName::IPAddress(octets) => (7, octets),
+        _ => (u8::MAX, &[]),
+    }
+}
+
+fn subtree_planned(name: &Planned) -> (u8, &[u8]) {
+    match name {
+        Planned::Email(text) => (1, text.as_bytes()),
+        Planned::Dns(text) => (2, text.as_bytes()),
+        Planned::Directory(name) => (4, name.raw()),
+        Planned::Uri(text) => (6, text.as_bytes()),
+        Planned::Ip(octets) => (7, octets),
+        _ => (u8::MAX - 1, &[]),
     }
 }
 

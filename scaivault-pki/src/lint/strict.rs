@@ -14,8 +14,9 @@ use x509_cert::{
     ext::{
         Extension,
         pkix::{
-            AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
-            CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+            AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
+            CrlDistributionPoints, CrlNumber, CrlReason, ExtendedKeyUsage, KeyUsage, NameConstraints,
+            SubjectAltName, SubjectKeyIdentifier,
             crl::{BaseCrlNumber, FreshestCrl, dp::IssuingDistributionPoint},
         },
     },
@@ -42,6 +43,8 @@ fn is_extension(extension: &Extension) -> bool {
         AuthorityInfoAccessSyntax::OID => round_trips::<AuthorityInfoAccessSyntax>(value).is_some(),
         AuthorityKeyIdentifier::OID => round_trips::<AuthorityKeyIdentifier>(value).is_some(),
         BasicConstraints::OID => round_trips::<BasicConstraints>(value).is_some(),
+        CertificatePolicies::OID => round_trips::<CertificatePolicies>(value).is_some(),
+        NameConstraints::OID => round_trips::<NameConstraints>(value).is_some(),
         CrlDistributionPoints::OID => round_trips::<CrlDistributionPoints>(value).is_some(),
         CrlNumber::OID => round_trips::<CrlNumber>(value).is_some(),
         CrlReason::OID => round_trips::<CrlReason>(value).is_some(),

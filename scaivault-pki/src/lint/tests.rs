@@ -6,7 +6,9 @@ use time::macros::datetime;
 
 use super::*;
 use crate::{
-    CaPlan, IssuerUrls, RevocationReason, Serial, Subject, crl, issue_root,
+    CaPlan, IssuerUrls, NameConstraints, NameSubtrees, RevocationReason, Serial, Subject,
+    constraints::Limits,
+    crl, issue_root,
     name::{DnsName, SubjectParts, write_name},
     ocsp::{self, CertStatus, OcspRequest},
     tbs::Usage,
@@ -18,6 +20,15 @@ const CLIENT: ObjectIdentifier = rfc5280::ID_KP_CLIENT_AUTH;
 
 fn leaf<'a>(dns_names: &'a [DnsName], purposes: &'a [ObjectIdentifier]) -> Usage<'a> {
     Usage::Leaf { dns_names, ip_addresses: &[], emails: &[], uris: &[], purposes }
+}
+
+fn ca<'a>(max_path_length: Option<u8>) -> Usage<'a> {
+    Usage::Ca { max_path_length, limits: None, policies: &[] }
+}
+
+fn limits(subtrees: NameSubtrees) -> Limits {
+    let names = NameConstraints { permitted: subtrees.clone(), excluded: subtrees };
+    Limits::parse(&names, &[], &mut crate::error::Violations::default())
 }
 
 const LATER: OffsetDateTime = datetime!(2051-01-01 00:00:00 UTC);
@@ -73,8 +84,18 @@ async fn every_changed_bit_of_a_certificate_is_found() {
             uris: &uris,
             purposes,
         };
-        let usages = [leaf(&purposes[..]), leaf(&[SERVER]), Usage::Ca { max_path_length: Some(2) }];
-        for (usage, subject) in usages.into_iter().zip([&name[..], &[0x30, 0], &name]) {
+        let strings = |text: &str| vec![text.to_owned()];
+        let limits = limits(NameSubtrees {
+            dns: strings("a.test"),
+            ip: vec!["10.0.0.0/8".to_owned(), "2001:db8::/32".to_owned()],
+            email: strings("a@a.test"),
+            uri: strings(".a.test"),
+            directory: strings("O=A,C=NL"),
+        });
+        let policies = [ObjectIdentifier::new_unwrap("2.23.140.1.2.1"), further];
+        let limited = Usage::Ca { max_path_length: Some(2), limits: Some(&limits), policies: &policies };
+        let usages = [leaf(&purposes[..]), leaf(&[SERVER]), ca(Some(2)), limited];
+        for (usage, subject) in usages.into_iter().zip([&name[..], &[0x30, 0], &name, &name]) {
             let draft = Draft {
                 serial: &serial,
                 subject,
@@ -219,9 +240,9 @@ async fn a_plan_that_breaks_the_profile_is_refused_however_it_is_written() {
         ("subject_alt_name", Draft { usage: no_uri, ..draft() }),
         ("extended_key_usage", Draft { usage: no_purpose, ..draft() }),
         ("extended_key_usage", Draft { usage: responder, ..draft() }),
-        ("basic_constraints", Draft { usage: Usage::Ca { max_path_length: Some(3) }, ..draft() }),
-        ("basic_constraints", Draft { usage: Usage::Ca { max_path_length: None }, ..draft() }),
-        ("subject", Draft { usage: Usage::Ca { max_path_length: Some(0) }, subject: &[0x30, 0], ..draft() }),
+        ("basic_constraints", Draft { usage: ca(Some(3)), ..draft() }),
+        ("basic_constraints", Draft { usage: ca(None), ..draft() }),
+        ("subject", Draft { usage: ca(Some(0)), subject: &[0x30, 0], ..draft() }),
         ("issuer", Draft { authority: None, ..draft() }),
     ];
     for (rule, draft) in cases {

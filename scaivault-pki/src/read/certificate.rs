@@ -109,6 +109,12 @@ impl Certificate {
         fingerprint
     }
 
+    /// Its public key, a DER `SubjectPublicKeyInfo`, as it came.
+    #[must_use]
+    pub fn public_key_spki(&self) -> &[u8] {
+        &self.0.spki
+    }
+
     /// Whether its basic constraints say that it is a CA.
     #[must_use]
     pub fn is_ca(&self) -> bool {

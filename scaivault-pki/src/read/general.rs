@@ -140,8 +140,13 @@ impl Subtree {
             return Err(Malformed("a subtree with a minimum"));
         }
         reader.end().map_err(|_| Malformed("a subtree with a maximum"))?;
+        Self::of(&base)
+    }
+
+    /// What `base` means as a subtree.
+    pub(crate) fn of(base: &GeneralName) -> Result<Self> {
         let host = |text: &str| host_name(text).ok_or(Malformed("a constraint that is no host name"));
-        Ok(match &base {
+        Ok(match base {
             GeneralName::Dns(text) if text.is_empty() => Self::Dns(String::new()),
             GeneralName::Dns(text) => Self::Dns(host(text)?),
             GeneralName::Ip(octets) if matches!(octets.len(), 8 | 32) => {
@@ -183,6 +188,52 @@ impl Subtree {
             Self::Unsupported(kind) => *kind,
         }
     }
+
+    /// Whether every name in `other` is in this one, too. Of two of a kind that is not understood nobody knows.
+    pub(crate) fn holds(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Dns(base), Self::Dns(name)) => base.is_empty() || name == base || is_below(name, base),
+            (Self::Ip(network, mask), Self::Ip(inner, inner_mask)) => {
+                network.len() == inner.len()
+                    && network.iter().zip(mask).zip(inner.iter().zip(inner_mask)).all(
+                        |((network, mask), (inner, inner_mask))| {
+                            mask & inner_mask == *mask && network & mask == inner & mask
+                        },
+                    )
+            }
+            (Self::Email(base), Self::Email(name)) | (Self::Uri(base), Self::Uri(name)) => base.holds(name),
+            (Self::Directory(base), Self::Directory(name)) => name.is_within(base),
+            _ => false,
+        }
+    }
+}
+
+impl HostOrDomain {
+    fn holds(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Host(base), Self::Host(host) | Self::Mailbox(_, host)) => base == host,
+            (Self::Below(base), Self::Host(host) | Self::Mailbox(_, host)) => is_below(host, base),
+            (Self::Below(base), Self::Below(domain)) => domain == base || is_below(domain, base),
+            (Self::Mailbox(..), Self::Mailbox(..)) => self == other,
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for HostOrDomain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mailbox(local, host) => write!(f, "{local}@{host}"),
+            Self::Host(host) => f.write_str(host),
+            Self::Below(domain) => write!(f, ".{domain}"),
+            Self::Any => Ok(()),
+        }
+    }
+}
+
+fn is_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
 }
 
 fn host_or_domain(text: &str) -> Result<HostOrDomain> {

@@ -8,9 +8,11 @@ use super::{KeyRule, PastIssuerEnd, Plan, Role};
 use crate::{
     Csr, CsrName, Issuer, Refused,
     error::{Match, Violation, Violations, quote},
-    name::{DnsName, MAX_COMMON_NAME, SubjectParts, parse_ip},
+    name::{DnsName, MAX_COMMON_NAME, SubjectParts, parse_ip, write_name},
+    read::dn::Dn,
     sans::{Email, Uri},
     time::{backdated, last_second, whole_second},
+    validate::constraints::Name as Judged,
 };
 
 /// The most names of one certificate.
@@ -191,7 +193,7 @@ impl Role {
         (issuer, now): (&Issuer, OffsetDateTime),
     ) -> Plan {
         let now = whole_second(now);
-        let mut names = Names::default();
+        let mut names = Names::under(issuer);
         let common_name = self.admit_common_name(request.common_name.as_deref(), &mut names, found);
         let count = [&request.alt_names, &request.ip_sans, &request.email_sans, &request.uri_sans]
             .iter()
@@ -211,6 +213,7 @@ impl Role {
             }
         }
         let subject = self.admit_subject(&request.subject, subject_prefix, found);
+        check_subject(issuer, common_name.as_deref(), &subject, subject_prefix, found);
         let not_after = self.admit_ttl(request.ttl, issuer, now, found);
         Plan {
             common_name,
@@ -231,7 +234,7 @@ impl Role {
     fn admit_common_name(
         &self,
         text: Option<&str>,
-        names: &mut Names,
+        names: &mut Names<'_>,
         found: &mut Violations,
     ) -> Option<String> {
         let field = "common_name";
@@ -258,7 +261,13 @@ impl Role {
         self.admit_dns(field, text, names, found).map(|name| name.as_str().to_owned())
     }
 
-    fn admit_names(&self, request: &IssueRequest, prefix: &str, names: &mut Names, found: &mut Violations) {
+    fn admit_names(
+        &self,
+        request: &IssueRequest,
+        prefix: &str,
+        names: &mut Names<'_>,
+        found: &mut Violations,
+    ) {
         for (i, text) in request.alt_names.iter().enumerate() {
             self.admit_dns(&format!("{prefix}alt_names[{i}]"), text, names, found);
         }
@@ -277,7 +286,7 @@ impl Role {
         &self,
         field: &str,
         text: &str,
-        names: &mut Names,
+        names: &mut Names<'_>,
         found: &mut Violations,
     ) -> Option<DnsName> {
         let name = match DnsName::parse(text) {
@@ -302,11 +311,20 @@ impl Role {
             found.add(field, "allowed_domains", message);
             return None;
         }
+        if names.forbidden(field, &Judged::Dns(name.as_str()), found) {
+            return None;
+        }
         names.dns.add(name.clone());
         Some(name)
     }
 
-    fn admit_ip(&self, field: &str, text: &str, names: &mut Names, found: &mut Violations) -> Option<IpAddr> {
+    fn admit_ip(
+        &self,
+        field: &str,
+        text: &str,
+        names: &mut Names<'_>,
+        found: &mut Violations,
+    ) -> Option<IpAddr> {
         let address = match parse_ip(text) {
             Ok(address) => address,
             Err(message) => {
@@ -327,6 +345,13 @@ impl Role {
                 return None;
             }
         }
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        if names.forbidden(field, &Judged::Ip(&octets), found) {
+            return None;
+        }
         names.ips.add(address);
         Some(address)
     }
@@ -335,7 +360,7 @@ impl Role {
         &self,
         field: &str,
         text: &str,
-        names: &mut Names,
+        names: &mut Names<'_>,
         found: &mut Violations,
     ) -> Option<String> {
         let email = match Email::parse(text) {
@@ -351,11 +376,14 @@ impl Role {
             return None;
         };
         found.matched(field, "allowed_emails", pattern);
+        if names.forbidden(field, &Judged::Email(&email.to_string()), found) {
+            return None;
+        }
         names.emails.add(email.to_string());
         Some(email.to_string())
     }
 
-    fn admit_uri(&self, field: &str, text: &str, names: &mut Names, found: &mut Violations) {
+    fn admit_uri(&self, field: &str, text: &str, names: &mut Names<'_>, found: &mut Violations) {
         let uri = match Uri::parse(text) {
             Ok(uri) => uri,
             Err(why) => return found.add(field, "uri", format!("{} {why}", quote(text))),
@@ -363,7 +391,9 @@ impl Role {
         match self.uris.iter().find(|pattern| pattern.admits(&uri)) {
             Some(pattern) => {
                 found.matched(field, "allowed_uris", pattern);
-                names.uris.add(uri.to_string());
+                if !names.forbidden(field, &Judged::Uri(&uri.to_string()), found) {
+                    names.uris.add(uri.to_string());
+                }
             }
             None => {
                 let message = format!("{} is none of the allowed URIs of the role", quote(text));
@@ -486,13 +516,50 @@ fn looks_like_ip(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || hexadecimal && text.contains(':')
 }
 
+/// Holds the whole subject against the name constraints above (RFC 5280, 4.2.1.10); an empty one is no name.
+fn check_subject(
+    issuer: &Issuer,
+    common_name: Option<&str>,
+    parts: &SubjectParts,
+    prefix: &str,
+    found: &mut Violations,
+) {
+    let subject = write_name(common_name, parts).ok().and_then(|der| Dn::parse(&der).ok());
+    let Some(subject) = subject.filter(|subject| !subject.is_empty()) else { return };
+    if let Some(why) = issuer.forbids(&Judged::Directory(&subject)) {
+        found.add(format!("{prefix}subject"), "name_constraints", why);
+    }
+}
+
 /// Names of each type in the order of the request, each once.
-#[derive(Debug, Default)]
-struct Names {
+#[derive(Debug)]
+struct Names<'i> {
+    issuer: &'i Issuer,
     dns: Once<DnsName>,
     ips: Once<IpAddr>,
     emails: Once<String>,
     uris: Once<String>,
+}
+
+impl<'i> Names<'i> {
+    fn under(issuer: &'i Issuer) -> Self {
+        Self {
+            issuer,
+            dns: Once::default(),
+            ips: Once::default(),
+            emails: Once::default(),
+            uris: Once::default(),
+        }
+    }
+
+    /// Whether a name constraint of the issuer, or of a CA above it, stands against a name, which is told then.
+    fn forbidden(&self, field: &str, name: &Judged<'_>, found: &mut Violations) -> bool {
+        let why = self.issuer.forbids(name);
+        if let Some(why) = &why {
+            found.add(field, "name_constraints", why.clone());
+        }
+        why.is_some()
+    }
 }
 
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::{
 const SMTP_UTF8_MAILBOX: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.9");
 
 /// A name of a certificate as constraints see it.
-enum Name<'a> {
+pub(crate) enum Name<'a> {
     Dns(&'a str),
     Ip(&'a [u8]),
     Email(&'a str),
@@ -53,33 +53,43 @@ pub(super) fn check(
         None => Name::Dns(text),
     }));
     for name in names {
-        let cannot = |name: &Name<'_>| {
-            (
-                Reason::UnsupportedNameConstraint,
-                format!("has {} that its constraint cannot be compared with", name.text()),
-            )
-        };
-        let mut allowed = None;
-        for subtree in constraints.permitted.iter().filter(|subtree| subtree.kind() == name.kind()) {
-            work.compare()?;
-            match within(&name, subtree, false) {
-                Within::Unclear => return Err(cannot(&name)),
-                Within::Yes => allowed = Some(true),
-                Within::No => allowed = allowed.or(Some(false)),
-            }
+        judge(constraints, &name, || work.compare())?;
+    }
+    Ok(())
+}
+
+/// Checks one name; `count` is called for each comparison, and may end it.
+pub(crate) fn judge(
+    constraints: &NameConstraints,
+    name: &Name<'_>,
+    mut count: impl FnMut() -> Result<(), (Reason, String)>,
+) -> Result<(), (Reason, String)> {
+    let cannot = || {
+        (
+            Reason::UnsupportedNameConstraint,
+            format!("has {} that its constraint cannot be compared with", name.text()),
+        )
+    };
+    let mut allowed = None;
+    for subtree in constraints.permitted.iter().filter(|subtree| subtree.kind() == name.kind()) {
+        count()?;
+        match within(name, subtree, false) {
+            Within::Unclear => return Err(cannot()),
+            Within::Yes => allowed = Some(true),
+            Within::No => allowed = allowed.or(Some(false)),
         }
-        if allowed == Some(false) {
-            return Err((Reason::NameConstraint, format!("has {}, which is not permitted", name.text())));
-        }
-        for subtree in constraints.excluded.iter().filter(|subtree| subtree.kind() == name.kind()) {
-            work.compare()?;
-            match within(&name, subtree, true) {
-                Within::Unclear => return Err(cannot(&name)),
-                Within::Yes => {
-                    return Err((Reason::NameConstraint, format!("has {}, which is excluded", name.text())));
-                }
-                Within::No => {}
+    }
+    if allowed == Some(false) {
+        return Err((Reason::NameConstraint, format!("has {}, which is not permitted", name.text())));
+    }
+    for subtree in constraints.excluded.iter().filter(|subtree| subtree.kind() == name.kind()) {
+        count()?;
+        match within(name, subtree, true) {
+            Within::Unclear => return Err(cannot()),
+            Within::Yes => {
+                return Err((Reason::NameConstraint, format!("has {}, which is excluded", name.text())));
             }
+            Within::No => {}
         }
     }
     Ok(())

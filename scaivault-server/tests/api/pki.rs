@@ -11,7 +11,7 @@ use crate::{
     world::{World, text},
 };
 
-const CA: [&str; 19] = [
+const CA: [&str; 23] = [
     "ca_type",
     "certificates_issued",
     "common_name",
@@ -23,12 +23,16 @@ const CA: [&str; 19] = [
     "key_ref",
     "key_size",
     "key_type",
+    "max_path_length",
     "name",
+    "name_constraints",
     "ocsp_url",
     "parent_ca_id",
+    "policies",
     "revocation_reason",
     "revoked_at",
     "serial_number",
+    "state",
     "valid_from",
     "valid_until",
 ];

@@ -34,6 +34,10 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/ca") => {
             json!({ "name": "mine", "common_name": "Mine", "ca_type": "root", "key_type": "ec" })
         }
+        ("POST", "/v1/pki/ca/import") => {
+            json!({ "name": "mine", "certificate_pem": "x", "private_key_pem": "x" })
+        }
+        ("POST", "/v1/pki/ca/{id}/certificate") => json!({ "certificate_pem": "x" }),
         ("POST", "/v1/pki/roles") => {
             json!({ "name": "mine", "ca_id": world.ca, "allowed_domains": ["x.example"] })
         }

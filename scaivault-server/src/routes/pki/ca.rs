@@ -1,5 +1,13 @@
+use std::fmt;
+
 use http::{HeaderValue, StatusCode, header};
-use scaivault_core::Result;
+use scaivault_core::{
+    Error, Result,
+    pki::{CaImport, PrivateKeyPem},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::super::{Caller, Request, wire};
 use crate::http::{Reply, query::Limit};
@@ -15,6 +23,103 @@ pub(in crate::routes) async fn list(request: Request, ctx: Caller) -> Result<Rep
 pub(in crate::routes) async fn create(mut request: Request, ctx: Caller) -> Result<Reply> {
     let write = request.json().await?;
     Reply::created(&request.app().vault.pki(&ctx).create_ca(write).await?)
+}
+
+/// A CA that was made elsewhere.
+#[derive(Deserialize)]
+struct ImportBody {
+    name: String,
+    certificate_pem: String,
+    #[serde(default)]
+    private_key_pem: Option<KeyText>,
+    #[serde(default)]
+    key_provider: Option<String>,
+    #[serde(default)]
+    key_ref: Option<String>,
+    #[serde(default)]
+    chain_pem: Vec<String>,
+    #[serde(default)]
+    crl_number: Option<u64>,
+}
+
+/// A JSON string as it was sent, in memory that is wiped: a parser of strings would leave pieces behind.
+struct KeyText(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let raw: Box<str> = Box::<RawValue>::deserialize(from)?.into();
+        Ok(Self(Zeroizing::new(String::from(raw))))
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText(..)")
+    }
+}
+
+impl KeyText {
+    /// The text that the string stands for; PEM needs no character beyond ASCII.
+    fn read(&self) -> Result<PrivateKeyPem> {
+        let bad = || Error::field("private_key_pem", "must be a string of PEM text");
+        let quoted = self.0.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(bad)?;
+        let mut text = Zeroizing::new(String::with_capacity(quoted.len()));
+        let mut characters = quoted.chars();
+        while let Some(c) = characters.next() {
+            text.push(match (c, if c == '\\' { characters.next() } else { None }) {
+                ('\\', Some('n')) => '\n',
+                ('\\', Some('r')) => '\r',
+                ('\\', Some('t')) => '\t',
+                ('\\', Some('/')) => '/',
+                ('\\', Some('u')) => escaped(&mut characters).ok_or_else(bad)?,
+                ('\\', _) => return Err(bad()),
+                (c, _) if c.is_ascii() => c,
+                _ => return Err(bad()),
+            });
+        }
+        Ok(PrivateKeyPem::new(text))
+    }
+}
+
+/// The ASCII character that four hexadecimal digits name.
+fn escaped(characters: &mut std::str::Chars<'_>) -> Option<char> {
+    let mut number = 0;
+    for _ in 0..4 {
+        number = number * 16 + characters.next()?.to_digit(16)?;
+    }
+    char::from_u32(number).filter(char::is_ascii)
+}
+
+/// `POST /v1/pki/ca/import`.
+pub(in crate::routes) async fn import(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let body: ImportBody = request.json().await?;
+    let write = CaImport {
+        name: body.name,
+        certificate_pem: body.certificate_pem,
+        private_key_pem: body.private_key_pem.as_ref().map(KeyText::read).transpose()?,
+        key_provider: body.key_provider,
+        key_ref: body.key_ref,
+        chain_pem: body.chain_pem,
+        crl_number: body.crl_number.unwrap_or_default(),
+    };
+    Reply::created(&request.app().vault.pki(&ctx).import_ca(write).await?)
+}
+
+/// `GET /v1/pki/ca/{id}/csr`: JSON, or the request as PEM if there is one.
+pub(in crate::routes) async fn csr(request: Request, ctx: Caller) -> Result<Reply> {
+    let csr = request.app().vault.pki(&ctx).ca_csr(request.param("id")?).await?;
+    match csr.csr_pem {
+        Some(pem) if wire::wants_pem(request.head().headers()) => {
+            Ok(Reply::raw(StatusCode::OK, wire::PEM, pem.into_bytes()))
+        }
+        _ => Reply::ok(&csr),
+    }
+}
+
+/// `POST /v1/pki/ca/{id}/certificate`: the certificate that somebody outside has signed.
+pub(in crate::routes) async fn install(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::ok(&request.app().vault.pki(&ctx).install_ca(request.param("id")?, write).await?)
 }
 
 /// `GET /v1/pki/ca/{id}`.

@@ -1,0 +1,6 @@
+-- CAs that others signed or made. Such a CA waits (`pending`) with its request until its certificate is there: until then
+-- `certificate` and `serial` are empty. `above` are the certificates above one that has no parent here, PEM, the nearest
+-- first.
+ALTER TABLE pki_ca ADD COLUMN pending BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE pki_ca ADD COLUMN csr BYTEA;
+ALTER TABLE pki_ca ADD COLUMN above TEXT NOT NULL DEFAULT '';
