@@ -91,7 +91,7 @@ struct Info {
 impl Csr {
     /// Reads a request in DER, or in PEM (`CERTIFICATE REQUEST`), and verifies that it was signed with its own
     /// key: ECDSA on P-256, P-384 or P-521 and RSA PKCS #1 v1.5 of 2048 to 8192 bits, with SHA-256, SHA-384
-    /// or SHA-512, or Ed25519.
+    /// or SHA-512, Ed25519 or ML-DSA.
     ///
     /// # Errors
     /// [`PkiError::Invalid`] if it is malformed, not in DER, longer than 64 KiB, of another kind of key or
@@ -332,8 +332,10 @@ fn verify(request: &Request, signed: &[u8], key: &PublicKey) -> Result<(), PkiEr
     }
     let unsupported =
         || bad("is signed with an algorithm that is not supported for its key; use SHA-256, 384 or 512");
-    if !request.algorithm.parameters.as_ref().is_none_or(Any::is_null) {
-        return Err(unsupported());
+    // RFC 5758, 3.2, RFC 8410, 3, RFC 9881, 3: none. RFC 4055, 5: NULL, and verifiers take none for it.
+    let nullable = matches!(key.kind, KeyKind::Rsa(_));
+    if !request.algorithm.parameters.as_ref().is_none_or(|any| nullable && any.is_null()) {
+        return Err(bad("is signed with an algorithm that has parameters where there are none"));
     }
     let signature = request.signature.as_bytes().ok_or_else(|| bad("has a malformed signature"))?;
     match key.verify(request.algorithm.oid, signed, signature) {

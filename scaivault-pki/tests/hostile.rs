@@ -315,21 +315,27 @@ fn zoo(key: &SoftwareKey) -> Vec<(&'static str, Request, &'static str)> {
         (
             "parameters that ECDSA has not",
             Request { algorithm: seq(&[oid("1.2.840.10045.4.3.2"), tlv(4, b"x")]), ..Request::default() },
-            "not supported",
+            "has parameters",
+        ),
+        (
+            "NULL parameters of ECDSA",
+            Request { algorithm: seq(&[oid("1.2.840.10045.4.3.2"), tlv(5, &[])]), ..Request::default() },
+            "has parameters",
         ),
         ("RSA with e = 1", keyed(rsa_spki(&modulus, &[1])), "exponent"),
         ("RSA with e = 3", keyed(rsa_spki(&modulus, &[3])), "exponent"),
         ("RSA with an even e", keyed(rsa_spki(&modulus, &[1, 0, 0])), "exponent"),
-        ("RSA with an even modulus", keyed(rsa_spki(&even, &f4)), "exponent"),
+        ("RSA with an even modulus", keyed(rsa_spki(&even, &f4)), "odd modulus"),
         ("RSA of 1024 bits", keyed(rsa_spki(&modulus[..129], &f4)), "2048"),
-        ("RSA with a negative modulus", keyed(rsa_spki(&modulus[1..], &f4)), "2048"),
+        ("RSA with a negative modulus", keyed(rsa_spki(&modulus[1..], &f4)), "not in DER"),
         ("a point off the curve", keyed(ec_spki(p256, &off_curve)), "not a valid"),
         ("the point (0, 0)", keyed(ec_spki(p256, &infinity)), "not a valid"),
         ("the point at infinity", keyed(ec_spki(p256, &[0])), "uncompressed"),
         ("a compressed point", keyed(ec_spki(p256, &[&[2], &off_curve[1..33]].concat())), "uncompressed"),
         ("secp256k1", keyed(ec_spki("1.3.132.0.10", &off_curve)), "by its name"),
         ("a key of nothing", keyed(seq(&[])), "DER"),
-        ("a key of 3 KiB", keyed(rsa_spki(&[1; 3000], &f4)), "too long"),
+        ("RSA of 24,000 bits", keyed(rsa_spki(&[0x7f; 3000], &f4)), "2048 to 8192 bits, not 23999"),
+        ("a key of 4 KiB", keyed(rsa_spki(&[1; 4000], &f4)), "too long"),
     ]
 }
 
