@@ -235,6 +235,12 @@ impl Csr {
             if attribute.oid == MICROSOFT_EXTENSIONS {
                 return Err(bad("asks for extensions by an attribute other than extensionRequest"));
             }
+            if !is_minimal(attribute.oid) {
+                return Err(bad("is not in DER"));
+            }
+            if attribute.values.is_empty() {
+                return Err(bad("has an attribute without values"));
+            }
             if !seen.insert(attribute.oid) {
                 return Err(bad(match attribute.oid {
                     rfc5912::ID_EXTENSION_REQ => "asks for extensions twice",
@@ -254,6 +260,10 @@ impl Csr {
         let value = extension.extn_value.as_bytes();
         let understood = match extension.extn_id {
             rfc5280::ID_CE_SUBJECT_ALT_NAME => SubjectAltName::from_der(value).map(|names| {
+                // RFC 5280, 4.2.1.6.
+                if names.0.is_empty() {
+                    self.object("csr_pem.names", "empty", "has a list of alternative names without a name");
+                }
                 self.names.extend(names.0.iter().map(read_name));
             }),
             rfc5280::ID_CE_BASIC_CONSTRAINTS => BasicConstraints::from_der(value).map(|constraints| {
@@ -358,6 +368,10 @@ fn requested_extensions(attributes: Option<&SetOfVec<Attribute>>) -> Result<Vec<
     }
     let extensions: Vec<Extension> =
         request.decode_as().map_err(|_| bad("asks for extensions that cannot be read"))?;
+    let minimal = extensions.iter().all(|extension| is_minimal(extension.extn_id));
+    if !minimal || extensions.to_der().ok() != request.to_der().ok() {
+        return Err(bad("asks for extensions that are not in DER"));
+    }
     if extensions.len() > MAX_EXTENSIONS {
         return Err(bad("asks for more than 64 extensions"));
     }
@@ -366,6 +380,16 @@ fn requested_extensions(attributes: Option<&SetOfVec<Attribute>>) -> Result<Vec<
         return Err(bad("asks for one extension twice"));
     }
     Ok(extensions)
+}
+
+/// Whether no arc of an identifier is written with zeros before it (X.690, 8.19.2), which would be a second spelling.
+fn is_minimal(oid: ObjectIdentifier) -> bool {
+    let mut begins = true;
+    oid.as_bytes().iter().all(|&octet| {
+        let padded = begins && octet == 0x80;
+        begins = octet & 0x80 == 0;
+        !padded
+    })
 }
 
 fn text(value: &Any) -> Option<String> {
