@@ -32,6 +32,8 @@ pub enum KeySpec {
     EcP256,
     /// ECDSA on NIST P-384.
     EcP384,
+    /// ECDSA on NIST P-521.
+    EcP521,
     /// RSA with a 2048-bit modulus.
     Rsa2048,
     /// RSA with a 3072-bit modulus.
@@ -40,12 +42,28 @@ pub enum KeySpec {
     Rsa4096,
     /// Ed25519 (RFC 8032).
     Ed25519,
+    /// ML-DSA-44 (FIPS 204).
+    MlDsa44,
+    /// ML-DSA-65 (FIPS 204).
+    MlDsa65,
+    /// ML-DSA-87 (FIPS 204).
+    MlDsa87,
 }
 
 impl KeySpec {
-    /// Every kind that certificates are issued with. Ed25519 is not among them: the keys of a device may sign with
-    /// it, and nothing here asks for one by name.
-    pub const ALL: &[Self] = &[Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
+    /// Every kind that certificates are issued with.
+    pub const ALL: &[Self] = &[
+        Self::EcP256,
+        Self::EcP384,
+        Self::EcP521,
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::Ed25519,
+        Self::MlDsa44,
+        Self::MlDsa65,
+        Self::MlDsa87,
+    ];
 
     /// The stable name, as it is stored and shown.
     #[must_use]
@@ -53,10 +71,14 @@ impl KeySpec {
         match self {
             Self::EcP256 => "ec-p256",
             Self::EcP384 => "ec-p384",
+            Self::EcP521 => "ec-p521",
             Self::Rsa2048 => "rsa-2048",
             Self::Rsa3072 => "rsa-3072",
             Self::Rsa4096 => "rsa-4096",
             Self::Ed25519 => "ed25519",
+            Self::MlDsa44 => "ml-dsa-44",
+            Self::MlDsa65 => "ml-dsa-65",
+            Self::MlDsa87 => "ml-dsa-87",
         }
     }
 
@@ -66,8 +88,24 @@ impl KeySpec {
         match self {
             Self::EcP256 => SignatureScheme::EcdsaSha256,
             Self::EcP384 => SignatureScheme::EcdsaSha384,
+            Self::EcP521 => SignatureScheme::EcdsaSha512,
             Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => SignatureScheme::RsaPkcs1Sha256,
             Self::Ed25519 => SignatureScheme::Ed25519,
+            Self::MlDsa44 => SignatureScheme::MlDsa44,
+            Self::MlDsa65 => SignatureScheme::MlDsa65,
+            Self::MlDsa87 => SignatureScheme::MlDsa87,
+        }
+    }
+
+    /// Whether such a key can sign by `scheme`. RSA has several; every other kind has its one.
+    #[must_use]
+    pub fn signs_by(self, scheme: SignatureScheme) -> bool {
+        use SignatureScheme as S;
+        match self {
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => {
+                matches!(scheme, S::RsaPkcs1Sha256 | S::RsaPkcs1Sha384 | S::RsaPssSha256)
+            }
+            other => scheme == other.default_scheme(),
         }
     }
 }
@@ -91,6 +129,8 @@ pub enum SignatureScheme {
     EcdsaSha256,
     /// ECDSA with SHA-384 (on P-384).
     EcdsaSha384,
+    /// ECDSA with SHA-512 (on P-521).
+    EcdsaSha512,
     /// RSA PKCS #1 v1.5 with SHA-256.
     RsaPkcs1Sha256,
     /// RSA PKCS #1 v1.5 with SHA-384.
@@ -99,4 +139,10 @@ pub enum SignatureScheme {
     RsaPssSha256,
     /// Ed25519 over the message itself (RFC 8032, 5.1).
     Ed25519,
+    /// ML-DSA-44 over the message itself, with an empty context (RFC 9881, 3).
+    MlDsa44,
+    /// ML-DSA-65 over the message itself, with an empty context.
+    MlDsa65,
+    /// ML-DSA-87 over the message itself, with an empty context.
+    MlDsa87,
 }

@@ -1,17 +1,18 @@
 //! Public keys as `SubjectPublicKeyInfo`, and what is signed under them, for keys that live elsewhere.
 
 #[cfg(any(feature = "aws", feature = "rest"))]
-use aws_lc_rs::digest::{Digest, SHA256, SHA384, digest};
+use aws_lc_rs::digest::{Digest, SHA256, SHA384, SHA512, digest};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44, ML_DSA_65,
+    ML_DSA_87, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA256, VerificationAlgorithm,
 };
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "transit"))]
 use crate::KeySpec;
 use crate::{KmsError, SignatureScheme};
 
-/// The kinds of key that the services make, Ed25519 included.
+/// The kinds of key that the services make.
 #[cfg(any(feature = "aws", feature = "transit"))]
 pub(crate) const SPECS: [KeySpec; 6] = [
     KeySpec::EcP256,
@@ -29,16 +30,7 @@ pub(crate) fn check_scheme(
     spec: KeySpec,
     scheme: SignatureScheme,
 ) -> Result<(), KmsError> {
-    use SignatureScheme as S;
-    let fits = match spec {
-        KeySpec::EcP256 => scheme == S::EcdsaSha256,
-        KeySpec::EcP384 => scheme == S::EcdsaSha384,
-        KeySpec::Ed25519 => scheme == S::Ed25519,
-        KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-            matches!(scheme, S::RsaPkcs1Sha256 | S::RsaPkcs1Sha384 | S::RsaPssSha256)
-        }
-    };
-    if fits {
+    if spec.signs_by(scheme) {
         return Ok(());
     }
     Err(KmsError::Unsupported {
@@ -55,7 +47,8 @@ pub(crate) fn prehash(scheme: SignatureScheme, message: &[u8]) -> Option<Digest>
     match scheme {
         S::EcdsaSha256 | S::RsaPkcs1Sha256 | S::RsaPssSha256 => Some(digest(&SHA256, message)),
         S::EcdsaSha384 | S::RsaPkcs1Sha384 => Some(digest(&SHA384, message)),
-        S::Ed25519 => None,
+        S::EcdsaSha512 => Some(digest(&SHA512, message)),
+        S::Ed25519 | S::MlDsa44 | S::MlDsa65 | S::MlDsa87 => None,
     }
 }
 
@@ -72,10 +65,14 @@ pub(crate) fn check_signature(
     let verifier: &'static dyn VerificationAlgorithm = match scheme {
         S::EcdsaSha256 => &ECDSA_P256_SHA256_ASN1,
         S::EcdsaSha384 => &ECDSA_P384_SHA384_ASN1,
+        S::EcdsaSha512 => &ECDSA_P521_SHA512_ASN1,
         S::RsaPkcs1Sha256 => &RSA_PKCS1_2048_8192_SHA256,
         S::RsaPkcs1Sha384 => &RSA_PKCS1_2048_8192_SHA384,
         S::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
         S::Ed25519 => &ED25519,
+        S::MlDsa44 => &ML_DSA_44,
+        S::MlDsa65 => &ML_DSA_65,
+        S::MlDsa87 => &ML_DSA_87,
     };
     let holds =
         ParsedPublicKey::new(verifier, public).is_ok_and(|key| key.verify_sig(message, &signature).is_ok());

@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     let dir = std::env::args().nth(1).ok_or("usage: zoo DIR")?;
     #[expect(clippy::disallowed_methods, reason = "other verifiers read the system's clock")]
     let now = OffsetDateTime::now_utc();
-    for spec in [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048] {
+    for &spec in KeySpec::ALL.iter().filter(|spec| !matches!(spec, KeySpec::Rsa3072 | KeySpec::Rsa4096)) {
         let dir = Path::new(&dir).join(spec.as_str());
         fs::create_dir_all(&dir)?;
         hierarchy(&dir, spec, now).await?;

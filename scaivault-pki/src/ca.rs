@@ -97,8 +97,7 @@ impl Issuer {
         }
         let public_key = PublicKey::parse("certificate", tbs.subject_pki.raw)?;
         let spec = public_key.kind.spec();
-        let spec =
-            spec.ok_or_else(|| bad("has a key that does not sign here; P-256, P-384 or RSA is needed"))?;
+        let spec = spec.ok_or_else(|| bad("has an RSA key of another size than 2048, 3072 or 4096 bits"))?;
         let own = constraints::of_certificate(&Certificate::from_der(der)?)?;
         Ok(Self {
             constraints: own.into_iter().collect(),

@@ -91,7 +91,7 @@ pub(crate) struct Info {
 impl Csr {
     /// Reads a request in DER, or in PEM (`CERTIFICATE REQUEST`), and verifies that it was signed with its own
     /// key: ECDSA on P-256, P-384 or P-521 and RSA PKCS #1 v1.5 of 2048 to 8192 bits, with SHA-256, SHA-384
-    /// or SHA-512, or Ed25519.
+    /// or SHA-512, Ed25519 or ML-DSA.
     ///
     /// # Errors
     /// [`PkiError::Invalid`] if it is malformed, not in DER, longer than 64 KiB, of another kind of key or
@@ -235,6 +235,12 @@ impl Csr {
             if attribute.oid == MICROSOFT_EXTENSIONS {
                 return Err(bad("asks for extensions by an attribute other than extensionRequest"));
             }
+            if !is_minimal(attribute.oid) {
+                return Err(bad("is not in DER"));
+            }
+            if attribute.values.is_empty() {
+                return Err(bad("has an attribute without values"));
+            }
             if !seen.insert(attribute.oid) {
                 return Err(bad(match attribute.oid {
                     rfc5912::ID_EXTENSION_REQ => "asks for extensions twice",
@@ -254,6 +260,10 @@ impl Csr {
         let value = extension.extn_value.as_bytes();
         let understood = match extension.extn_id {
             rfc5280::ID_CE_SUBJECT_ALT_NAME => SubjectAltName::from_der(value).map(|names| {
+                // RFC 5280, 4.2.1.6.
+                if names.0.is_empty() {
+                    self.object("csr_pem.names", "empty", "has a list of alternative names without a name");
+                }
                 self.names.extend(names.0.iter().map(read_name));
             }),
             rfc5280::ID_CE_BASIC_CONSTRAINTS => BasicConstraints::from_der(value).map(|constraints| {
@@ -332,8 +342,10 @@ fn verify(request: &Request, signed: &[u8], key: &PublicKey) -> Result<(), PkiEr
     }
     let unsupported =
         || bad("is signed with an algorithm that is not supported for its key; use SHA-256, 384 or 512");
-    if !request.algorithm.parameters.as_ref().is_none_or(Any::is_null) {
-        return Err(unsupported());
+    // RFC 5758, 3.2, RFC 8410, 3, RFC 9881, 3: none. RFC 4055, 5: NULL, and verifiers take none for it.
+    let nullable = matches!(key.kind, KeyKind::Rsa(_));
+    if !request.algorithm.parameters.as_ref().is_none_or(|any| nullable && any.is_null()) {
+        return Err(bad("is signed with an algorithm that has parameters where there are none"));
     }
     let signature = request.signature.as_bytes().ok_or_else(|| bad("has a malformed signature"))?;
     match key.verify(request.algorithm.oid, signed, signature) {
@@ -356,6 +368,10 @@ fn requested_extensions(attributes: Option<&SetOfVec<Attribute>>) -> Result<Vec<
     }
     let extensions: Vec<Extension> =
         request.decode_as().map_err(|_| bad("asks for extensions that cannot be read"))?;
+    let minimal = extensions.iter().all(|extension| is_minimal(extension.extn_id));
+    if !minimal || extensions.to_der().ok() != request.to_der().ok() {
+        return Err(bad("asks for extensions that are not in DER"));
+    }
     if extensions.len() > MAX_EXTENSIONS {
         return Err(bad("asks for more than 64 extensions"));
     }
@@ -364,6 +380,16 @@ fn requested_extensions(attributes: Option<&SetOfVec<Attribute>>) -> Result<Vec<
         return Err(bad("asks for one extension twice"));
     }
     Ok(extensions)
+}
+
+/// Whether no arc of an identifier is written with zeros before it (X.690, 8.19.2), which would be a second spelling.
+fn is_minimal(oid: ObjectIdentifier) -> bool {
+    let mut begins = true;
+    oid.as_bytes().iter().all(|&octet| {
+        let padded = begins && octet == 0x80;
+        begins = octet & 0x80 == 0;
+        !padded
+    })
 }
 
 pub(crate) fn text(value: &Any) -> Option<String> {

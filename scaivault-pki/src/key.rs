@@ -6,7 +6,7 @@ use aws_lc_rs::{
 };
 use const_oid::{
     ObjectIdentifier,
-    db::{rfc5912, rfc8410},
+    db::{fips204, rfc5912, rfc8410},
 };
 use der::{
     Any, Decode as _, Encode as _, Sequence,
@@ -14,7 +14,10 @@ use der::{
 };
 use scaivault_kms::{KeySpec, SignatureScheme};
 
-use crate::PkiError;
+use crate::{
+    PkiError,
+    read::weak::{self, Weakness},
+};
 
 /// The kinds of public key that a certificate request may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +33,12 @@ pub enum KeyKind {
     Rsa(usize),
     /// An Ed25519 key.
     Ed25519,
+    /// An ML-DSA-44 key.
+    MlDsa44,
+    /// An ML-DSA-65 key.
+    MlDsa65,
+    /// An ML-DSA-87 key.
+    MlDsa87,
 }
 
 impl KeyKind {
@@ -42,7 +51,12 @@ impl KeyKind {
             Self::Rsa(2048) => Some(KeySpec::Rsa2048),
             Self::Rsa(3072) => Some(KeySpec::Rsa3072),
             Self::Rsa(4096) => Some(KeySpec::Rsa4096),
-            Self::Rsa(_) | Self::EcP521 | Self::Ed25519 => None,
+            Self::Rsa(_) => None,
+            Self::EcP521 => Some(KeySpec::EcP521),
+            Self::Ed25519 => Some(KeySpec::Ed25519),
+            Self::MlDsa44 => Some(KeySpec::MlDsa44),
+            Self::MlDsa65 => Some(KeySpec::MlDsa65),
+            Self::MlDsa87 => Some(KeySpec::MlDsa87),
         }
     }
 
@@ -52,10 +66,14 @@ impl KeyKind {
         match spec {
             KeySpec::EcP256 => Some(Self::EcP256),
             KeySpec::EcP384 => Some(Self::EcP384),
+            KeySpec::EcP521 => Some(Self::EcP521),
             KeySpec::Rsa2048 => Some(Self::Rsa(2048)),
             KeySpec::Rsa3072 => Some(Self::Rsa(3072)),
             KeySpec::Rsa4096 => Some(Self::Rsa(4096)),
             KeySpec::Ed25519 => Some(Self::Ed25519),
+            KeySpec::MlDsa44 => Some(Self::MlDsa44),
+            KeySpec::MlDsa65 => Some(Self::MlDsa65),
+            KeySpec::MlDsa87 => Some(Self::MlDsa87),
             _ => None,
         }
     }
@@ -69,11 +87,15 @@ impl std::fmt::Display for KeyKind {
             Self::EcP521 => f.write_str("ec-p521"),
             Self::Rsa(bits) => write!(f, "rsa-{bits}"),
             Self::Ed25519 => f.write_str("ed25519"),
+            Self::MlDsa44 => f.write_str("ml-dsa-44"),
+            Self::MlDsa65 => f.write_str("ml-dsa-65"),
+            Self::MlDsa87 => f.write_str("ml-dsa-87"),
         }
     }
 }
 
-/// A public key whose shape was checked: a point on its curve, an RSA key of decent size.
+/// A public key whose shape was checked: a point on its curve, an RSA key of decent size, no key that is known to be
+/// worthless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PublicKey {
     pub(crate) kind: KeyKind,
@@ -100,8 +122,8 @@ struct RsaPublicKey<'a> {
     exponent: UintRef<'a>,
 }
 
-/// The longest `SubjectPublicKeyInfo` that is looked at: RSA with 8192 bits needs about 1050 octets.
-const MAX_SPKI: usize = 2048;
+/// The longest `SubjectPublicKeyInfo` that is looked at: ML-DSA-87 needs 2614 octets, RSA with 8192 bits about 1050.
+const MAX_SPKI: usize = 3072;
 /// RSA exponents below are refused (FIPS 186-5, 5.1), as are those of more than 32 bits.
 const MIN_RSA_EXPONENT: u64 = 65_537;
 
@@ -109,8 +131,29 @@ impl PublicKey {
     /// Reads DER.
     ///
     /// # Errors
-    /// [`PkiError::Invalid`] naming `field` if it is not DER, of a kind not in [`KeyKind`], or weak.
+    /// [`PkiError::Invalid`] naming `field` if it is not DER, of a kind not in [`KeyKind`], or weak; each cause has its
+    /// own reason.
     pub(crate) fn parse(field: &'static str, der: &[u8]) -> Result<Self, PkiError> {
+        let key = Self::read(field, der)?;
+        let checked = match key.kind {
+            KeyKind::Rsa(_) => weak::check_rsa(&key.bits),
+            KeyKind::Ed25519 => weak::check_ed25519(&key.bits),
+            _ => Ok(()),
+        };
+        match checked {
+            Ok(()) => Ok(key),
+            Err(Weakness::Malformed(why) | Weakness::Unsupported(why) | Weakness::Weak(why)) => {
+                Err(PkiError::invalid(field, format!("public key {why}")))
+            }
+        }
+    }
+
+    /// Reads DER without a look for known weaknesses, which takes long for RSA: for a key to be compared with one that
+    /// was parsed.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse) but for the weaknesses.
+    pub(crate) fn read(field: &'static str, der: &[u8]) -> Result<Self, PkiError> {
         if der.len() > MAX_SPKI {
             return Err(PkiError::invalid(field, "public key is too long"));
         }
@@ -174,6 +217,9 @@ impl PublicKey {
                 (rfc5912::SHA_512_WITH_RSA_ENCRYPTION, &sig::RSA_PKCS1_2048_8192_SHA512),
             ],
             KeyKind::Ed25519 => &[(rfc8410::ID_ED_25519, &sig::ED25519)],
+            KeyKind::MlDsa44 => &[(fips204::ID_ML_DSA_44, &sig::ML_DSA_44)],
+            KeyKind::MlDsa65 => &[(fips204::ID_ML_DSA_65, &sig::ML_DSA_65)],
+            KeyKind::MlDsa87 => &[(fips204::ID_ML_DSA_87, &sig::ML_DSA_87)],
         }
     }
 }
@@ -198,37 +244,62 @@ fn kind(field: &'static str, algorithm: &Algorithm, bits: &[u8]) -> Result<KeyKi
             if !algorithm.parameters.as_ref().is_some_and(Any::is_null) {
                 return Err(bad("RSA key must have NULL parameters"));
             }
-            rsa_kind(bits)
-                .ok_or_else(|| bad("RSA key must have 2048 to 8192 bits and an odd exponent from 65537"))
+            rsa_kind(bits).map_err(|why| PkiError::invalid(field, why))
         }
         rfc5912::ID_RSASSA_PSS => {
             Err(bad("RSA-PSS keys are not supported; use an RSA key (rsaEncryption) with PKCS #1 v1.5"))
         }
-        rfc8410::ID_ED_25519 if algorithm.parameters.is_none() => Ok(KeyKind::Ed25519),
-        _ => Err(bad("key must be RSA, elliptic curve (P-256, P-384, P-521) or Ed25519")),
+        oid => match MODERN.iter().find(|(known, _)| *known == oid) {
+            Some((_, kind)) if algorithm.parameters.is_none() => Ok(*kind),
+            Some((_, kind)) => Err(PkiError::invalid(field, format!("{kind} key must have no parameters"))),
+            None => Err(bad("key must be RSA, elliptic curve (P-256, P-384, P-521), Ed25519 or ML-DSA")),
+        },
     }
 }
 
-fn rsa_kind(bits: &[u8]) -> Option<KeyKind> {
-    let key = RsaPublicKey::from_der(bits).ok()?;
+/// The kinds whose algorithm identifiers are the same for keys and signatures, and have no parameters (RFC 8410, 3;
+/// RFC 9881, 2).
+const MODERN: [(ObjectIdentifier, KeyKind); 4] = [
+    (rfc8410::ID_ED_25519, KeyKind::Ed25519),
+    (fips204::ID_ML_DSA_44, KeyKind::MlDsa44),
+    (fips204::ID_ML_DSA_65, KeyKind::MlDsa65),
+    (fips204::ID_ML_DSA_87, KeyKind::MlDsa87),
+];
+
+fn rsa_kind(bits: &[u8]) -> Result<KeyKind, String> {
+    let key = RsaPublicKey::from_der(bits).map_err(|_| "RSA key is not in DER".to_owned())?;
     let modulus = key.modulus.as_bytes();
-    let size = modulus.len() * 8 - usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    let unused = modulus.first().map_or(0, |first| first.leading_zeros());
+    let size = modulus.len() * 8 - usize::try_from(unused).unwrap_or_default();
+    if !(2048..=8192).contains(&size) {
+        return Err(format!("RSA key must have 2048 to 8192 bits, not {size}"));
+    }
+    if modulus.last().is_some_and(|last| last % 2 == 0) {
+        return Err("RSA key must have an odd modulus".to_owned());
+    }
     let exponent = key
         .exponent
         .as_bytes()
         .iter()
-        .try_fold(0_u64, |all, &byte| (all < 1 << 24).then_some(all << 8 | u64::from(byte)))?;
-    let odd = exponent % 2 == 1 && modulus.last()? % 2 == 1;
-    (odd && exponent >= MIN_RSA_EXPONENT && (2048..=8192).contains(&size)).then_some(KeyKind::Rsa(size))
+        .try_fold(0_u64, |all, &byte| (all < 1 << 24).then_some(all << 8 | u64::from(byte)));
+    match exponent {
+        Some(exponent) if exponent % 2 == 1 && exponent >= MIN_RSA_EXPONENT => Ok(KeyKind::Rsa(size)),
+        _ => Err("RSA key must have an odd exponent from 65537, of at most 32 bits".to_owned()),
+    }
 }
 
 /// How keys of kind `spec` sign certificates: the scheme, its identifier and its DER `AlgorithmIdentifier`.
 pub(crate) fn algorithm(spec: KeySpec) -> Result<(SignatureScheme, ObjectIdentifier, Any), PkiError> {
     let scheme = spec.default_scheme();
-    // RFC 5758, 3.2: no parameters for ECDSA. RFC 4055, 5: NULL for RSA.
+    // RFC 5758, 3.2, RFC 8410, 3, and RFC 9881, 3: no parameters. RFC 4055, 5: NULL for RSA.
     let (oid, parameters) = match scheme {
         SignatureScheme::EcdsaSha256 => (rfc5912::ECDSA_WITH_SHA_256, None),
         SignatureScheme::EcdsaSha384 => (rfc5912::ECDSA_WITH_SHA_384, None),
+        SignatureScheme::EcdsaSha512 => (rfc5912::ECDSA_WITH_SHA_512, None),
+        SignatureScheme::Ed25519 => (rfc8410::ID_ED_25519, None),
+        SignatureScheme::MlDsa44 => (fips204::ID_ML_DSA_44, None),
+        SignatureScheme::MlDsa65 => (fips204::ID_ML_DSA_65, None),
+        SignatureScheme::MlDsa87 => (fips204::ID_ML_DSA_87, None),
         SignatureScheme::RsaPkcs1Sha256 => (rfc5912::SHA_256_WITH_RSA_ENCRYPTION, Some(Any::null())),
         _ => {
             return Err(PkiError::invalid(

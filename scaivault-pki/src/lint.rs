@@ -143,13 +143,18 @@ impl Findings {
     }
 }
 
-/// The algorithm that is named must be that of the signer's key, by the numbers of RFC 5758, 3.2, and RFC 4055, 5.
+/// The algorithm that is named must be that of the signer's key, by the numbers of RFC 5758, 3.2,
+/// RFC 4055, 5, RFC 8410, 3, and RFC 9881, 2.
 fn check_algorithm(read: &AlgorithmIdentifier<'_>, signer: &PublicKey, findings: &mut Findings) {
     let (oid, has_null) = match signer.kind {
         KeyKind::EcP256 => ("1.2.840.10045.4.3.2", false),
         KeyKind::EcP384 => ("1.2.840.10045.4.3.3", false),
         KeyKind::Rsa(_) => ("1.2.840.113549.1.1.11", true),
-        KeyKind::EcP521 | KeyKind::Ed25519 => ("none", false),
+        KeyKind::EcP521 => ("1.2.840.10045.4.3.4", false),
+        KeyKind::Ed25519 => ("1.3.101.112", false),
+        KeyKind::MlDsa44 => ("2.16.840.1.101.3.4.3.17", false),
+        KeyKind::MlDsa65 => ("2.16.840.1.101.3.4.3.18", false),
+        KeyKind::MlDsa87 => ("2.16.840.1.101.3.4.3.19", false),
     };
     findings.same("algorithm", read.algorithm.to_id_string().as_str(), oid);
     let is_null =

@@ -27,7 +27,7 @@ pub(crate) async fn sign_with(
     key: &dyn SigningKey,
     certificate: Option<&[u8]>,
 ) -> Result<Vec<u8>, PkiError> {
-    if PublicKey::parse("key", key.public_key_der())? != *tbs.signer() {
+    if PublicKey::read("key", key.public_key_der())? != *tbs.signer() {
         return Err(PkiError::invalid("key", "is not the key of the issuer"));
     }
     let (scheme, oid, identifier) = algorithm(key.spec())?;

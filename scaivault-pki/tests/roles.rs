@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use common::{Bench, Ca, DAY, HOUR, config, now, request, serial};
 use proptest::prelude::*;
-use scaivault_kms::{
-    KeySpec, SigningKey as _,
-    local::{SoftwareKey, generate_ec_p521},
-};
+use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{
     CaPlan, Csr, IssueRequest, Issuer, IssuerUrls, KeyKind, KeyRule, PastIssuerEnd, RoleConfig, Subject,
     SubjectParts, issue_leaf, issue_root,
@@ -197,8 +194,9 @@ async fn every_kind_of_key_is_issued_for_where_the_role_says_so() {
     bench.write("ca.pem", ca.issued.pem());
     let (ed, _) = SoftwareKey::generate(KeySpec::Ed25519).unwrap();
     let (rsa, _) = SoftwareKey::generate(KeySpec::Rsa3072).unwrap();
+    let (p521, _) = SoftwareKey::generate(KeySpec::EcP521).unwrap();
     let keys = [
-        (KeyKind::EcP521, generate_ec_p521().unwrap().0),
+        (KeyKind::EcP521, p521.public_key_der().to_vec()),
         (KeyKind::Ed25519, ed.public_key_der().to_vec()),
         (KeyKind::Rsa(3072), rsa.public_key_der().to_vec()),
     ];

@@ -351,11 +351,8 @@ fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
         (Some(_), None, None) => None,
         (_, key_type, size) => {
             let spec = key_type.unwrap_or(KeyType::Rsa).spec(size);
-            let field = if matches!(key_type, None | Some(KeyType::Rsa | KeyType::Ec)) {
-                "key_size"
-            } else {
-                "key_type"
-            };
+            let field =
+                if size.is_none() && key_type == Some(KeyType::Any) { "key_type" } else { "key_size" };
             spec.map_err(|message| wrong.push(field, message)).ok()
         }
     };
@@ -460,7 +457,7 @@ pub(super) fn new_serial(permit: &Permit<'_>) -> Result<Serial> {
 /// A key pair. RSA keys take long to find: they are looked for where they hold nobody up.
 pub(super) async fn generate_key(spec: KeySpec) -> Result<(SoftwareKey, Secret)> {
     let generated = match spec {
-        KeySpec::EcP256 | KeySpec::EcP384 => SoftwareKey::generate(spec),
+        KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::Ed25519 => SoftwareKey::generate(spec),
         _ => {
             let task = tokio::task::spawn_blocking(move || SoftwareKey::generate(spec));
             task.await.map_err(Error::internal)?

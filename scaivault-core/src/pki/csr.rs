@@ -173,8 +173,8 @@ impl CsrRow {
 
     fn into_request(self) -> Result<CsrRequest> {
         let (family, size) = match self.key_kind.split_once('-') {
-            Some((family, size)) => (family, size.trim_start_matches('p').parse().ok()),
-            None => (self.key_kind.as_str(), None),
+            Some((family @ ("ec" | "rsa"), size)) => (family, size.trim_start_matches('p').parse().ok()),
+            _ => (self.key_kind.as_str(), None),
         };
         Ok(CsrRequest {
             status: self.status()?,

@@ -1,9 +1,6 @@
 use std::sync::Arc;
 
-use scaivault_kms::{
-    KeySpec, Secret, SigningKey as _,
-    local::{SoftwareKey, generate_ec_p521},
-};
+use scaivault_kms::{Secret, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{IssueRequest, Issued, KeyKind, Plan, issue_leaf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -100,11 +97,7 @@ pub(super) fn asked(write: IssueWrite) -> IssueRequest {
 
 /// A key pair for a certificate: the public half in DER, the private one in PKCS #8.
 async fn leaf_key(kind: KeyKind) -> Result<(Vec<u8>, Secret)> {
-    let spec = match kind {
-        KeyKind::EcP521 => return Ok(generate_ec_p521()?),
-        KeyKind::Ed25519 => KeySpec::Ed25519,
-        other => other.spec().ok_or_else(|| Error::internal("a role of a key that cannot be made"))?,
-    };
+    let spec = kind.spec().ok_or_else(|| Error::internal("a role of a key that cannot be made"))?;
     let (key, pkcs8): (SoftwareKey, Secret) = generate_key(spec).await?;
     Ok((key.public_key_der().to_vec(), pkcs8))
 }

@@ -10,16 +10,13 @@ use scaivault_kms::{
 use scaivault_pki::PkiError;
 use tokio::sync::OnceCell;
 
-use super::{
-    ca::generate_key,
-    types::{CaCreate, family},
-};
+use super::{ca::generate_key, types::CaCreate};
 use crate::{Code, Error, Random, Result, TenantId, envelope::Roots};
 
 /// A CA's key, ready to sign.
 #[derive(Clone, Debug)]
 pub(super) enum CaKey {
-    /// In this process. RSA takes milliseconds to sign, which is too long for a thread that serves others: it is
+    /// In this process. RSA, P-521 and ML-DSA take up to milliseconds to sign, which is too long for a thread that serves others: it is
     /// done where it holds nobody up.
     Software(Arc<SoftwareKey>),
     /// Inside of a provider.
@@ -45,7 +42,9 @@ impl SigningKey for CaKey {
     async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError> {
         let key = match self {
             Self::Provided(key) => return key.sign(scheme, message).await,
-            Self::Software(key) if matches!(key.spec(), KeySpec::EcP256 | KeySpec::EcP384) => {
+            Self::Software(key)
+                if matches!(key.spec(), KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::Ed25519) =>
+            {
                 return key.sign(scheme, message).await;
             }
             Self::Software(key) => Arc::clone(key),
@@ -138,8 +137,7 @@ impl<'a> Wanted<'a> {
         let Some(key_ref) = &write.key_ref else {
             let spec = spec.ok_or_else(|| Error::field("key_type", "is required"))?;
             if !about.signature_schemes.contains(&spec.default_scheme()) {
-                let (_, bits) = family(spec);
-                let message = format!("the key provider has no {} keys of {bits} bits", spec.as_str());
+                let message = format!("the key provider has no {} keys", spec.as_str());
                 return Err(Error::field("key_type", message));
             }
             return Ok(Self::Made { name, provider, spec });
@@ -148,11 +146,6 @@ impl<'a> Wanted<'a> {
             return Err(Error::field("key_ref", "names a root key, which signs nothing"));
         }
         let key = provider.signing_key(&KeyRef(key_ref.clone())).await.map_err(refused)?;
-        if !KeySpec::ALL.contains(&key.spec()) {
-            let message =
-                format!("is a key of kind {}, which signs no certificates here", key.spec().as_str());
-            return Err(Error::field("key_ref", message));
-        }
         if spec.is_some_and(|spec| spec != key.spec()) {
             return Err(Error::field("key_type", format!("the key is of kind {}", key.spec().as_str())));
         }

@@ -12,7 +12,7 @@ use scaivault_pki::ocsp::{Responder, issue_responder};
 use time::OffsetDateTime;
 
 use super::{
-    ca::new_serial,
+    ca::{generate_key, new_serial},
     certificate::{Inventory, insert_certificate},
     issuer::CaIssuer,
     key::unsigned,
@@ -100,7 +100,7 @@ async fn issue(vault: &Inner, permit: Permit<'_>, ca: &CaIssuer) -> Result<Outco
     let now = permit.ctx().now();
     let keys = async |key_id: &str| permit.keys_for(key_id).await;
     let ca_key = ca.open_key((permit.tenant(), vault.door.roots()), keys).await?;
-    let (key, _) = SoftwareKey::generate(KeySpec::EcP256)?;
+    let (key, _) = generate_key(responder_kind(ca.spec)).await?;
     let (serial, spki) = (new_serial(&permit)?, key.public_key_der());
     let made = issue_responder(serial, spki, limits::RESPONDER_LIFE, &ca.issuer, &ca_key, now).await;
     let responder = made.map_err(unsigned)?;
@@ -121,4 +121,13 @@ async fn issue(vault: &Inner, permit: Permit<'_>, ca: &CaIssuer) -> Result<Outco
     tx.note("certificate_id", inventory.id);
     tx.note("serial_number", issued.serial.to_string());
     tx.commit(Delegate { responder, key }).await
+}
+
+/// The kind of a responder's key: one that is quick and that everybody knows, but no weaker than the CA's against
+/// quantum computers.
+fn responder_kind(ca: KeySpec) -> KeySpec {
+    match ca {
+        KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => ca,
+        _ => KeySpec::EcP256,
+    }
 }

@@ -249,7 +249,7 @@ contract! {
         let top = make(&vault, &admin, in_hsm(rsa)).await;
         let mid_ctx = t.admin();
         let mid = make(&vault, &mid_ctx, in_hsm(below(&top, "Mid"))).await;
-        assert_eq!((top.key_provider.as_deref(), top.key_type, top.key_size), (Some("hsm"), KeyType::Rsa, 2048));
+        assert_eq!((top.key_provider.as_deref(), top.key_type, top.key_size), (Some("hsm"), KeyType::Rsa, Some(2048)));
         // Named after the tenant and the CA.
         let names: Vec<_> = [&mid, &top].map(|ca| format!("tnt-acme-{}", ca.id.replace('_', "-"))).into();
         assert_eq!(hsm.names(), names);
@@ -404,8 +404,10 @@ contract! {
         field(&create(provider("hms")).await, "key_provider", "none of the configured");
         field(&create(provider("local")).await, "key_provider", "has no signing keys");
         let bits = |size| CaCreate { key_size: Some(size), ..in_hsm(root_write("Top")) };
-        field(&create(bits(384)).await, "key_type", "has no ec-p384 keys of 384 bits");
-        field(&create(bits(521)).await, "key_size", "256 or 384");
+        field(&create(bits(384)).await, "key_type", "has no ec-p384 keys");
+        field(&create(bits(512)).await, "key_size", "256, 384 or 521");
+        let ml_dsa = CaCreate { key_type: Some(KeyType::MlDsa65), key_size: None, ..in_hsm(root_write("Top")) };
+        field(&create(ml_dsa).await, "key_type", "has no ml-dsa-65 keys");
         let no_provider = CaCreate { key_ref: Some("k".to_owned()), ..root_write("Top") };
         field(&create(no_provider).await, "key_ref", "needs key_provider");
         let long = CaCreate { validity_days: Some(0), ..in_hsm(root_write("Top")) };
@@ -423,14 +425,12 @@ contract! {
         let (vault, hsm) = with_hsm(&t).await;
         hsm.by_hand("ec", KeySpec::EcP256);
         hsm.by_hand("rsa", KeySpec::Rsa2048);
-        hsm.by_hand("ed", KeySpec::Ed25519);
         let ops = operator(&vault, ACME);
         let by = async |ctx: &Ctx, write: CaCreate| vault.pki(ctx).create_ca(write).await;
         // A tenant's admin may not: the provider is everybody's.
         assert_eq!(code(by(&t.admin(), with_key(root_write("Top"), "ec")).await), Code::AccessDenied);
         let refused = async |write: CaCreate| refusal(by(&ops, write).await);
         field(&refused(with_key(root_write("Top"), "none")).await, "key_ref", "no such key");
-        field(&refused(with_key(root_write("Top"), "ed")).await, "key_ref", "of kind ed25519");
         let typed = |key_type, key_size| CaCreate { key_type, key_size, ..with_key(root_write("Top"), "rsa") };
         field(&refused(typed(Some(KeyType::Ec), None)).await, "key_type", "the key is of kind rsa-2048");
         field(&refused(typed(Some(KeyType::Rsa), Some(4096))).await, "key_type", "the key is of kind rsa-2048");
@@ -442,7 +442,7 @@ contract! {
         assert_eq!(hsm.signed.load(Ordering::Relaxed), 0);
 
         let made = by(&ops, with_key(root_write("Top"), "rsa")).await.unwrap();
-        assert_eq!((made.key_type, made.key_size, made.key_ref.as_deref()), (KeyType::Rsa, 2048, Some("rsa")));
+        assert_eq!((made.key_type, made.key_size, made.key_ref.as_deref()), (KeyType::Rsa, Some(2048), Some("rsa")));
         // No other CA, of no other tenant, by no other reference.
         let same = hsm.keys.lock().unwrap()["rsa"].clone();
         hsm.keys.lock().unwrap().insert("alias".to_owned(), same);
@@ -451,7 +451,7 @@ contract! {
             field(&refusal(by(&ctx, with_key(root_write("Other"), key)).await), "key_ref", "another CA has this key");
         }
         assert_eq!(t.raw.count("pki_ca").await, 1);
-        assert_eq!(hsm.names().len(), 4, "nothing was made");
+        assert_eq!(hsm.names().len(), 3, "nothing was made");
     }
 
     async fn a_provider_that_does_not_sign_leaves_nothing_half_done(t: Bench) {

@@ -12,8 +12,12 @@ use time::{Duration, OffsetDateTime};
 
 use crate::bench::{TestClock, bind_user, contract, path, policy, root_key, user};
 
-/// Interleavings on SQLite, and steps of each.
-const ROUNDS: u64 = if cfg!(debug_assertions) { 40 } else { 10_000 };
+/// Interleavings on SQLite: `SCAIVAULT_TEST_INTERLEAVINGS`, or few, as ten thousand take minutes. On PostgreSQL a tenth.
+fn rounds() -> u64 {
+    std::env::var("SCAIVAULT_TEST_INTERLEAVINGS").map_or(40, |rounds| rounds.parse().unwrap())
+}
+
+/// Steps of each.
 const STEPS: u64 = 24;
 
 struct Dice(u64);
@@ -51,7 +55,7 @@ contract! {
         let other = TestClock::at(t.now() + Duration::minutes(3));
         let replica = t.builder(root_key(7)).clock(Arc::clone(&other) as Arc<_>).open().await.unwrap();
         let vaults = [t.vault.clone(), replica];
-        let rounds = if t.scratch.is_some() { ROUNDS / 10 } else { ROUNDS };
+        let rounds = if t.scratch.is_some() { rounds() / 10 } else { rounds() };
         let start = t.now();
         let mut model = Model { binding: None, changed_by: 0, changed_at: start - Duration::HOUR };
         let (mut allows, mut stale, mut settled) = (0, 0, 0);

@@ -9,6 +9,7 @@ mod bench;
 
 mod access;
 mod anchor;
+mod attacks;
 mod audit;
 mod ca_keys;
 mod ca_origins;

@@ -10,6 +10,10 @@ use scaivault_core::{
         RevocationReason, RevokeWrite, RolePatch, RoleWrite, SubjectFields,
     },
 };
+use scaivault_pki::{
+    Certificate, TrustAnchor, pem, validate,
+    validate::{Evidence, OcspEvidence, Reason, ReferenceName, RevocationMode, Rules},
+};
 use serde_json::json;
 
 use crate::bench::{Bench, DAY, HOUR, code, contract, refusal, root_key};
@@ -135,14 +139,21 @@ fn read_answer(t: &Bench, files: &Files, answer: &[u8]) -> String {
     ))
 }
 
-async fn a_chain_verifies(t: Bench, key_type: KeyType, bits: u32) {
+/// The octets of a nonce of 16, behind its identifier.
+fn nonce_of(request: &[u8]) -> Vec<u8> {
+    const NONCE: &[u8] = &[6, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2, 4, 0x12, 4, 0x10];
+    let at = request.windows(NONCE.len()).position(|window| window == NONCE).unwrap() + NONCE.len();
+    request[at..at + 16].to_vec()
+}
+
+async fn a_chain_verifies(t: Bench, key_type: KeyType, bits: Option<u32>) {
     let admin = t.admin();
     let pki = t.vault.pki(&admin);
-    let with = |write: CaCreate| CaCreate { key_type: Some(key_type), key_size: Some(bits), ..write };
+    let with = |write: CaCreate| CaCreate { key_type: Some(key_type), key_size: bits, ..write };
     let top = pki.create_ca(with(root_write("Top"))).await.unwrap();
     let mid = pki.create_ca(with(below(&top, "Mid"))).await.unwrap();
     assert_eq!((mid.key_type, mid.key_size, mid.parent_ca_id.as_ref()), (key_type, bits, Some(&top.id)));
-    let keys = RolePatch { key_type: Some(key_type), key_bits: Some(bits), ..RolePatch::default() };
+    let keys = RolePatch { key_type: Some(key_type), key_bits: bits, ..RolePatch::default() };
     pki.create_role(role_write("web", &mid.id)).await.unwrap();
     pki.patch_role("web", keys).await.unwrap();
     let request = IssueWrite {
@@ -231,15 +242,67 @@ contract! {
     }
 
     async fn a_chain_of_p256_keys_verifies(t: Bench) {
-        a_chain_verifies(t, KeyType::Ec, 256).await;
+        a_chain_verifies(t, KeyType::Ec, Some(256)).await;
     }
 
     async fn a_chain_of_p384_keys_verifies(t: Bench) {
-        a_chain_verifies(t, KeyType::Ec, 384).await;
+        a_chain_verifies(t, KeyType::Ec, Some(384)).await;
+    }
+
+    async fn a_chain_of_p521_keys_verifies(t: Bench) {
+        a_chain_verifies(t, KeyType::Ec, Some(521)).await;
+    }
+
+    async fn a_chain_of_ed25519_keys_verifies(t: Bench) {
+        a_chain_verifies(t, KeyType::Ed25519, None).await;
+    }
+
+    async fn a_chain_of_ml_dsa_keys_verifies_and_the_revoked_do_not(t: Bench) {
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let with = |key_type, write| CaCreate { key_type: Some(key_type), key_size: None, ..write };
+        let top = pki.create_ca(with(KeyType::MlDsa87, root_write("Top"))).await.unwrap();
+        let mid = pki.create_ca(with(KeyType::MlDsa65, below(&top, "Mid"))).await.unwrap();
+        assert_eq!((top.key_type, mid.key_type, mid.key_size), (KeyType::MlDsa87, KeyType::MlDsa65, None));
+        let key_type = KeyType::MlDsa44;
+        pki.create_role(RoleWrite { key_type, key_bits: None, ..role_write("web", &mid.id) }).await.unwrap();
+        let leaf = issue(&t, "a.svc.test").await;
+        let files = Files::new();
+        files.add("leaf.pem", &leaf.certificate);
+        files.add("mid.pem", &leaf.ca_chain[0]);
+        files.agrees("ocsp -issuer mid.pem -cert leaf.pem -reqout ask.der");
+        let public = t.vault.public_pki();
+        let judge = async |list: bool| {
+            let mut evidence = Evidence::default();
+            evidence.crls.push(public.crl(&top.id).await.unwrap().der);
+            if list {
+                evidence.crls.push(public.crl(&mid.id).await.unwrap().der);
+            } else {
+                let der = public.ocsp(&mid.id, &files.read("ask.der")).await.unwrap().der;
+                // OpenSSL asks with a nonce, which is what the answer is bound to.
+                let nonce = nonce_of(&files.read("ask.der"));
+                evidence.ocsp.push(OcspEvidence { der, nonce: Some(nonce) });
+            }
+            let read = |pem: &str| pem::parse_certificates(pem).unwrap().remove(0);
+            let certificate = |pem: &str| Certificate::from_der(&read(pem)).unwrap();
+            let anchors = [TrustAnchor::from_der(&read(&leaf.ca_chain[1])).unwrap()];
+            let rules = Rules {
+                names: vec![ReferenceName::dns("a.svc.test").unwrap()],
+                revocation: RevocationMode::Require,
+                ..Rules::at(t.now())
+            };
+            let bag = [certificate(&leaf.ca_chain[0])];
+            let verdict = validate(&certificate(&leaf.certificate), &bag, &anchors, &evidence, &rules);
+            verdict.errors.iter().map(|failure| failure.reason).collect::<Vec<_>>()
+        };
+        assert_eq!((judge(true).await, judge(false).await), (vec![], vec![]));
+        pki.revoke(revocation(&leaf.serial_number)).await.unwrap();
+        pki.build_crl(&mid.id).await.unwrap();
+        assert_eq!((judge(true).await, judge(false).await), (vec![Reason::Revoked], vec![Reason::Revoked]));
     }
 
     async fn a_chain_of_rsa_keys_verifies(t: Bench) {
-        a_chain_verifies(t, KeyType::Rsa, 2048).await;
+        a_chain_verifies(t, KeyType::Rsa, Some(2048)).await;
     }
 
     async fn a_ca_says_what_it_is(t: Bench) {

@@ -26,7 +26,8 @@ impl AwsKey {
         #[expect(deprecated, reason = "the older name of the same field, which emulators still use alone")]
         let older = answer.customer_master_key_spec().map_or("unknown", |spec| spec.as_str());
         let kind = answer.key_spec().map_or(older, AwsKeySpec::as_str);
-        let spec = spki::SPECS.into_iter().find(|spec| aws_spec(*spec).as_str() == kind);
+        let spec =
+            spki::SPECS.into_iter().find(|spec| aws_spec(*spec).is_some_and(|known| known.as_str() == kind));
         let spec = spec.filter(|_| answer.key_usage() == Some(&KeyUsageType::SignVerify));
         let spec = spec
             .ok_or_else(|| unsupported(&format!("{key_id}: a key of kind {kind} does not sign for a CA")))?;
@@ -42,13 +43,14 @@ pub(super) async fn create(client: &Client, name: &str, spec: KeySpec) -> Result
     if name.is_empty() || name.len() > 240 || !name.chars().all(fit) || name.starts_with("aws/") {
         return Err(invalid("a name is up to 240 letters, digits, '/', '_' and '-', and not below aws/"));
     }
+    let kind = aws_spec(spec).ok_or_else(|| unsupported(&format!("keys of kind {}", spec.as_str())))?;
     let alias = format!("alias/{name}");
     match client.describe_key().key_id(&alias).send().await.map_err(|error| failed(error, &alias)) {
         Err(KmsError::NotFound { .. }) => {}
         Ok(_) => return Err(invalid(&format!("{alias}: there is a key of this name already"))),
         Err(error) => return Err(error),
     }
-    let request = client.create_key().key_usage(KeyUsageType::SignVerify).key_spec(aws_spec(spec));
+    let request = client.create_key().key_usage(KeyUsageType::SignVerify).key_spec(kind);
     let made = request.description(&alias).send().await.map_err(|error| failed(error, &alias))?;
     let id = made.key_metadata().ok_or_else(|| unexpected("metadata"))?.key_id();
     let named = client.create_alias().alias_name(&alias).target_key_id(id).send().await;
@@ -85,6 +87,7 @@ impl SigningKey for AwsKey {
             SignatureScheme::RsaPkcs1Sha384 => SigningAlgorithmSpec::RsassaPkcs1V15Sha384,
             SignatureScheme::RsaPssSha256 => SigningAlgorithmSpec::RsassaPssSha256,
             SignatureScheme::Ed25519 => SigningAlgorithmSpec::Ed25519Sha512,
+            other => return Err(unsupported(&format!("{other:?}"))),
         });
         // What is longer than the service takes, it takes as a digest.
         let digest = (message.len() > MAX_MESSAGE).then(|| spki::prehash(scheme, message));
@@ -106,13 +109,15 @@ impl SigningKey for AwsKey {
 /// The most that `Sign` takes as it is.
 const MAX_MESSAGE: usize = 4096;
 
-fn aws_spec(spec: KeySpec) -> AwsKeySpec {
-    match spec {
+/// What the service calls such keys; none for those that are not asked of it.
+fn aws_spec(spec: KeySpec) -> Option<AwsKeySpec> {
+    Some(match spec {
         KeySpec::EcP256 => AwsKeySpec::EccNistP256,
         KeySpec::EcP384 => AwsKeySpec::EccNistP384,
         KeySpec::Rsa2048 => AwsKeySpec::Rsa2048,
         KeySpec::Rsa3072 => AwsKeySpec::Rsa3072,
         KeySpec::Rsa4096 => AwsKeySpec::Rsa4096,
         KeySpec::Ed25519 => AwsKeySpec::EccNistEdwards25519,
-    }
+        KeySpec::EcP521 | KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => return None,
+    })
 }

@@ -100,7 +100,7 @@ pub(super) async fn create(
         KeySpec::Rsa2048 => (if hsm { "RSA-HSM" } else { "RSA" }, None, Some(2048)),
         KeySpec::Rsa3072 => (if hsm { "RSA-HSM" } else { "RSA" }, None, Some(3072)),
         KeySpec::Rsa4096 => (if hsm { "RSA-HSM" } else { "RSA" }, None, Some(4096)),
-        KeySpec::Ed25519 => return Err(unsupported("keys of kind ed25519")),
+        other => return Err(unsupported(&format!("keys of kind {}", other.as_str()))),
     };
     let request = NewKey { kty, key_size, crv, key_ops: &["sign", "verify"] };
     let answer = session.post(&format!("keys/{name}/create"), &request).await?;
@@ -127,7 +127,7 @@ impl SigningKey for AzureKey {
             SignatureScheme::RsaPkcs1Sha256 => "RS256",
             SignatureScheme::RsaPkcs1Sha384 => "RS384",
             SignatureScheme::RsaPssSha256 => "PS256",
-            SignatureScheme::Ed25519 => return Err(unsupported("Ed25519")),
+            other => return Err(unsupported(&format!("{other:?}"))),
         };
         let digest = spki::prehash(scheme, message).ok_or_else(|| unsupported(alg))?;
         let request = Operate { alg, value: &BASE64.encode(digest.as_ref()) };

@@ -8,7 +8,7 @@ mod sign;
 mod wrap;
 
 pub use config::KeyFile;
-pub use sign::{SoftwareKey, generate_ec_p521};
+pub use sign::SoftwareKey;
 pub use wrap::LocalProvider;
 
 /// The name of this provider in errors and wraps.

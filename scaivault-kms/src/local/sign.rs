@@ -5,7 +5,8 @@ use aws_lc_rs::{
     rsa::KeySize,
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING,
-        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, ML_DSA_44_SIGNING,
+        ML_DSA_65_SIGNING, ML_DSA_87_SIGNING, PqdsaKeyPair, PqdsaSigningAlgorithm, RSA_PKCS1_SHA256,
         RSA_PKCS1_SHA384, RSA_PSS_SHA256, RsaKeyPair,
     },
 };
@@ -24,10 +25,12 @@ enum Pair {
     Ec(EcdsaKeyPair),
     Rsa(RsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    MlDsa(PqdsaKeyPair),
 }
 
 impl SoftwareKey {
-    /// A fresh key and its PKCS #8 encoding (RFC 5958), which is the only way to have it again.
+    /// A fresh key and its PKCS #8 encoding (RFC 5958), which is the only way to have it again. That of an ML-DSA key
+    /// holds the seed alone (RFC 9881, 6).
     ///
     /// # Errors
     /// [`KmsError::Device`] if key generation fails.
@@ -35,10 +38,14 @@ impl SoftwareKey {
         let pkcs8 = match spec {
             KeySpec::EcP256 => ec_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING)?,
             KeySpec::EcP384 => ec_pkcs8(&ECDSA_P384_SHA384_ASN1_SIGNING)?,
+            KeySpec::EcP521 => ec_pkcs8(&ECDSA_P521_SHA512_ASN1_SIGNING)?,
             KeySpec::Rsa2048 => rsa_pkcs8(KeySize::Rsa2048)?,
             KeySpec::Rsa3072 => rsa_pkcs8(KeySize::Rsa3072)?,
             KeySpec::Rsa4096 => rsa_pkcs8(KeySize::Rsa4096)?,
             KeySpec::Ed25519 => ed25519_pkcs8()?,
+            KeySpec::MlDsa44 => ml_dsa_pkcs8(&ML_DSA_44_SIGNING)?,
+            KeySpec::MlDsa65 => ml_dsa_pkcs8(&ML_DSA_65_SIGNING)?,
+            KeySpec::MlDsa87 => ml_dsa_pkcs8(&ML_DSA_87_SIGNING)?,
         };
         Ok((Self::from_pkcs8(spec, &pkcs8)?, pkcs8))
     }
@@ -53,9 +60,14 @@ impl SoftwareKey {
             message: format!("not a PKCS #8 private key of kind {}", spec.as_str()),
         };
         let ec = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.expose()).map_err(|_| invalid());
+        let ml_dsa = |algorithm| PqdsaKeyPair::from_pkcs8(algorithm, pkcs8.expose()).map_err(|_| invalid());
         let pair = match spec {
             KeySpec::EcP256 => Pair::Ec(ec(&ECDSA_P256_SHA256_ASN1_SIGNING)?),
             KeySpec::EcP384 => Pair::Ec(ec(&ECDSA_P384_SHA384_ASN1_SIGNING)?),
+            KeySpec::EcP521 => Pair::Ec(ec(&ECDSA_P521_SHA512_ASN1_SIGNING)?),
+            KeySpec::MlDsa44 => Pair::MlDsa(ml_dsa(&ML_DSA_44_SIGNING)?),
+            KeySpec::MlDsa65 => Pair::MlDsa(ml_dsa(&ML_DSA_65_SIGNING)?),
+            KeySpec::MlDsa87 => Pair::MlDsa(ml_dsa(&ML_DSA_87_SIGNING)?),
             KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
                 let pair = RsaKeyPair::from_pkcs8(pkcs8.expose()).map_err(|_| invalid())?;
                 if pair.public_modulus_len() * 8 != rsa_bits(spec) {
@@ -71,6 +83,7 @@ impl SoftwareKey {
             Pair::Ec(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
             Pair::Rsa(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
             Pair::Ed25519(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
+            Pair::MlDsa(pair) => pair.public_key().as_der().map(|der| der.as_ref().to_vec()),
         };
         Ok(Self { spec, public: public.map_err(|_| device("encoding the public key failed"))?, pair })
     }
@@ -93,14 +106,16 @@ impl SigningKey for SoftwareKey {
     }
 
     async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError> {
+        if !self.spec.signs_by(scheme) {
+            return Err(mismatch(self.spec, scheme));
+        }
         let random = SystemRandom::new();
-        match (&self.pair, self.spec, scheme) {
-            (Pair::Ec(pair), KeySpec::EcP256, SignatureScheme::EcdsaSha256)
-            | (Pair::Ec(pair), KeySpec::EcP384, SignatureScheme::EcdsaSha384) => {
+        match &self.pair {
+            Pair::Ec(pair) => {
                 let signature = pair.sign(&random, message).map_err(|_| device("signing failed"))?;
                 Ok(signature.as_ref().to_vec())
             }
-            (Pair::Rsa(pair), _, scheme) => {
+            Pair::Rsa(pair) => {
                 let padding: &'static dyn aws_lc_rs::signature::RsaEncoding = match scheme {
                     SignatureScheme::RsaPkcs1Sha256 => &RSA_PKCS1_SHA256,
                     SignatureScheme::RsaPkcs1Sha384 => &RSA_PKCS1_SHA384,
@@ -111,8 +126,13 @@ impl SigningKey for SoftwareKey {
                 pair.sign(padding, &random, message, &mut signature).map_err(|_| device("signing failed"))?;
                 Ok(signature)
             }
-            (Pair::Ed25519(pair), _, SignatureScheme::Ed25519) => Ok(pair.sign(message).as_ref().to_vec()),
-            _ => Err(mismatch(self.spec, scheme)),
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Pair::MlDsa(pair) => {
+                let mut signature = vec![0; pair.algorithm().signature_len()];
+                let length = pair.sign(message, &mut signature).map_err(|_| device("signing failed"))?;
+                signature.truncate(length);
+                Ok(signature)
+            }
         }
     }
 }
@@ -123,21 +143,14 @@ fn ec_pkcs8(algorithm: &'static EcdsaSigningAlgorithm) -> Result<Secret, KmsErro
     Ok(Secret::new(der.as_ref().to_vec()))
 }
 
-/// A new key on NIST P-521, which nothing here signs with: its public half (a DER `SubjectPublicKeyInfo`) and its
-/// private one (PKCS #8).
-///
-/// # Errors
-/// [`KmsError::Device`] if no key can be made.
-pub fn generate_ec_p521() -> Result<(Vec<u8>, Secret), KmsError> {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING)
-        .map_err(|_| device("key generation failed"))?;
-    let public = pair.public_key().as_der().map_err(|_| device("encoding the public key failed"))?;
-    let private = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
-    Ok((public.as_ref().to_vec(), Secret::new(private.as_ref().to_vec())))
-}
-
 fn ed25519_pkcs8() -> Result<Secret, KmsError> {
     let pair = Ed25519KeyPair::generate().map_err(|_| device("key generation failed"))?;
+    let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
+    Ok(Secret::new(der.as_ref().to_vec()))
+}
+
+fn ml_dsa_pkcs8(algorithm: &'static PqdsaSigningAlgorithm) -> Result<Secret, KmsError> {
+    let pair = PqdsaKeyPair::generate(algorithm).map_err(|_| device("key generation failed"))?;
     let der = pair.to_pkcs8v1().map_err(|_| device("encoding the key failed"))?;
     Ok(Secret::new(der.as_ref().to_vec()))
 }
@@ -153,7 +166,7 @@ fn rsa_bits(spec: KeySpec) -> usize {
         KeySpec::Rsa2048 => 2048,
         KeySpec::Rsa3072 => 3072,
         KeySpec::Rsa4096 => 4096,
-        KeySpec::EcP256 | KeySpec::EcP384 | KeySpec::Ed25519 => 0,
+        _ => 0,
     }
 }
 
@@ -171,29 +184,44 @@ fn mismatch(spec: KeySpec, scheme: SignatureScheme) -> KmsError {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-        VerificationAlgorithm,
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, ML_DSA_44,
+        ML_DSA_65, ML_DSA_87, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
     };
 
     use super::*;
 
     #[tokio::test]
     async fn every_kind_signs_so_that_another_reader_of_its_public_key_agrees() {
-        let specs = [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048, KeySpec::Rsa3072, KeySpec::Ed25519];
-        for spec in specs {
+        for &spec in KeySpec::ALL.iter().filter(|spec| **spec != KeySpec::Rsa4096) {
             let (key, pkcs8) = SoftwareKey::generate(spec).unwrap();
             let again = SoftwareKey::from_pkcs8(spec, &pkcs8).unwrap();
             assert_eq!(key.public_key_der(), again.public_key_der());
             let verifier: &'static dyn VerificationAlgorithm = match spec {
                 KeySpec::EcP256 => &ECDSA_P256_SHA256_ASN1,
                 KeySpec::EcP384 => &ECDSA_P384_SHA384_ASN1,
+                KeySpec::EcP521 => &ECDSA_P521_SHA512_ASN1,
                 KeySpec::Ed25519 => &ED25519,
+                KeySpec::MlDsa44 => &ML_DSA_44,
+                KeySpec::MlDsa65 => &ML_DSA_65,
+                KeySpec::MlDsa87 => &ML_DSA_87,
                 _ => &RSA_PKCS1_2048_8192_SHA256,
             };
             let signature = again.sign(spec.default_scheme(), b"message").await.unwrap();
             let public = ParsedPublicKey::new(verifier, key.public_key_der()).unwrap();
             public.verify_sig(b"message", &signature).unwrap();
             assert!(public.verify_sig(b"massage", &signature).is_err());
+        }
+    }
+
+    #[test]
+    fn an_ml_dsa_key_is_kept_as_its_seed() {
+        for spec in [KeySpec::MlDsa44, KeySpec::MlDsa65, KeySpec::MlDsa87] {
+            let (_, pkcs8) = SoftwareKey::generate(spec).unwrap();
+            // RFC 9881, 6: PrivateKeyInfo { 0, { oid }, OCTET STRING { [0] seed (32 octets) } }.
+            let head = [0x30, 0x34, 2, 1, 0, 0x30, 0x0b, 6, 9];
+            assert_eq!(pkcs8.expose().len(), 54);
+            assert_eq!(pkcs8.expose()[..9], head);
+            assert_eq!(pkcs8.expose()[18..22], [4, 34, 0x80, 32]);
         }
     }
 
@@ -204,6 +232,8 @@ mod tests {
         assert!(matches!(SoftwareKey::from_pkcs8(KeySpec::Rsa2048, &pkcs8), Err(KmsError::Invalid { .. })));
         let (_, rsa) = SoftwareKey::generate(KeySpec::Rsa2048).unwrap();
         assert!(matches!(SoftwareKey::from_pkcs8(KeySpec::Rsa3072, &rsa), Err(KmsError::Invalid { .. })));
+        let (_, ml_dsa) = SoftwareKey::generate(KeySpec::MlDsa65).unwrap();
+        assert!(matches!(SoftwareKey::from_pkcs8(KeySpec::MlDsa44, &ml_dsa), Err(KmsError::Invalid { .. })));
         let error = key.sign(SignatureScheme::RsaPkcs1Sha256, b"m").await.unwrap_err();
         assert!(matches!(error, KmsError::Unsupported { .. }));
     }

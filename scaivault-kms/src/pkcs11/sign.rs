@@ -46,7 +46,7 @@ impl SigningKey for Pkcs11Key {
     }
 
     async fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KmsError> {
-        if !fits(self.spec, scheme) {
+        if !self.spec.signs_by(scheme) {
             return Err(unsupported(format!("{scheme:?} with a key of kind {}", self.spec.as_str())));
         }
         let (object, message) = (self.object.clone(), message.to_vec());
@@ -132,6 +132,7 @@ fn make(open: &mut Open, label: &str, spec: KeySpec) -> Result<Found, Failure> {
         KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
             (Mechanism::RsaPkcsKeyPairGen, MechanismType::RSA_PKCS_KEY_PAIR_GEN)
         }
+        other => return Err(unsupported(format!("keys of kind {}", other.as_str())).into()),
     };
     let lacks = open.abilities.lacks(&[Need::GeneratePair(need)]);
     if !lacks.is_empty() {
@@ -151,6 +152,7 @@ fn make(open: &mut Open, label: &str, spec: KeySpec) -> Result<Found, Failure> {
         KeySpec::Rsa2048 => public.extend(rsa(2048)),
         KeySpec::Rsa3072 => public.extend(rsa(3072)),
         KeySpec::Rsa4096 => public.extend(rsa(4096)),
+        other => return Err(unsupported(format!("keys of kind {}", other.as_str())).into()),
     }
     let private = hidden(label, &id, Use::Sign);
     let session = open.read_write()?;
@@ -313,17 +315,6 @@ pub(super) fn schemes(abilities: &Abilities) -> Vec<SignatureScheme> {
         .collect()
 }
 
-fn fits(spec: KeySpec, scheme: SignatureScheme) -> bool {
-    match scheme {
-        SignatureScheme::EcdsaSha256 => spec == KeySpec::EcP256,
-        SignatureScheme::EcdsaSha384 => spec == KeySpec::EcP384,
-        SignatureScheme::Ed25519 => spec == KeySpec::Ed25519,
-        SignatureScheme::RsaPkcs1Sha256 | SignatureScheme::RsaPkcs1Sha384 | SignatureScheme::RsaPssSha256 => {
-            matches!(spec, KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096)
-        }
-    }
-}
-
 /// What a token is given to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
@@ -356,6 +347,7 @@ fn ways(scheme: SignatureScheme) -> &'static [(MechanismType, Input)] {
             (MechanismType::RSA_PKCS_PSS, Input::Hash),
         ],
         SignatureScheme::Ed25519 => &[(MechanismType::EDDSA, Input::Message)],
+        _ => &[],
     }
 }
 

@@ -69,7 +69,8 @@ pub(super) async fn create(
         Ok(_) => return Err(invalid(&format!("{path}: there is a key of this name already"))),
         Err(error) => return Err(error),
     }
-    let request = body(&Create { r#type: type_of(spec), exportable: false, allow_plaintext_backup: false })?;
+    let kind = type_of(spec).ok_or_else(|| unsupported(&format!("keys of kind {}", spec.as_str())))?;
+    let request = body(&Create { r#type: kind, exportable: false, allow_plaintext_backup: false })?;
     session.call(Method::POST, &path, Some(request), &path).await?;
     let key = TransitKey::find(session, mount, name, 1).await?;
     if key.spec == spec { Ok(key) } else { Err(invalid(&format!("{path}: somebody else made it just now"))) }
@@ -113,7 +114,7 @@ impl SigningKey for TransitKey {
             | SignatureScheme::RsaPkcs1Sha256
             | SignatureScheme::RsaPssSha256 => "/sha2-256",
             SignatureScheme::EcdsaSha384 | SignatureScheme::RsaPkcs1Sha384 => "/sha2-384",
-            SignatureScheme::Ed25519 => "",
+            _ => "",
         };
         let path = format!("{}{hash}", self.path);
         let answer = self.session.call(Method::POST, &path, Some(body(&request)?), &self.path).await?;
@@ -124,18 +125,20 @@ impl SigningKey for TransitKey {
 }
 
 fn spec(r#type: &str) -> Option<KeySpec> {
-    spki::SPECS.into_iter().find(|spec| type_of(*spec) == r#type)
+    spki::SPECS.into_iter().find(|spec| type_of(*spec) == Some(r#type))
 }
 
-fn type_of(spec: KeySpec) -> &'static str {
-    match spec {
+/// What the service calls such keys; none for those that are not asked of it.
+fn type_of(spec: KeySpec) -> Option<&'static str> {
+    Some(match spec {
         KeySpec::EcP256 => "ecdsa-p256",
         KeySpec::EcP384 => "ecdsa-p384",
         KeySpec::Rsa2048 => "rsa-2048",
         KeySpec::Rsa3072 => "rsa-3072",
         KeySpec::Rsa4096 => "rsa-4096",
         KeySpec::Ed25519 => "ed25519",
-    }
+        KeySpec::EcP521 | KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => return None,
+    })
 }
 
 /// PEM, but for Ed25519, whose bytes come bare.

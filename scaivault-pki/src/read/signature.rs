@@ -117,6 +117,9 @@ impl Key {
         if matches!(key.kind, Kind::Rsa | Kind::Pss(_)) {
             weak::check_rsa(&key.bits)?;
         }
+        if key.kind == Kind::Ed25519 {
+            weak::check_ed25519(&key.bits)?;
+        }
         // Points are checked to be on their curve here, and lengths.
         match ParsedPublicKey::new(key.any_verifier(), &key.bits) {
             Ok(_) => Ok(key),

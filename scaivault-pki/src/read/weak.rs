@@ -1,4 +1,4 @@
-//! RSA keys that can be factored or forged by anybody.
+//! Keys that anybody can factor, or forge signatures of.
 
 use num_bigint::BigUint;
 
@@ -54,6 +54,43 @@ pub(crate) fn check_rsa(der: &[u8]) -> Result<(), Weakness> {
         return weak("is RSA with two primes that are close to each other");
     }
     Ok(())
+}
+
+/// Looks for the points of small order, under which there are signatures that hold for nearly every message.
+pub(crate) fn check_ed25519(point: &[u8]) -> Result<(), Weakness> {
+    let mut low = <[u8; 32]>::try_from(point)
+        .map_err(|_| Weakness::Malformed("is Ed25519 without 32 octets".to_owned()))?;
+    // The sign of x, which changes no order.
+    low[31] &= 0x7f;
+    if SMALL_ORDER.contains(&low) {
+        return Err(Weakness::Weak("is Ed25519 with a point of small order".to_owned()));
+    }
+    Ok(())
+}
+
+/// The y coordinates of the points of order 1, 2, 4 and 8, in the order of RFC 8032, 5.1.2, and the two that are written
+/// with p added.
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    ends(0, 0, 0),
+    ends(1, 0, 0),
+    ends(0xec, 0xff, 0x7f),
+    ends(0xed, 0xff, 0x7f),
+    ends(0xee, 0xff, 0x7f),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5,
+        0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a,
+        0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];
+
+const fn ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
+    let mut all = [middle; 32];
+    all[0] = first;
+    all[31] = last;
+    all
 }
 
 fn read(der: &[u8]) -> Result<(BigUint, BigUint), Malformed> {
@@ -175,6 +212,33 @@ mod tests {
             weakness(&(BigUint::from(1_u32) << 8200_u32), 65537),
             Some(Weakness::Unsupported(_))
         ));
+    }
+
+    #[test]
+    fn points_of_small_order_are_found() {
+        let number = |text: &str| BigUint::parse_bytes(text.as_bytes(), 10).unwrap();
+        let p = (BigUint::from(1_u32) << 255_u32) - 19_u32;
+        let d = &p - number("121665") * number("121666").modpow(&(&p - 2_u32), &p) % &p;
+        let found = |y: &BigUint, sign: u8| {
+            let mut octets = y.to_bytes_le();
+            octets.resize(32, 0);
+            octets[31] |= sign;
+            check_ed25519(&octets).is_err()
+        };
+        // y = ±1 and x = ±1 have order 1, 2 and 4; 2y² + dy⁴ = 1 wherever doubling gives y = 0.
+        let mut small = vec![BigUint::ZERO, BigUint::from(1_u32), &p - 1_u32, p.clone(), &p + 1_u32];
+        for coordinate in &SMALL_ORDER[5..] {
+            let y = BigUint::from_bytes_le(coordinate);
+            let square = &y * &y % &p;
+            assert_eq!((&square * 2_u32 + &d * &square * &square) % &p, BigUint::from(1_u32));
+            small.push(y);
+        }
+        assert_eq!(small.len(), SMALL_ORDER.len());
+        assert!(small.iter().all(|y| found(y, 0) && found(y, 0x80)));
+        // The base point, 4/5.
+        let base = BigUint::from(4_u32) * BigUint::from(5_u32).modpow(&(&p - 2_u32), &p) % &p;
+        assert!(!found(&base, 0) && !found(&base, 0x80));
+        assert!(matches!(check_ed25519(&[9; 31]), Err(Weakness::Malformed(_))));
     }
 
     #[test]

@@ -24,7 +24,9 @@ use time::OffsetDateTime;
 
 pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(86_400);
-pub const SPECS: [KeySpec; 3] = [KeySpec::EcP256, KeySpec::EcP384, KeySpec::Rsa2048];
+/// The kinds that the tools know, which have no ML-DSA yet.
+pub const SPECS: [KeySpec; 5] =
+    [KeySpec::EcP256, KeySpec::EcP384, KeySpec::EcP521, KeySpec::Rsa2048, KeySpec::Ed25519];
 
 /// The tools look at the clock, so what they are shown must be valid now.
 #[expect(clippy::disallowed_methods, reason = "the verifiers under test read the system's clock")]

@@ -8,6 +8,7 @@
 )]
 
 pub mod evidence;
+pub mod weak;
 
 use std::{
     rc::Rc,

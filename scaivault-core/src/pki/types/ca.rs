@@ -222,7 +222,7 @@ pub struct Ca {
     pub ca_type: CaType,
     pub parent_ca_id: Option<String>,
     pub key_type: KeyType,
-    pub key_size: u32,
+    pub key_size: Option<u32>,
     pub key_provider: Option<String>,
     pub key_ref: Option<String>,
     /// Empty while it is pending.

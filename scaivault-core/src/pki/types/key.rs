@@ -8,10 +8,19 @@ use serde::{Deserialize, Serialize};
 pub enum KeyType {
     /// RSA, with 2048, 3072 or 4096 bits.
     Rsa,
-    /// ECDSA on a NIST curve of 256 or 384 bits; for certificates of roles also of 521.
+    /// ECDSA on a NIST curve of 256, 384 or 521 bits.
     Ec,
-    /// Ed25519; for certificates of roles alone.
+    /// Ed25519.
     Ed25519,
+    /// ML-DSA-44 (FIPS 204).
+    #[serde(rename = "ml-dsa-44")]
+    MlDsa44,
+    /// ML-DSA-65.
+    #[serde(rename = "ml-dsa-65")]
+    MlDsa65,
+    /// ML-DSA-87.
+    #[serde(rename = "ml-dsa-87")]
+    MlDsa87,
     /// Whatever kind the caller brings; for certificates of roles alone, where a key that is made is on P-256.
     Any,
 }
@@ -19,16 +28,10 @@ pub enum KeyType {
 impl KeyType {
     /// The kind of key of a CA, or what is wrong with it.
     pub(in crate::pki) fn spec(self, bits: Option<u32>) -> Result<KeySpec, String> {
-        let default = if self == Self::Rsa { 4096 } else { 256 };
-        match (self, bits.unwrap_or(default)) {
-            (Self::Rsa, 2048) => Ok(KeySpec::Rsa2048),
-            (Self::Rsa, 3072) => Ok(KeySpec::Rsa3072),
-            (Self::Rsa, 4096) => Ok(KeySpec::Rsa4096),
-            (Self::Ec, 256) => Ok(KeySpec::EcP256),
-            (Self::Ec, 384) => Ok(KeySpec::EcP384),
-            (Self::Rsa, bits) => Err(format!("must be 2048, 3072 or 4096 for rsa, not {bits}")),
-            (Self::Ec, bits) => Err(format!("must be 256 or 384 for ec, not {bits}")),
-            (Self::Ed25519 | Self::Any, _) => Err("must be rsa or ec for a CA".to_owned()),
+        let bits = bits.or((self == Self::Rsa).then_some(4096));
+        match self.rule(bits)? {
+            KeyRule::Kind(kind) => kind.spec().ok_or_else(|| "is of a kind that does not sign".to_owned()),
+            KeyRule::Any => Err("must be one kind of key for a CA".to_owned()),
         }
     }
 
@@ -37,8 +40,11 @@ impl KeyType {
         let kind = match (self, bits) {
             (Self::Any, None) => return Ok(KeyRule::Any),
             (Self::Ed25519, None) => KeyKind::Ed25519,
-            (Self::Ed25519 | Self::Any, Some(_)) => {
-                return Err("must be absent for ed25519 and any".to_owned());
+            (Self::MlDsa44, None) => KeyKind::MlDsa44,
+            (Self::MlDsa65, None) => KeyKind::MlDsa65,
+            (Self::MlDsa87, None) => KeyKind::MlDsa87,
+            (Self::Ed25519 | Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa87 | Self::Any, Some(_)) => {
+                return Err("must be absent for ed25519, ml-dsa and any".to_owned());
             }
             (Self::Ec, Some(256) | None) => KeyKind::EcP256,
             (Self::Ec, Some(384)) => KeyKind::EcP384,
@@ -54,14 +60,19 @@ impl KeyType {
     }
 }
 
-/// Family and size of a kind of key.
-pub(in crate::pki) fn family(spec: KeySpec) -> (KeyType, u32) {
+/// Family of a kind of key, and its size where the family has several.
+pub(in crate::pki) fn family(spec: KeySpec) -> (KeyType, Option<u32>) {
     match spec {
-        KeySpec::Rsa2048 => (KeyType::Rsa, 2048),
-        KeySpec::Rsa3072 => (KeyType::Rsa, 3072),
-        KeySpec::Rsa4096 => (KeyType::Rsa, 4096),
-        KeySpec::EcP384 => (KeyType::Ec, 384),
+        KeySpec::Rsa2048 => (KeyType::Rsa, Some(2048)),
+        KeySpec::Rsa3072 => (KeyType::Rsa, Some(3072)),
+        KeySpec::Rsa4096 => (KeyType::Rsa, Some(4096)),
+        KeySpec::EcP384 => (KeyType::Ec, Some(384)),
+        KeySpec::EcP521 => (KeyType::Ec, Some(521)),
+        KeySpec::Ed25519 => (KeyType::Ed25519, None),
+        KeySpec::MlDsa44 => (KeyType::MlDsa44, None),
+        KeySpec::MlDsa65 => (KeyType::MlDsa65, None),
+        KeySpec::MlDsa87 => (KeyType::MlDsa87, None),
         // The engine signs with no other kind.
-        _ => (KeyType::Ec, 256),
+        _ => (KeyType::Ec, Some(256)),
     }
 }

@@ -153,7 +153,7 @@ impl RoleWrite {
         self.key_bits = self.key_bits.or(match self.key_type {
             KeyType::Rsa => Some(2048),
             KeyType::Ec => Some(256),
-            KeyType::Ed25519 | KeyType::Any => None,
+            KeyType::Ed25519 | KeyType::MlDsa44 | KeyType::MlDsa65 | KeyType::MlDsa87 | KeyType::Any => None,
         });
         self
     }
