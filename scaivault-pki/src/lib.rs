@@ -67,6 +67,7 @@
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(demo()).unwrap();
 //! ```
 
+mod bundle;
 mod ca;
 mod chain;
 mod crl;
@@ -90,6 +91,7 @@ mod time;
 mod trust;
 pub mod validate;
 
+pub use bundle::{parse_bundle, parse_crls};
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};
 pub use csr::{Csr, CsrName};

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 use crate::PkiError;
 
 /// The most bytes of PEM text that are looked at.
-const MAX_TEXT: usize = 1024 * 1024;
+pub(crate) const MAX_TEXT: usize = 1024 * 1024;
 /// The most certificates in one text.
-const MAX_CERTIFICATES: usize = 64;
+pub(crate) const MAX_CERTIFICATES: usize = 64;
 /// The characters of a full line.
 const LINE: usize = 64;
 
@@ -70,9 +70,9 @@ pub(crate) fn parse_one(field: &'static str, text: &[u8], labels: &[&str]) -> Re
     }
 }
 
-type Block = (String, Zeroizing<Vec<u8>>);
+pub(crate) type Block = (String, Zeroizing<Vec<u8>>);
 
-fn blocks(field: &'static str, text: &[u8], most: usize) -> Result<Vec<Block>, PkiError> {
+pub(crate) fn blocks(field: &'static str, text: &[u8], most: usize) -> Result<Vec<Block>, PkiError> {
     if text.len() > MAX_TEXT {
         return Err(PkiError::invalid(field, "must have at most 1 MiB"));
     }
