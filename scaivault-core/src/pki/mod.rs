@@ -3,6 +3,7 @@
 //! The engine (`scaivault-pki`) decides what a certificate contains and what a role admits; here it is
 //! decided who may ask, what is kept, and what relying parties are told.
 
+pub(crate) mod anchors;
 mod bulk;
 mod ca;
 mod cascade;
@@ -20,6 +21,7 @@ mod role;
 mod sign;
 pub(crate) mod store;
 mod types;
+pub(crate) mod validate;
 
 pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
@@ -32,6 +34,7 @@ pub(crate) use self::{
 pub use scaivault_pki::RevocationReason;
 
 pub use self::{
+    anchors::{AnchorFilter, AnchorPurpose, AnchorWrite, TrustAnchor},
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
     ocsp::{OcspReply, PublicPki},
     types::{
@@ -39,6 +42,10 @@ pub use self::{
         IssueWrite, IssuedCertificate, IssuerEnd, KeyType, PlannedCertificate, PrivateKeyPem, PublicCrl,
         ReleaseWrite, Released, Revocation, RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict,
         RoleWrite, RuleMatch, RuleViolation, SignNames, SignWrite, SubjectFields,
+    },
+    validate::{
+        CandidatePath, ChainCertificate, PathError, RevocationCheck, RevocationFinding, ValidateWrite,
+        ValidationReport,
     },
 };
 use crate::{Ctx, vault::Inner};

@@ -9,6 +9,7 @@ mod bench;
 
 mod access;
 mod anchor;
+mod anchors;
 mod audit;
 mod ca_keys;
 mod conditions;
