@@ -3,9 +3,22 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use libfuzzer_sys::fuzz_target;
-use scaivault_pki::pem::{encode, parse_certificates};
+use scaivault_pki::{
+    parse_bundle, parse_crls,
+    pem::{encode, parse_certificates},
+};
 
 fuzz_target!(|data: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(found) = parse_bundle("bundle", text) {
+            assert!((1..=64).contains(&found.len()));
+        }
+        let _ = parse_crls("crl_pem", text);
+    }
+    // A PKCS #7 message, as far as the fuzzer gets without writing Base64.
+    if let Ok(found) = parse_bundle("bundle", &STANDARD.encode(data)) {
+        assert!((1..=64).contains(&found.len()));
+    }
     let Ok(certificates) = parse_certificates(data) else { return };
     assert!((1..=64).contains(&certificates.len()));
     let text = std::str::from_utf8(data).expect("PEM is text");

@@ -136,6 +136,8 @@ codes! {
     RoleNotFound = "role_not_found",
     /// No such trust configuration.
     TrustNotFound = "trust_not_found",
+    /// No such trust anchor.
+    TrustAnchorNotFound = "trust_anchor_not_found",
     /// No such certificate request.
     CsrNotFound = "csr_not_found",
     /// No such route.

@@ -16,6 +16,18 @@ pub const BINDINGS: i64 = 10_000;
 pub const CAS: i64 = 1000;
 /// PKI roles of one tenant.
 pub const ROLES: i64 = 10_000;
+/// Trust anchors of one tenant.
+pub const TRUST_ANCHORS: i64 = 500;
+/// Before its end a trust anchor is said to expire soon, and it is told at these times.
+pub const TRUST_ANCHOR_NOTICES: &str = "30d,7d,1d";
+/// See [`TRUST_ANCHOR_NOTICES`].
+pub const TRUST_ANCHOR_SOON: Duration = Duration::from_secs(30 * 86_400);
+/// Certificates of one question whether a certificate is good.
+pub const VALIDATE_CERTIFICATES: usize = 32;
+/// Revocation lists, and OCSP answers, of such a question.
+pub const VALIDATE_EVIDENCE: usize = 16;
+/// Pairs of a certificate and a CA of the tenant that the register is asked about for it.
+pub const VALIDATE_REGISTER: usize = 256;
 /// Rules of one policy.
 pub const POLICY_RULES: usize = 1000;
 /// Ranges of source addresses in one rule.

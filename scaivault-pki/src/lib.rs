@@ -68,6 +68,7 @@
 //! ```
 
 mod adopt;
+mod bundle;
 mod ca;
 mod chain;
 mod constraints;
@@ -94,6 +95,7 @@ mod trust;
 pub mod validate;
 
 pub use adopt::{Adopted, adopt, private_key};
+pub use bundle::{parse_bundle, parse_crls};
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use constraints::{NameConstraints, NameSubtrees};
 pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 use crate::PkiError;
 
 /// The most bytes of PEM text that are looked at.
-const MAX_TEXT: usize = 1024 * 1024;
+pub(crate) const MAX_TEXT: usize = 1024 * 1024;
 /// The most certificates in one text.
-const MAX_CERTIFICATES: usize = 64;
+pub(crate) const MAX_CERTIFICATES: usize = 64;
 /// The characters of a full line.
 const LINE: usize = 64;
 

@@ -3,6 +3,7 @@
 //!
 //! Signatures are made over octets, so these readers keep octets; nothing here decides whether to trust.
 
+mod about;
 pub(crate) mod asn1;
 pub(crate) mod certificate;
 pub(crate) mod crl;

@@ -1,6 +1,11 @@
 //! Trust anchors: what a path may end at.
 
-use crate::{Certificate, PkiError};
+use time::OffsetDateTime;
+
+use crate::{
+    Certificate, PkiError,
+    validate::{Failure, Place, faults},
+};
 
 /// A certificate that is trusted because somebody said so.
 #[derive(Clone, Debug)]
@@ -19,5 +24,12 @@ impl TrustAnchor {
     /// [`PkiError::Invalid`] as for [`Certificate::from_der`].
     pub fn from_der(der: &[u8]) -> Result<Self, PkiError> {
         Ok(Self { certificate: Certificate::from_der(der)?, enforce: true })
+    }
+
+    /// What is wrong with it as an anchor at `now`, whatever is below it: no CA, not valid, a weak key. Its own signature
+    /// is not looked at.
+    #[must_use]
+    pub fn check(&self, now: OffsetDateTime) -> Vec<Failure> {
+        faults(&self.certificate, Place::Ca, now, &[], 0)
     }
 }

@@ -19,7 +19,9 @@ pub(crate) use path::{Place, faults};
 pub use host::ReferenceName;
 pub use policy::PolicyRules;
 pub use reason::{Failure, Reason};
-pub use revocation::{CertificateRevocation, Evidence, OcspEvidence, RevocationMode, Source, Verdict};
+pub use revocation::{
+    CertificateRevocation, Evidence, OcspEvidence, Registered, RevocationMode, Source, Verdict,
+};
 
 use crate::{
     Certificate, Oid, TrustAnchor,

@@ -60,7 +60,7 @@ impl Case {
             revocation: if self.crls.is_empty() { RevocationMode::None } else { RevocationMode::Require },
             ..Rules::at(NOW)
         };
-        let evidence = Evidence { crls: self.crls.clone(), ocsp: vec![] };
+        let evidence = Evidence { crls: self.crls.clone(), ..Evidence::default() };
         let verdict = validate(&read(&self.leaf), &bag, &anchors, &evidence, &rules);
         if verdict.valid { Ok(()) } else { Err(format!("{:?}", verdict.errors)) }
     }

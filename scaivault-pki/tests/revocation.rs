@@ -18,7 +18,8 @@ use scaivault_kms::KeySpec;
 use scaivault_pki::{
     Certificate, CrlEntry, RevocationReason, TrustAnchor, Validation, build_crl, ocsp, validate,
     validate::{
-        CertificateRevocation, Evidence, OcspEvidence, Reason, RevocationMode, Rules, Source, Verdict, limits,
+        CertificateRevocation, Evidence, OcspEvidence, Reason, Registered, RevocationMode, Rules, Source,
+        Verdict, limits,
     },
 };
 
@@ -49,7 +50,7 @@ impl Bench {
 
     fn judge(&self, mode: RevocationMode, crls: &[Vec<u8>], ocsp: &[Vec<u8>]) -> Validation {
         let ocsp = ocsp.iter().map(|der| OcspEvidence { der: der.clone(), nonce: None }).collect();
-        self.judge_by(mode, &Evidence { crls: crls.to_vec(), ocsp })
+        self.judge_by(mode, &Evidence { crls: crls.to_vec(), ocsp, ..Evidence::default() })
     }
 
     fn judge_by(&self, mode: RevocationMode, evidence: &Evidence) -> Validation {
@@ -177,11 +178,15 @@ async fn the_lists_and_answers_of_this_engine_are_believed() {
     let bag = [Certificate::from_der(&sub.issued.der).unwrap()];
     let anchors = [TrustAnchor::from_der(&root.issued.der).unwrap()];
     let rules = Rules { revocation: RevocationMode::Require, ..Rules::at(now) };
-    let good = Evidence { crls: vec![list(&root, vec![]).await, list(&sub, vec![]).await], ocsp: vec![] };
+    let good =
+        Evidence { crls: vec![list(&root, vec![]).await, list(&sub, vec![]).await], ..Evidence::default() };
     let verdict = validate(&certificate, &bag, &anchors, &good, &rules);
     assert!(verdict.valid, "{verdict:#?}");
     assert!(verdict.revocation.iter().all(|known| summary(known) == (Known::Good, Source::Crl)));
-    let bad = Evidence { crls: vec![list(&root, vec![]).await, list(&sub, vec![entry]).await], ocsp: vec![] };
+    let bad = Evidence {
+        crls: vec![list(&root, vec![]).await, list(&sub, vec![entry]).await],
+        ..Evidence::default()
+    };
     let verdict = validate(&certificate, &bag, &anchors, &bad, &rules);
     assert_eq!(verdict.errors[0].reason, Reason::Revoked);
     let Verdict::Revoked { reason, .. } = verdict.revocation[0].verdict else { panic!("{verdict:#?}") };
@@ -214,6 +219,7 @@ fn a_path_around_a_revoked_ca_is_taken() {
     let evidence = Evidence {
         crls: vec![revoked, List::of(&new).sign(&new.key), List::of(&sub).sign(&sub.key)],
         ocsp: vec![],
+        ..Evidence::default()
     };
     let rules = Rules { revocation: RevocationMode::Require, ..Rules::at(NOW) };
     let anchor = |made: &Made| TrustAnchor { certificate: read(made), enforce: true };
@@ -427,7 +433,7 @@ fn indirect_lists_speak_for_those_who_name_their_issuer() {
     // The lister itself is vouched for by the root's own list.
     let own = List::of(&root).with(idp(None, ONLY_USERS)).sign(&root.key);
     let known = |bench: &Bench, list: Vec<u8>| {
-        let evidence = Evidence { crls: vec![list, top.clone()], ocsp: vec![] };
+        let evidence = Evidence { crls: vec![list, top.clone()], ..Evidence::default() };
         summary(&bench.judge_by(RevocationMode::Prefer, &evidence).revocation[0]).0
     };
     assert_eq!(known(&bench, cert_list(indirect())), Known::Good);
@@ -519,7 +525,10 @@ fn sec_f4_answers_are_current_and_to_the_question() {
     let asked = |sent: Option<&[u8]>, came: Option<&[u8]>| {
         let der = says(Reply { nonce: came.map(<[u8]>::to_vec), ..reply() }).remove(0);
         let ocsp = vec![OcspEvidence { der, nonce: sent.map(<[u8]>::to_vec) }];
-        summary(&bench.judge_by(RevocationMode::Prefer, &Evidence { crls: vec![], ocsp }).revocation[0]).0
+        summary(
+            &bench.judge_by(RevocationMode::Prefer, &Evidence { ocsp, ..Evidence::default() }).revocation[0],
+        )
+        .0
     };
     assert_eq!(asked(Some(b"12345678"), Some(b"12345678")), Known::Good);
     assert_eq!(asked(None, Some(b"12345678")), Known::Good);
@@ -611,4 +620,43 @@ fn a_long_list_is_read_where_it_is() {
     let list = long(List::of(root));
     assert_eq!(bench.by_crls(&[list.clone().sign(&root.key)]), Known::Good);
     assert_eq!(bench.by_crls(&[list.revoking(&bench.leaf.serial, 1).sign(&root.key)]), Known::Revoked);
+}
+
+#[test]
+fn the_register_of_a_ca_is_heard_and_what_it_does_not_have_was_never_issued() {
+    let bench = Bench::new();
+    let (root, leaf) = (read(&bench.root), read(&bench.leaf));
+    let says = |verdict| Evidence {
+        register: vec![Registered {
+            issuer_key_sha256: root.key_sha256(),
+            serial: leaf.serial_octets().to_vec(),
+            verdict,
+        }],
+        ..Evidence::default()
+    };
+    let revoked = Verdict::Revoked { at: NOW, reason: RevocationReason::Superseded };
+    for (verdict, prefer, require) in
+        [(Verdict::Good, true, true), (revoked, false, false), (Verdict::Unknown, false, false)]
+    {
+        for (mode, valid) in [(RevocationMode::Prefer, prefer), (RevocationMode::Require, require)] {
+            let found = bench.judge_by(mode, &says(verdict));
+            assert_eq!(found.valid, valid, "{verdict:?} {mode:?} {found:#?}");
+            assert_eq!(found.revocation[0].source, Source::Register);
+            assert_eq!(found.revocation[0].verdict, verdict);
+        }
+        assert!(bench.judge_by(RevocationMode::None, &says(verdict)).valid);
+    }
+    // Of another CA, or another number, it says nothing.
+    let mut other = says(revoked);
+    other.register[0].issuer_key_sha256[0] ^= 1;
+    let mut number = says(revoked);
+    number.register[0].serial.push(1);
+    for evidence in [other, number] {
+        let found = bench.judge_by(RevocationMode::Prefer, &evidence);
+        assert!(found.valid && found.revocation[0].source == Source::None, "{found:#?}");
+    }
+    // A list that says otherwise is not outvoted.
+    let listed = List::of(&bench.root).revoking(&bench.leaf.serial, 1).sign(&bench.root.key);
+    let evidence = Evidence { crls: vec![listed], ..says(Verdict::Good) };
+    assert!(!bench.judge_by(RevocationMode::Prefer, &evidence).valid);
 }

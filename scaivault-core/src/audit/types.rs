@@ -87,6 +87,16 @@ actions! {
     CsrApprove = "csr_approve",
     /// A certificate request was rejected.
     CsrReject = "csr_reject",
+    /// A trust anchor, the list of them or a bundle was read.
+    PkiAnchorRead = "trust_anchor_read",
+    /// A trust anchor was added.
+    PkiAnchorCreate = "trust_anchor_create",
+    /// A trust anchor was deleted.
+    PkiAnchorDelete = "trust_anchor_delete",
+    /// It was told that a trust anchor expires soon, or has expired.
+    PkiAnchorNotify = "trust_anchor_notify",
+    /// A certificate was judged.
+    PkiValidate = "pki_validate",
     /// A certificate was revoked.
     PkiRevoke = "pki_revoke",
     /// A certificate was released from its hold.

@@ -34,6 +34,8 @@ pub(crate) enum EventType {
     CertificateIssued,
     CertificateRevoked,
     CertificateReleased,
+    TrustAnchorExpiring,
+    TrustAnchorExpired,
 }
 
 impl EventType {
@@ -53,6 +55,8 @@ impl EventType {
             Self::CertificateIssued => "certificate.issued",
             Self::CertificateRevoked => "certificate.revoked",
             Self::CertificateReleased => "certificate.released",
+            Self::TrustAnchorExpiring => "trust_anchor.expiring",
+            Self::TrustAnchorExpired => "trust_anchor.expired",
         }
     }
 }

@@ -1,8 +1,12 @@
-//! Tells of secrets that expire soon or have expired.
+//! Tells of secrets and trust anchors that expire soon or have expired.
 
-use crate::{Caller, Code, Result, TenantId, Vault, secrets, secrets::SecretPath, storage::query};
+use crate::{Caller, Code, Result, TenantId, Vault, pki, secrets, secrets::SecretPath, storage::query};
 
 pub(super) async fn run_due(vault: &Vault) -> Result<()> {
+    secrets(vault).await.and(pki::anchors::tell_due(vault).await)
+}
+
+async fn secrets(vault: &Vault) -> Result<()> {
     let inner = vault.inner();
     loop {
         let due = query(secrets::store::sql::NOTIFIABLE).bind(inner.clock.now());

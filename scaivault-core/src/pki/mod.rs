@@ -4,6 +4,7 @@
 //! decided who may ask, what is kept, and what relying parties are told.
 
 mod adopt;
+pub(crate) mod anchors;
 mod bulk;
 mod ca;
 mod cascade;
@@ -21,6 +22,7 @@ mod role;
 mod sign;
 pub(crate) mod store;
 mod types;
+pub(crate) mod validate;
 
 pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
@@ -33,6 +35,7 @@ pub(crate) use self::{
 pub use scaivault_pki::RevocationReason;
 
 pub use self::{
+    anchors::{AnchorFilter, AnchorPurpose, AnchorWrite, TrustAnchor},
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
     ocsp::{OcspReply, PublicPki},
     types::{
@@ -41,6 +44,10 @@ pub use self::{
         NameConstraints, NameSubtrees, PlannedCertificate, PrivateKeyPem, PublicCrl, ReleaseWrite, Released,
         Revocation, RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict, RoleWrite, RuleMatch,
         RuleViolation, SignNames, SignWrite, SubjectFields,
+    },
+    validate::{
+        CandidatePath, ChainCertificate, PathError, RevocationCheck, RevocationFinding, ValidateWrite,
+        ValidationReport,
     },
 };
 use crate::{Ctx, vault::Inner};

@@ -92,6 +92,10 @@ impl Category {
             | Action::PkiRevoke
             | Action::PkiCaRevoke
             | Action::PkiRelease
+            | Action::PkiAnchorRead
+            | Action::PkiAnchorCreate
+            | Action::PkiAnchorDelete
+            | Action::PkiValidate
             | Action::PkiCrlBuild
             | Action::PkiOcspResponder => Self::PkiAdmin,
             Action::AuditQuery => Self::AuditQuery,
@@ -108,6 +112,7 @@ impl Category {
             Action::AuthExchange => Self::AuthExchange,
             Action::SecretPurge
             | Action::SecretNotify
+            | Action::PkiAnchorNotify
             | Action::KeyRead
             | Action::KeyRotate
             | Action::AuditVerify

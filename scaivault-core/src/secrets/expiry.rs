@@ -15,36 +15,36 @@ use crate::{
     wire::rfc3339,
 };
 
-/// The moments at which something is to be told of one secret.
+/// The moments at which something is to be told of what expires.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     expires_at: OffsetDateTime,
     thresholds: Vec<DurationText>,
 }
 
 /// What is to be told.
 #[derive(Debug, PartialEq)]
-enum Due {
+pub(crate) enum Due {
     Expiring { threshold: String, days_remaining: i64 },
     Expired,
 }
 
 impl Schedule {
     /// `notify_before` is the column's text: durations with commas between.
-    pub(super) fn new(expires_at: OffsetDateTime, notify_before: &str) -> Result<Self> {
+    pub(crate) fn new(expires_at: OffsetDateTime, notify_before: &str) -> Result<Self> {
         let thresholds: Result<_> = notify_before.split(',').map(str::parse).collect();
         let thresholds = thresholds.map_err(|_| Error::internal("a stored threshold cannot be read"))?;
         Ok(Self { expires_at, thresholds })
     }
 
     /// The first moment after `time` at which something is to be told.
-    pub(super) fn next(&self, time: OffsetDateTime) -> Option<OffsetDateTime> {
+    pub(crate) fn next(&self, time: OffsetDateTime) -> Option<OffsetDateTime> {
         let thresholds = self.thresholds.iter().filter_map(|t| self.moment(t));
         thresholds.chain([self.expires_at]).filter(|moment| *moment > time).min()
     }
 
     /// What is to be told at `now` of what became due since `since`: of several thresholds, the last one.
-    fn due(&self, since: OffsetDateTime, now: OffsetDateTime) -> Option<Due> {
+    pub(crate) fn due(&self, since: OffsetDateTime, now: OffsetDateTime) -> Option<Due> {
         if self.expires_at <= now {
             return Some(Due::Expired);
         }
@@ -84,13 +84,23 @@ pub(super) async fn notify(permit: Permit<'_>, path: &SecretPath) -> Result<Outc
 }
 
 fn told(due: Due, expires_at: OffsetDateTime) -> (EventType, Value) {
-    let expires_at = rfc3339(expires_at);
-    match due {
-        Due::Expired => (EventType::SecretExpired, json!({ "expires_at": expires_at })),
-        Due::Expiring { threshold, days_remaining } => (
-            EventType::SecretExpiring,
-            json!({ "expires_at": expires_at, "days_remaining": days_remaining, "threshold": threshold }),
-        ),
+    let event_type = match due {
+        Due::Expired => EventType::SecretExpired,
+        Due::Expiring { .. } => EventType::SecretExpiring,
+    };
+    (event_type, due.data(expires_at))
+}
+
+impl Due {
+    /// What an event about it says.
+    pub(crate) fn data(self, expires_at: OffsetDateTime) -> Value {
+        let expires_at = rfc3339(expires_at);
+        match self {
+            Self::Expired => json!({ "expires_at": expires_at }),
+            Self::Expiring { threshold, days_remaining } => {
+                json!({ "expires_at": expires_at, "days_remaining": days_remaining, "threshold": threshold })
+            }
+        }
     }
 }
 

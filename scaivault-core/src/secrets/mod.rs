@@ -10,7 +10,10 @@ mod path;
 pub(crate) mod store;
 mod types;
 
-pub(crate) use self::ops::slot as version_slot;
+pub(crate) use self::{
+    expiry::{Due, Schedule},
+    ops::slot as version_slot,
+};
 pub use self::{
     ops::Secrets,
     path::SecretPath,

@@ -145,6 +145,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 19,
+        description: "trust anchors",
+        shared: text!("0019_trust_anchors.sql"),
+        postgres: text!("0019_trust_anchors.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -285,7 +285,7 @@ contract! {
 
         let ca = CaImport { crl_number: 41, ..import("Moved", &own, &key) };
         let ca = pki.import_ca(ca).await.unwrap();
-        assert_eq!((ca.ca_type, ca.state, ca.key_type, ca.key_size), (CaType::Root, CaState::Active, KeyType::Ec, 384));
+        assert_eq!((ca.ca_type, ca.state, ca.key_type, ca.key_size), (CaType::Root, CaState::Active, KeyType::Ec, Some(384)));
         assert_eq!((ca.common_name.as_str(), ca.name.as_str()), ("Elsewhere", "Moved"));
         assert!(crl_text(&t, &ca).await.contains("X509v3 CRL Number: \n                42"));
         issues_and_revokes(&t, &ca, &own).await;

@@ -73,6 +73,9 @@ async fn fill(t: &Bench) {
             "idp_role (tenant_id, identity_id, role, granted_by, granted_at) VALUES ('$ID', 'usr', 'tenant_admin', 'x', now())",
             "trust (tenant_id, id, name, name_key, issuer, document, created_at, created_by) \
              VALUES ('$ID', 'trust_1', 'one', 'one', 'https://x.example', '{}', now(), 'x')",
+            "pki_anchor (tenant_id, id, name, name_key, description, purpose, certificate, fingerprint_sha256, not_after, notify_at, \
+             created_at, created_by) VALUES ('$ID', 'ta_1', 'one', 'one', '', 'any', '\\x00', '\\x00', now() + interval '90 days', \
+             now() + interval '60 days', now(), 'x')",
             "trust_use (tenant_id, trust_id, proof, expires_at) VALUES ('$ID', 'trust_1', 'proof', now())",
         ] {
             t.raw.execute(&format!("INSERT INTO {}", insert.replace("$ID", id))).await;

@@ -10,6 +10,7 @@ mod bench;
 mod access;
 mod anchor;
 mod attacks;
+mod anchors;
 mod audit;
 mod ca_keys;
 mod ca_origins;

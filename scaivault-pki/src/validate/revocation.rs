@@ -35,6 +35,19 @@ pub struct Evidence {
     pub crls: Vec<Vec<u8>>,
     /// OCSP answers.
     pub ocsp: Vec<OcspEvidence>,
+    /// What the caller's own register says of certificates that CAs of his own issued. It is believed without a signature.
+    pub register: Vec<Registered>,
+}
+
+/// What the register of a CA says of one serial number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The CA, by the SHA-256 of its `SubjectPublicKeyInfo` ([`Certificate::key_sha256`](crate::Certificate::key_sha256)).
+    pub issuer_key_sha256: [u8; 32],
+    /// The serial number ([`Certificate::serial_octets`](crate::Certificate::serial_octets)).
+    pub serial: Vec<u8>,
+    /// What it says; [`Verdict::Unknown`] if it does not have the serial number, which then was never issued.
+    pub verdict: Verdict,
 }
 
 /// An OCSP answer, and what it answers.
@@ -71,18 +84,21 @@ pub enum Source {
     Crl,
     /// A delta list on top of a complete one.
     Delta,
+    /// The caller's own register.
+    Register,
     /// Nobody.
     None,
 }
 
 impl Source {
-    /// A stable name: `ocsp`, `crl`, `delta`, `none`.
+    /// A stable name: `ocsp`, `crl`, `delta`, `register`, `none`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ocsp => "ocsp",
             Self::Crl => "crl",
             Self::Delta => "delta",
+            Self::Register => "register",
             Self::None => "none",
         }
     }
@@ -117,6 +133,9 @@ impl CertificateRevocation {
                 let notes =
                     if self.notes.is_empty() { "no evidence".to_owned() } else { self.notes.join("; ") };
                 Some((Reason::RevocationUnknown, format!("may be revoked or not: {notes}")))
+            }
+            (Verdict::Unknown, _, Source::Register) => {
+                Some((Reason::RevocationUnknown, "is not in the register of its issuer".to_owned()))
             }
             (Verdict::Unknown, ..) => {
                 Some((Reason::RevocationUnknown, "is unknown to the responder of its issuer".to_owned()))
@@ -207,6 +226,20 @@ impl<'p, 'a> Revocation<'p, 'a> {
         all
     }
 
+    /// What the caller himself knows of a certificate of a CA of his own.
+    fn by_register(&self, certificate: usize, issuer: usize) -> Option<CertificateRevocation> {
+        if self.evidence.register.is_empty() {
+            return None;
+        }
+        let (certificate, key) = (self.pool.get(certificate), self.pool.get(issuer).key_sha256());
+        let known = |of: &&Registered| {
+            of.issuer_key_sha256 == key && of.serial.as_slice() == certificate.serial_octets()
+        };
+        let known = self.evidence.register.iter().find(known)?;
+        let (verdict, source) = (known.verdict, Source::Register);
+        Some(CertificateRevocation { verdict, source, notes: Vec::new() })
+    }
+
     /// Answers first; any word that a certificate is revoked stands, whoever says otherwise; and that a responder does not
     /// know it is not undone by a list that does not have it.
     fn status(&self, certificate: usize, issuer: usize, anchor: usize) -> CertificateRevocation {
@@ -216,9 +249,11 @@ impl<'p, 'a> Revocation<'p, 'a> {
         }
         let said = self.by_ocsp(certificate, issuer, anchor);
         let listed = self.by_crl(self.pool.get(certificate), issuer, anchor);
+        let registered = self.by_register(certificate, issuer);
         let result = match (said.verdict, listed.verdict) {
             (Verdict::Revoked { .. }, _) => said,
             (_, Verdict::Revoked { .. }) => listed,
+            _ if registered.is_some() => registered.unwrap_or(said),
             (Verdict::Good, _) => said,
             (Verdict::Unknown, _) if said.source == Source::Ocsp => said,
             (_, Verdict::Good) => listed,

@@ -40,6 +40,7 @@ pub fn status(code: Code) -> StatusCode {
         | Code::CertificateNotFound
         | Code::CsrNotFound
         | Code::RoleNotFound
+        | Code::TrustAnchorNotFound
         | Code::TrustNotFound
         | Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

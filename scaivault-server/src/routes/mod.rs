@@ -34,6 +34,7 @@ pub fn router() -> Result<Router<Service>, TableError> {
     rows.extend(partner_rows());
     rows.extend(policy_rows());
     rows.extend(pki_rows());
+    rows.extend(anchor_rows());
     rows.extend(revocation_rows());
     Router::new(rows)
 }
@@ -207,9 +208,23 @@ fn pki_rows() -> Vec<Route<Service>> {
         row(POST, "/v1/pki/revoke", pki::revoke::revoke, Action::PkiRevoke, admin),
         row(POST, "/v1/pki/revoke/bulk", pki::revoke::bulk, Action::PkiRevoke, admin),
         row(POST, "/v1/pki/release", pki::revoke::release, Action::PkiRelease, admin),
+        route(POST, "/v1/pki/certificates/validate", pki::validate::validate)
+            .action(Action::PkiValidate.as_str()),
         row(GET, "/v1/pki/certificates", pki::certificates::list, Action::PkiCertificateRead, either),
         row(GET, "/v1/pki/certificates/{id}", pki::certificates::read, Action::PkiCertificateRead, either),
         row(GET, "/v1/pki/certificates/{id}/pem", pki::certificates::pem, Action::PkiCertificateRead, either),
+    ]
+}
+
+/// What a tenant trusts: read by everybody in it, as it is judged by.
+fn anchor_rows() -> Vec<Route<Service>> {
+    let (admin, read): (Scopes, &str) = (&[Scope::PkiAdmin], Action::PkiAnchorRead.as_str());
+    vec![
+        route(GET, "/v1/pki/trust-anchors", pki::anchors::list).action(read),
+        row(POST, "/v1/pki/trust-anchors", pki::anchors::create, Action::PkiAnchorCreate, admin),
+        route(GET, "/v1/pki/trust-anchors/bundle", pki::anchors::bundle).action(read),
+        route(GET, "/v1/pki/trust-anchors/{id}", pki::anchors::read).action(read),
+        row(DELETE, "/v1/pki/trust-anchors/{id}", pki::anchors::delete, Action::PkiAnchorDelete, admin),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! The modules mirror the tree of the URLs; `errors`, `refusals` and `tenants` go across it.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
+mod anchors;
 mod audit;
 mod auth;
 mod aws;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     support::Answer,
-    world::{CSR, World, github},
+    world::{ANCHOR, CSR, World, github},
 };
 
 /// A body that would be accepted, for rows that take one.
@@ -48,6 +48,8 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/csr") => json!({ "csr_pem": CSR, "role": "other" }),
         ("POST", "/v1/pki/csr/{id}/reject") => json!({ "reason": "no" }),
         ("POST", "/v1/pki/csr/{id}/sign") => json!({ "ttl": "1h" }),
+        ("POST", "/v1/pki/trust-anchors") => json!({ "name": "mine", "certificate_pem": ANCHOR }),
+        ("POST", "/v1/pki/certificates/validate") => json!({ "certificate_pem": ANCHOR }),
         ("POST", "/v1/auth/trust") => github("mine"),
         ("PUT", "/v1/identity/users/{user_id}/roles") => json!({ "roles": ["tenant_admin"] }),
         ("POST", "/v1/pki/revoke" | "/v1/pki/release") => json!({ "serial_number": world.serial }),
@@ -65,6 +67,7 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
         template if template.starts_with("/v1/auth/trust/") => "{trust}",
         template if template.starts_with("/v1/pki/certificates/") => "{cert}",
         template if template.starts_with("/v1/pki/csr/") => "{csr}",
+        template if template.starts_with("/v1/pki/trust-anchors/") => "{anchor}",
         _ => "{ca}",
     };
     let path = row
@@ -172,7 +175,8 @@ async fn who_may_not_learns_that_and_not_what_is_wrong_with_his_request() {
         Scope::ALL.iter().map(|scope| scope.as_str()).filter(|scope| *scope != "admin").collect();
     let all = world.api.token("sa:all", &all.join(" "));
     let mut sent = 0;
-    for row in routes::router().unwrap().rows().filter(|row| body(row, &world).is_some()) {
+    let wants = |row: &&Route<Service>| body(row, &world).is_some() && scope(row).is_some();
+    for row in routes::router().unwrap().rows().filter(wants) {
         let call = |token| world.api.call(token, row.method().as_str(), &path(row, &world));
         let broken = json!({ "no such field": [] });
         call(&none).json(&broken).send().await.refusal(403, "insufficient_scope");

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Identifiers in the shape of those in the world, of nothing.
-fn nothing(world: &World) -> [(String, String); 11] {
+fn nothing(world: &World) -> [(String, String); 12] {
     let twin = |id: &str| {
         let (head, tail) = id.split_at(id.len() - 4);
         let tail: String = tail
@@ -44,6 +44,7 @@ fn nothing(world: &World) -> [(String, String); 11] {
         twin(&world.serial),
         twin(&world.trust),
         twin(&world.csr),
+        twin(&world.anchor),
         ("app/db".to_owned(), "app/dc".to_owned()),
         ("usr_worker".to_owned(), "usr_workes".to_owned()),
         ("grp_crew".to_owned(), "grp_crex".to_owned()),

@@ -16,6 +16,7 @@ pub(crate) struct World {
     pub(crate) serial: String,
     pub(crate) trust: String,
     pub(crate) csr: String,
+    pub(crate) anchor: String,
 }
 
 /// A certificate request for `x.svc.cluster.local` on P-256, whose key nobody has.
@@ -29,9 +30,23 @@ AwIDSAAwRQIhAML4Ph+0npH6RHhdLTJq1bVeakYpVXnANOscIs4bW7Z9AiArPDF3\n\
 -----END CERTIFICATE REQUEST-----\n\
 ";
 
+/// A root in the hands of nobody, from 2020 to 2099.
+pub(crate) const ANCHOR: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBYTCCAQegAwIBAgIBATAKBggqhkjOPQQDAjAXMRUwEwYDVQQDDAxQYXJ0bmVy\n\
+IFJvb3QwIBcNMjAwMTAxMDAwMDAwWhgPMjA5OTAxMDEwMDAwMDBaMBcxFTATBgNV\n\
+BAMMDFBhcnRuZXIgUm9vdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPeyBClN\n\
+5JBzkJ3zGIX8sqB7ilQfyfQ89voRSjKr5jVmJdN53pCqb9bk8nmkDgUCwPqJMB0H\n\
+5QdRc9WM/unJ/KujQjBAMA8GA1UdEwEB/wQFMAMBAf8wDgYDVR0PAQH/BAQDAgEG\n\
+MB0GA1UdDgQWBBS5Ve8khpm/6cmysha9BGqouwrXdDAKBggqhkjOPQQDAgNIADBF\n\
+AiBTYl3LGNeY2N3RAGPebqzahH9W+8zTg2X5qawnblXihQIhAKMiNUmTQcWAckbz\n\
+yWIR8NKtlOngbozYZ4EFEoTg4aPK\n\
+-----END CERTIFICATE-----\n\
+";
+
 impl World {
     /// A root `mesh`, its roles `svc` and `other`, a certificate, a certificate request, the policy `narrow` that lets `sa:narrow`
-    /// issue from `svc`, the trust configuration `actions`, and `app/db` with two versions, once of its own and once
+    /// issue from `svc`, the trust configuration `actions`, the trust anchor `partner`, and `app/db` with two versions, once of its own and once
     /// shared by its partner.
     pub(crate) async fn start() -> Self {
         Self::on(Api::start().await).await
@@ -69,6 +84,8 @@ impl World {
             api.write("PUT", "/v1/secrets/app/db", &json!({ "data": { "k": value } }), status).await;
         }
         let trust = text(&api.write("POST", "/v1/auth/trust", &github("actions"), 201).await["id"]);
+        let anchor = json!({ "name": "partner", "certificate_pem": ANCHOR, "purpose": "tls_client" });
+        let anchor = text(&api.write("POST", "/v1/pki/trust-anchors", &anchor, 201).await["id"]);
         let partner = Who { roles: &["partner_admin"], ..Who::new("user:partner@dev.example", "admin") };
         let partner = api.token_of(&partner);
         for (value, status) in [("three", 201), ("four", 200)] {
@@ -76,7 +93,7 @@ impl World {
             call.json(&json!({ "data": { "k": value } })).send().await.expect(status);
         }
         let (certificate, serial) = (text(&issued["id"]), text(&issued["serial_number"]));
-        Self { api, ca, policy, binding, certificate, serial, trust, csr }
+        Self { api, ca, policy, binding, certificate, serial, trust, csr, anchor }
     }
 
     /// Everything that a request could have changed.
@@ -97,12 +114,13 @@ impl World {
             api.get("/v1/pki/roles").await,
             api.get("/v1/pki/certificates?include_revoked=true").await,
             api.get("/v1/pki/csr").await,
+            api.get("/v1/pki/trust-anchors").await,
             crl.send().await.expect(200).text(),
         ])
     }
 
     /// Puts the identifiers into a path or a body: `{ca}`, `{policy}`, `{binding}`, `{cert}`, `{serial}`,
-    /// `{csr}`.
+    /// `{csr}`, `{anchor}`.
     pub(crate) fn fill(&self, text: &str) -> String {
         [
             ("{ca}", &self.ca),
@@ -112,6 +130,7 @@ impl World {
             ("{serial}", &self.serial),
             ("{trust}", &self.trust),
             ("{csr}", &self.csr),
+            ("{anchor}", &self.anchor),
         ]
         .iter()
         .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))

@@ -1,3 +1,4 @@
+pub(super) mod anchors;
 pub(super) mod ca;
 pub(super) mod certificates;
 pub(super) mod csr;
@@ -5,3 +6,4 @@ pub(super) mod issue;
 pub(super) mod ocsp;
 pub(super) mod revoke;
 pub(super) mod roles;
+pub(super) mod validate;
