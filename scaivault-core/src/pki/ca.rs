@@ -8,6 +8,7 @@ use super::{
     certificate::{Inventory, insert_certificate},
     issuer::{self, CaIssuer, key_slot, not_found, urls},
     key::{CaKey, Place, Wanted, unsigned},
+    numbering::{Lists, Numbering},
     store::{self, CaRow, ChainRow, sql},
     types::{Ca, CaCertificate, CaCreate, CaType, KeyType},
 };
@@ -132,17 +133,15 @@ async fn certify(
     parent: Option<&CaIssuer>,
 ) -> Result<Outcome<Ca>> {
     let now = permit.ctx().now();
-    let keys = match at {
-        Place::Here(_) => Some(permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await?),
-        Place::Provider { .. } => None,
-    };
-    let serial = new_serial(&permit)?;
+    let keys = permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await?;
     let issued = match parent {
-        None => issue_root(plan, serial, key).await,
+        None => issue_root(plan, new_serial(&permit)?, key).await,
         Some(parent) => {
-            let open = async |key_id: &str| match &keys {
-                Some(keys) => Ok(keys.clone()),
-                None => permit.keys_for(key_id).await,
+            let known = parent.tenant_keys(&permit, Some(&keys)).await?;
+            let serial = parent.new_serial(&permit, known.as_deref(), true)?;
+            let open = async |key_id: &str| match keys.has(key_id) {
+                true => Ok(keys.clone()),
+                false => permit.keys_for(key_id).await,
             };
             let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
             issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await
@@ -153,12 +152,11 @@ async fn certify(
     let issuer = Issuer::from_certificate(&issued.der, urls(base_url, id))?;
     let crl = build_crl(&issuer, key, 1, now, now + limits::CRL_VALIDITY, std::iter::empty()).await;
     let crl = crl.map_err(unsigned)?;
-    let sealed = match (at, &keys) {
-        (Place::Here(pkcs8), Some(keys)) => {
-            Some(keys.seal(&key_slot(permit.tenant(), &[id]), pkcs8.expose())?)
-        }
-        _ => None,
+    let sealed = match at {
+        Place::Here(pkcs8) => Some(keys.seal(&key_slot(permit.tenant(), &[id]), pkcs8.expose())?),
+        Place::Provider { .. } => None,
     };
+    let numbering = Numbering::new(&permit, &keys, id, Lists::default())?;
     let provided = match at {
         Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
         Place::Here(_) => None,
@@ -195,6 +193,7 @@ async fn certify(
             None => Error::field("key_ref", "another CA has this key"),
         });
     }
+    numbering.insert(&mut tx, id).await?;
     let inventory = Inventory {
         id: &tx.new_id("cert_")?,
         // A root is listed under itself, everything else under who signed it.
@@ -354,7 +353,7 @@ pub(super) fn inactive() -> Error {
     Error::new(Code::InvalidState, "The CA no longer issues: it was revoked.")
 }
 
-/// A serial number of 128 bits, nearly all of them random.
+/// A serial number of 128 bits, nearly all of them random, for who has no key to make others with.
 pub(super) fn new_serial(permit: &Permit<'_>) -> Result<Serial> {
     let mut bytes = [0; 16];
     permit.random(&mut bytes)?;

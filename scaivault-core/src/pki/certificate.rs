@@ -4,6 +4,7 @@ use scaivault_pki::Issued;
 
 use super::{
     Pki, PrivateKeyPem,
+    numbering::shard_octet,
     store::{self, CertificateRow, RevokedCa, StateRow, sql},
     types::{Certificate, CertificateFilter},
 };
@@ -126,7 +127,8 @@ pub(super) async fn register_serial(
         .bind(about.id)
         .bind(about.source)
         .bind(issued.not_after)
-        .bind(issued.key_sha256.as_slice());
+        .bind(issued.key_sha256.as_slice())
+        .bind(shard_octet(&issued.serial));
     tx.execute(register).await.map(drop)
 }
 
@@ -134,7 +136,7 @@ pub(super) async fn register_serial(
 ///
 /// # Errors
 /// [`Code::ValidationError`] naming `public_key`.
-async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
+pub(super) async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
     let blocked = query(sql::BLOCKED).bind(tx.tenant()).bind(key_sha256);
     match tx.fetch_optional::<(String,)>(blocked).await? {
         Some(_) => {

@@ -138,6 +138,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: "",
         sqlite: "",
     },
+    Step {
+        version: 17,
+        description: "lists",
+        shared: text!("0017_lists.sql"),
+        postgres: text!("0017_lists.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {
