@@ -213,7 +213,7 @@ impl Vault {
 
 pub(crate) mod sql {
     pub(crate) const HEADS: &str = "SELECT tenant_id, seq, hash FROM audit_head WHERE seq > 0";
-    pub(crate) const LISTS: &str = "SELECT ca_id, number FROM pki_crl";
+    pub(crate) const LISTS: &str = "SELECT ca_id, CAST(sum(number) AS BIGINT) FROM pki_crl GROUP BY ca_id";
     pub(crate) const KEYS: &str = "\
         SELECT 'partner ' || partner_id, max(version) FROM partner_key GROUP BY partner_id \
         UNION ALL SELECT 'tenant ' || tenant_id, max(version) FROM tenant_key GROUP BY tenant_id";

@@ -602,7 +602,7 @@ async fn status(permit: Permit<'_>) -> Result<Outcome<KeyStatus>> {
             let rows: Option<RowCounts> = match retired {
                 None => None,
                 Some(_) => {
-                    let counts: Option<(i64, i64, i64)> =
+                    let counts: Option<(i64, i64, i64, i64)> =
                         permit.fetch_optional(store::under_tenant_key(&row.id)).await?;
                     counts.map(RowCounts::from)
                 }

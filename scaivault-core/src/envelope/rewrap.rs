@@ -179,7 +179,7 @@ pub(super) async fn settle_tenant_key(
 
 /// What is under a retired key, over all tables.
 async fn count(vault: &Inner, key_id: &str) -> Result<RowCounts> {
-    let row: Option<(i64, i64, i64)> =
+    let row: Option<(i64, i64, i64, i64)> =
         vault.door.key_db().fetch_optional(store::under_tenant_key(key_id)).await?;
     Ok(row.map(RowCounts::from).unwrap_or_default())
 }

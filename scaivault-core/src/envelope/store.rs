@@ -76,10 +76,12 @@ pub(crate) mod sql {
         DELETE FROM tenant_key WHERE id = $1 AND retired_at <= $2 AND drained_at <= $2 \
         AND NOT EXISTS (SELECT 1 FROM secret_version WHERE key_id = $1) \
         AND NOT EXISTS (SELECT 1 FROM pki_ca WHERE key_id = $1) \
-        AND NOT EXISTS (SELECT 1 FROM pki_certificate WHERE key_id = $1)";
+        AND NOT EXISTS (SELECT 1 FROM pki_certificate WHERE key_id = $1) \
+        AND NOT EXISTS (SELECT 1 FROM pki_numbering WHERE key_id = $1)";
     pub(crate) const UNDER_TENANT_KEY: &str = "\
         SELECT (SELECT count(*) FROM secret_version WHERE key_id = $1), \
-        (SELECT count(*) FROM pki_ca WHERE key_id = $1), (SELECT count(*) FROM pki_certificate WHERE key_id = $1)";
+        (SELECT count(*) FROM pki_ca WHERE key_id = $1), (SELECT count(*) FROM pki_certificate WHERE key_id = $1), \
+        (SELECT count(*) FROM pki_numbering WHERE key_id = $1)";
     pub(crate) const TENANTS_WITH_KEYS: &str = "\
         SELECT t.tenant_id, t.partner_id FROM tenant t WHERE t.tenant_id > $1 \
         AND EXISTS (SELECT 1 FROM tenant_key k WHERE k.tenant_id = t.tenant_id) ORDER BY t.tenant_id LIMIT 100";
@@ -213,6 +215,7 @@ pub(crate) enum SealedTable {
     SecretVersion,
     Ca,
     Certificate,
+    Numbering,
 }
 
 /// The wrap of one row, and what names the row in its slot.
@@ -241,7 +244,7 @@ impl WrapRow {
     pub(super) fn name(&self, table: SealedTable) -> String {
         match table {
             SealedTable::SecretVersion => format!("{}/{}", self.row_id, self.version),
-            SealedTable::Ca | SealedTable::Certificate => self.row_id.clone(),
+            SealedTable::Ca | SealedTable::Certificate | SealedTable::Numbering => self.row_id.clone(),
         }
     }
 }
@@ -252,18 +255,20 @@ impl RowCounts {
             SealedTable::SecretVersion => self.secret_version,
             SealedTable::Ca => self.pki_ca,
             SealedTable::Certificate => self.pki_certificate,
+            SealedTable::Numbering => self.pki_numbering,
         }
     }
 }
 
 impl SealedTable {
-    pub(crate) const ALL: [Self; 3] = [Self::SecretVersion, Self::Ca, Self::Certificate];
+    pub(crate) const ALL: [Self; 4] = [Self::SecretVersion, Self::Ca, Self::Certificate, Self::Numbering];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::SecretVersion => "secret_version",
             Self::Ca => "pki_ca",
             Self::Certificate => "pki_certificate",
+            Self::Numbering => "pki_numbering",
         }
     }
 
@@ -278,6 +283,7 @@ impl SealedTable {
             Self::SecretVersion => work(&version_slot(tenant, &[&row.row_id, &row.path], row.version)),
             Self::Ca => work(&crate::pki::ca_key_slot(tenant, &[&row.row_id])),
             Self::Certificate => work(&crate::pki::certificate_key_slot(tenant, &[&row.row_id])),
+            Self::Numbering => work(&crate::pki::numbering_slot(tenant, &[&row.row_id])),
         }
     }
 
@@ -294,6 +300,10 @@ impl SealedTable {
             Self::Certificate => {
                 "SELECT v.id AS row_id, CAST(1 AS BIGINT) AS version, '' AS path, v.key_wrapped_key AS wrapped_key, \
                  v.key_id FROM pki_certificate v WHERE v.key_id IS NOT NULL AND v.tenant_id = "
+            }
+            Self::Numbering => {
+                "SELECT v.id AS row_id, CAST(1 AS BIGINT) AS version, '' AS path, v.key_wrapped_key AS wrapped_key, \
+                 v.key_id FROM pki_numbering v WHERE v.tenant_id = "
             }
         }
     }
@@ -329,7 +339,7 @@ impl SealedTable {
     fn after<'q>(self, q: &mut QueryBuilder<'q>, after: Option<&'q WrapRow>, limit: usize) {
         let place = match self {
             Self::SecretVersion => "(v.secret_id, v.version)",
-            Self::Ca | Self::Certificate => "(v.id)",
+            Self::Ca | Self::Certificate | Self::Numbering => "(v.id)",
         };
         if let Some(after) = after {
             q.text(" AND ").text(place).text(" > (").arg(&after.row_id);
@@ -340,7 +350,7 @@ impl SealedTable {
         }
         q.text(match self {
             Self::SecretVersion => " ORDER BY v.secret_id, v.version LIMIT ",
-            Self::Ca | Self::Certificate => " ORDER BY v.id LIMIT ",
+            Self::Ca | Self::Certificate | Self::Numbering => " ORDER BY v.id LIMIT ",
         });
         q.arg(limit as i64);
     }
@@ -368,13 +378,16 @@ impl SealedTable {
             Self::SecretVersion => ") UPDATE secret_version SET wrapped_key = n.anew, key_id = ",
             Self::Ca => ") UPDATE pki_ca SET key_wrapped_key = n.anew, key_id = ",
             Self::Certificate => ") UPDATE pki_certificate SET key_wrapped_key = n.anew, key_id = ",
+            Self::Numbering => ") UPDATE pki_numbering SET key_wrapped_key = n.anew, key_id = ",
         });
         q.arg(new).text(" FROM n WHERE tenant_id = ").arg(tenant).text(" AND key_id = ").arg(old);
         q.text(match self {
             Self::SecretVersion => {
                 " AND secret_id = n.row_id AND secret_version.version = n.version AND wrapped_key = n.was"
             }
-            Self::Ca | Self::Certificate => " AND id = n.row_id AND key_wrapped_key = n.was",
+            Self::Ca | Self::Certificate | Self::Numbering => {
+                " AND id = n.row_id AND key_wrapped_key = n.was"
+            }
         });
         q.build()
     }
@@ -438,9 +451,10 @@ pub(super) fn under_tenant_key(key_id: &str) -> Query<'_> {
     query(sql::UNDER_TENANT_KEY).bind(key_id)
 }
 
-impl From<(i64, i64, i64)> for RowCounts {
-    fn from((secret_version, pki_ca, pki_certificate): (i64, i64, i64)) -> Self {
-        Self { secret_version, pki_ca, pki_certificate }
+impl From<(i64, i64, i64, i64)> for RowCounts {
+    fn from(counts: (i64, i64, i64, i64)) -> Self {
+        let (secret_version, pki_ca, pki_certificate, pki_numbering) = counts;
+        Self { secret_version, pki_ca, pki_certificate, pki_numbering }
     }
 }
 

@@ -113,13 +113,15 @@ pub struct RowCounts {
     pub pki_ca: i64,
     /// Kept keys of certificates.
     pub pki_certificate: i64,
+    /// Keys that serial numbers are made with.
+    pub pki_numbering: i64,
 }
 
 impl RowCounts {
     /// All of them.
     #[must_use]
     pub fn total(self) -> i64 {
-        self.secret_version + self.pki_ca + self.pki_certificate
+        self.secret_version + self.pki_ca + self.pki_certificate + self.pki_numbering
     }
 }
 

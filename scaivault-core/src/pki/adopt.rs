@@ -95,10 +95,10 @@ pub(super) async fn request(
 ) -> Result<Outcome<Ca>> {
     check_key_first(&permit, new.key.key.public_key_der()).await?;
     let csr = request_ca(&write.subject(), write.max_path_length, &new.key.key).await.map_err(unsigned)?;
-    let keys = new.keys(&permit, None).await?;
-    let sealed = new.seal(permit.tenant(), keys.as_ref())?;
+    let keys = permit.keys_to_seal(None).await?;
+    let sealed = new.seal(&permit, &keys)?;
     let mut tx = permit.begin().await?;
-    new.insert(&mut tx, sealed.as_ref(), None).await?;
+    new.insert(&mut tx, &sealed, None).await?;
     tx.execute(query(sql::SET_PENDING).bind(tx.tenant()).bind(new.id).bind(&csr)).await?;
     tx.note("external", true);
     finish(tx, vault, new.id).await
@@ -196,15 +196,15 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     let number = write.crl_number.checked_add(1).and_then(|number| i64::try_from(number).ok());
     let number = number.ok_or_else(|| Error::field("crl_number", "must be below 2^63 - 1"))?;
     let crl = first_crl(&permit, &adopted.issuer, &key.key, number.unsigned_abs()).await?;
-    let keys = new.keys(&permit, None).await?;
-    let sealed = new.seal(permit.tenant(), keys.as_ref())?;
+    let keys = permit.keys_to_seal(None).await?;
+    let sealed = new.seal(&permit, &keys)?;
     permit.make_room(adopted.issued.not_after).await?;
     let mut tx = permit.begin().await?;
     let same = query(sql::CA_WITH_KEY).bind(tx.tenant()).bind(adopted.issued.key_sha256.as_slice());
     if tx.fetch_optional::<(String,)>(same).await?.is_some() {
         return Err(Error::field("certificate_pem", "another CA of the tenant has this key"));
     }
-    new.insert(&mut tx, sealed.as_ref(), Some(&adopted.issued)).await?;
+    new.insert(&mut tx, &sealed, Some(&adopted.issued)).await?;
     tx.execute(query(sql::SET_ABOVE).bind(tx.tenant()).bind(&id).bind(above_pem(&adopted))).await?;
     list_certificate(&mut tx, &id, common_name, &adopted.issued).await?;
     insert_first_crl(&mut tx, &id, (&crl, number)).await?;

@@ -10,11 +10,12 @@ use super::{
     certificate::{Inventory, check_key_first, insert_certificate},
     issuer::{self, CaIssuer, key_slot, not_found, pending, urls},
     key::{CaKey, NewKey, Place, Wanted, unsigned},
+    numbering::{Lists, Numbering},
     store::{self, CaRow, ChainRow, sql},
     types::{Ca, CaCertificate, CaCreate, CaType, KeyType, NameConstraints},
 };
 use crate::{
-    Code, Error, FieldErrors, Name, Result, Scope, TenantId,
+    Code, Error, FieldErrors, Name, Result, Scope,
     audit::Action,
     envelope::{Sealed, TenantKeys},
     identity::Role,
@@ -154,36 +155,31 @@ pub(super) struct NewCa<'n> {
     pub(super) key: &'n NewKey,
 }
 
-impl NewCa<'_> {
-    /// The tenant's keys, if the key of this CA is to be sealed under them.
-    pub(super) async fn keys(
-        &self,
-        permit: &Permit<'_>,
-        parent: Option<&CaIssuer>,
-    ) -> Result<Option<Arc<TenantKeys>>> {
-        match self.key.at {
-            Place::Here(_) => permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await.map(Some),
-            Place::Provider { .. } => Ok(None),
-        }
-    }
+/// What is sealed of a new CA: its key, unless a provider has it, and that for serial numbers.
+pub(super) struct SealedKeys {
+    key: Option<Sealed>,
+    numbering: Numbering,
+}
 
-    pub(super) fn seal(&self, tenant: &TenantId, keys: Option<&Arc<TenantKeys>>) -> Result<Option<Sealed>> {
-        match (&self.key.at, keys) {
-            (Place::Here(pkcs8), Some(keys)) => {
-                keys.seal(&key_slot(tenant, &[self.id]), pkcs8.expose()).map(Some)
-            }
-            _ => Ok(None),
-        }
+impl NewCa<'_> {
+    pub(super) fn seal(&self, permit: &Permit<'_>, keys: &TenantKeys) -> Result<SealedKeys> {
+        let key = match &self.key.at {
+            Place::Here(pkcs8) => Some(keys.seal(&key_slot(permit.tenant(), &[self.id]), pkcs8.expose())?),
+            Place::Provider { .. } => None,
+        };
+        Ok(SealedKeys { key, numbering: Numbering::new(permit, keys, self.id, Lists::default())? })
     }
 
     /// Its row, and what the trail says of it. Without a certificate it is a row of nothing yet.
     pub(super) async fn insert(
         &self,
         tx: &mut Write<'_>,
-        sealed: Option<&Sealed>,
+        sealed: &SealedKeys,
         issued: Option<&Issued>,
     ) -> Result<()> {
         let (key, now) = (&self.key.key, tx.ctx().now());
+        let SealedKeys { key: sealed, numbering } = sealed;
+        let sealed = sealed.as_ref();
         let provided = match &self.key.at {
             Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
             Place::Here(_) => None,
@@ -217,6 +213,7 @@ impl NewCa<'_> {
                 None => Error::field("key_ref", "another CA has this key"),
             });
         }
+        numbering.insert(tx, self.id).await?;
         tx.resource(self.id);
         tx.note("name", self.name.as_str());
         tx.note("ca_type", self.ca_type.as_str());
@@ -236,14 +233,14 @@ async fn certify(
     plan: CaPlan,
     parent: Option<&CaIssuer>,
 ) -> Result<Outcome<Ca>> {
-    let keys = new.keys(&permit, parent).await?;
-    let issued = sign(vault, &permit, plan, &new.key.key, (parent, keys.as_ref())).await?;
+    let keys = permit.keys_to_seal(parent.and_then(CaIssuer::key_id)).await?;
+    let issued = sign(vault, &permit, plan, &new.key.key, (parent, &keys)).await?;
     let issuer = Issuer::from_certificate(&issued.der, urls(vault.settings.base_url.as_deref(), new.id))?;
     let crl = first_crl(&permit, &issuer, &new.key.key, 1).await?;
-    let sealed = new.seal(permit.tenant(), keys.as_ref())?;
+    let sealed = new.seal(&permit, &keys)?;
     permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
-    new.insert(&mut tx, sealed.as_ref(), Some(&issued)).await?;
+    new.insert(&mut tx, &sealed, Some(&issued)).await?;
     // A root is listed under itself, everything else under who signed it.
     let listed = new.parent_ca_id.unwrap_or(new.id);
     list_certificate(&mut tx, listed, new.common_name, &issued).await?;
@@ -257,16 +254,17 @@ async fn sign(
     permit: &Permit<'_>,
     plan: CaPlan,
     key: &CaKey,
-    (parent, keys): (Option<&CaIssuer>, Option<&Arc<TenantKeys>>),
+    (parent, keys): (Option<&CaIssuer>, &Arc<TenantKeys>),
 ) -> Result<Issued> {
     check_key_first(permit, key.public_key_der()).await?;
-    let serial = new_serial(permit)?;
     let Some(parent) = parent else {
-        return issue_root(plan, serial, key).await.map_err(unsigned);
+        return issue_root(plan, new_serial(permit)?, key).await.map_err(unsigned);
     };
-    let open = async |key_id: &str| match keys {
-        Some(keys) => Ok(Arc::clone(keys)),
-        None => permit.keys_for(key_id).await,
+    let known = parent.tenant_keys(permit, Some(keys)).await?;
+    let serial = parent.new_serial(permit, known.as_deref(), true)?;
+    let open = async |key_id: &str| match keys.has(key_id) {
+        true => Ok(Arc::clone(keys)),
+        false => permit.keys_for(key_id).await,
     };
     let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
     let issued = issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await;
@@ -447,7 +445,7 @@ pub(super) fn inactive() -> Error {
     Error::new(Code::InvalidState, "The CA no longer issues: it was revoked.")
 }
 
-/// A serial number of 128 bits, nearly all of them random.
+/// A serial number of 128 bits, nearly all of them random, for who has no key to make others with.
 pub(super) fn new_serial(permit: &Permit<'_>) -> Result<Serial> {
     let mut bytes = [0; 16];
     permit.random(&mut bytes)?;

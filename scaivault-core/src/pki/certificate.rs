@@ -5,6 +5,7 @@ use scaivault_pki::Issued;
 
 use super::{
     Pki, PrivateKeyPem,
+    numbering::shard_octet,
     store::{self, CertificateRow, RevokedCa, StateRow, sql},
     types::{Certificate, CertificateFilter},
 };
@@ -127,7 +128,8 @@ pub(super) async fn register_serial(
         .bind(about.id)
         .bind(about.source)
         .bind(issued.not_after)
-        .bind(issued.key_sha256.as_slice());
+        .bind(issued.key_sha256.as_slice())
+        .bind(shard_octet(&issued.serial));
     tx.execute(register).await.map(drop)
 }
 
@@ -135,7 +137,7 @@ pub(super) async fn register_serial(
 ///
 /// # Errors
 /// [`Code::ValidationError`] naming `public_key`.
-async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
+pub(super) async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
     let blocked = query(sql::BLOCKED).bind(tx.tenant()).bind(key_sha256);
     tx.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), |_| Err(compromised()))
 }

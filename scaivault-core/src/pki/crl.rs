@@ -5,6 +5,7 @@ use super::{
     ca::issuer,
     issuer::not_found,
     key::unsigned,
+    numbering::{Lists, Numbering},
     store::sql,
     types::{Crl, PublicCrl},
 };
@@ -114,6 +115,14 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome
     let der = build_crl(&ca.issuer, &key, number.unsigned_abs(), now, next_update, entries.into_iter()).await;
     let der = der.map_err(unsigned)?;
 
+    // A CA of an older release gets a key for its serial numbers by the way.
+    let numbering = match ca.numbering {
+        Some(_) => None,
+        None => {
+            let keys = permit.keys_to_seal(ca.key_id()).await?;
+            Some(Numbering::new(&permit, &keys, ca_id, Lists::default())?)
+        }
+    };
     let mut tx = permit.begin().await?;
     let publish = query(sql::UPDATE_CRL)
         .bind(tx.tenant())
@@ -130,6 +139,10 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome
     // Also a good moment to keep the count of what was issued cheap. What is younger may still be on its way.
     let settled = id::first("cert_", now - SETTLED);
     tx.execute(query(sql::COUNT_ISSUED).bind(tx.tenant()).bind(ca_id).bind(settled)).await?;
+    if let Some(numbering) = &numbering {
+        numbering.insert(&mut tx, ca_id).await?;
+        ca.forget();
+    }
     tx.note("crl_number", number);
     tx.note("revoked_certificates", count);
     let crl_pem = pem::encode("X509 CRL", &der);

@@ -8,10 +8,11 @@ use time::OffsetDateTime;
 
 use super::{
     Pki,
-    ca::{generate_key, inactive, issuer, new_serial, told},
-    certificate::{Inventory, check_issuing, insert_certificate, key_slot, register_serial},
+    ca::{generate_key, inactive, issuer, told},
+    certificate::{Inventory, check_issuing, check_key, insert_certificate, key_slot, register_serial},
     issuer::CaIssuer,
     key::unsigned,
+    numbering::is_unkept,
     store::{RoleRow, sql},
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
@@ -138,10 +139,11 @@ impl Ready {
         let names = plan.dns_names().iter().map(|name| name.as_str().to_owned());
         let names = names.chain(plan.emails().iter().cloned()).chain(plan.uris().iter().cloned()).collect();
         let ip_sans = plan.ip_addresses().iter().map(ToString::to_string).collect();
-        let (id, serial) = (permit.new_id("cert_")?, new_serial(permit)?);
-        let open = async |key_id: &str| match keys {
-            Some(keys) => Ok(Arc::clone(keys)),
-            None => permit.keys_for(key_id).await,
+        let (stored, keys) = (!self.row.config.0.no_store, self.ca.tenant_keys(permit, keys).await?);
+        let (id, serial) = (permit.new_id("cert_")?, self.ca.new_serial(permit, keys.as_deref(), stored)?);
+        let open = async |key_id: &str| match &keys {
+            Some(keys) if keys.has(key_id) => Ok(Arc::clone(keys)),
+            _ => permit.keys_for(key_id).await,
         };
         let ca_key = self.ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
         let issued =
@@ -150,7 +152,7 @@ impl Ready {
             id,
             issued,
             role: self.row.config.0.name.clone(),
-            stored: !self.row.config.0.no_store,
+            stored,
             ca: Arc::clone(&self.ca),
             common_name,
             names,
@@ -214,6 +216,11 @@ impl Signed {
         };
         match self.stored {
             true => insert_certificate(tx, &inventory, &self.issued).await?,
+            // Its number says that it was issued, for ever.
+            false if is_unkept(&self.issued.serial) => match source {
+                "internal" => {}
+                _ => check_key(tx, &self.issued.key_sha256).await?,
+            },
             false => register_serial(tx, &inventory, &self.issued).await?,
         }
         let about = told(&self.issued, &self.ca.id, &self.id, self.common_name.as_deref());

@@ -7,11 +7,12 @@ use std::{
 };
 
 use moka::future::Cache;
-use scaivault_kms::{KeySpec, local::SoftwareKey};
+use scaivault_kms::{KeySpec, Secret, local::SoftwareKey};
 use scaivault_pki::{Adopted, Issuer, IssuerUrls, pem};
 
 use super::{
     key::{CaKey, Provided},
+    numbering::Numbering,
     store::{ChainRow, sql},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(crate) struct CaIssuer {
     /// PEM: the CA itself first, the root last.
     pub(super) chain: Vec<String>,
     held: Held,
+    /// None if it was made by an older release and has not had a list since.
+    pub(super) numbering: Option<Numbering>,
     /// Whether the key it was sealed under was found to be gone: it was wrapped anew since it was read.
     stale: AtomicBool,
 }
@@ -91,6 +94,7 @@ impl CaIssuer {
             spec: own.key_spec.parse()?,
             chain: chain.iter().map(|der| pem::encode("CERTIFICATE", der)).collect(),
             held: own.held()?,
+            numbering: own.numbering(),
             stale: AtomicBool::new(false),
         })
     }
@@ -103,6 +107,7 @@ impl CaIssuer {
             spec: row.key_spec.parse()?,
             chain: Vec::new(),
             held: row.held()?,
+            numbering: row.numbering(),
             stale: AtomicBool::new(false),
         })
     }
@@ -126,13 +131,22 @@ impl CaIssuer {
             Held::Sealed(sealed) => sealed,
         };
         let keys = keys(&sealed.key_id).await?;
-        if !keys.as_ref().has(&sealed.key_id) {
-            self.stale.store(true, Ordering::Relaxed);
+        let pkcs8 = self.open(keys.as_ref(), &key_slot(tenant, &[&self.id]), sealed)?;
+        Ok(CaKey::Software(Arc::new(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)))
+    }
+
+    pub(super) fn open(&self, keys: &TenantKeys, slot: &Slot<'_>, sealed: &Sealed) -> Result<Secret> {
+        if !keys.has(&sealed.key_id) {
+            self.forget();
             let message = "The key of the CA has just been wrapped anew; try again.";
             return Err(Error::unavailable(message, Duration::from_secs(1), "its former tenant key is gone"));
         }
-        let pkcs8 = keys.as_ref().open(&key_slot(tenant, &[&self.id]), sealed)?;
-        Ok(CaKey::Software(Arc::new(SoftwareKey::from_pkcs8(self.spec, &pkcs8)?)))
+        keys.open(slot, sealed)
+    }
+
+    /// Has it read anew the next time.
+    pub(super) fn forget(&self) {
+        self.stale.store(true, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod csr;
 mod issue;
 mod issuer;
 mod key;
+mod numbering;
 mod ocsp;
 mod responder;
 mod retention;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
     crl::build_due,
     issuer::{Issuers, key_slot as ca_key_slot},
+    numbering::slot as numbering_slot,
     ocsp::{OcspAnswers, OcspCounts},
     responder::Responders,
     retention::{delete_expired, detach_expired},

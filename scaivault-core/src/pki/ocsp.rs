@@ -5,12 +5,16 @@ use std::sync::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::future::Cache;
-use scaivault_pki::ocsp::{self, CertId, CertStatus, OcspError, OcspRequest};
+use scaivault_pki::{
+    SerialKey,
+    ocsp::{self, CertId, CertStatus, OcspError, OcspRequest},
+};
 use time::OffsetDateTime;
 
 use super::{
     issuer::{self, CaIssuer},
     key::unsigned,
+    numbering::is_unkept,
     store::{self, ChainRow, StatusRow, sql},
     types::PublicCrl,
 };
@@ -69,7 +73,7 @@ impl<'a> PublicPki<'a> {
         if request.cert_ids().len() > limits::OCSP_CERTIFICATES {
             return Ok(self.refuse(OcspError::MalformedRequest));
         }
-        let statuses = statuses(&permit, &tenant, ca_id, &request).await?;
+        let statuses = statuses(&permit, &tenant, &ca, &request).await?;
         permit.check_signing()?;
         let reply = match request.nonce() {
             // Boxed: making a responder is a long way, and would lie on the stack of everybody who asks.
@@ -269,18 +273,42 @@ impl OcspCounts {
 /// Answers kept at once.
 const ANSWERS: u64 = 20_000;
 
-/// One status for each certificate of the request, in order, by one query.
+/// One status for each certificate of the request, in order, by one query. What has no row was never issued, unless its
+/// number says that it was and that the certificate was not kept.
 async fn statuses(
     permit: &PublicPermit<'_>,
     tenant: &TenantId,
-    ca_id: &str,
+    ca: &CaIssuer,
     request: &OcspRequest,
 ) -> Result<Vec<CertStatus>> {
     let serials = request.cert_ids().iter().map(|id| id.serial().as_bytes());
-    let rows: Vec<StatusRow> = permit.fetch_all_of(tenant, store::statuses(tenant, ca_id, serials)).await?;
-    let status = |id: &CertId| match rows.iter().find(|row| row.serial == id.serial().as_bytes()) {
-        Some(row) => row.status(),
-        None => Ok(CertStatus::Unknown),
+    let rows: Vec<StatusRow> = permit.fetch_all_of(tenant, store::statuses(tenant, &ca.id, serials)).await?;
+    let row = |id: &CertId| rows.iter().find(|row| row.serial == id.serial().as_bytes());
+    let unkept = match request.cert_ids().iter().any(|id| row(id).is_none() && is_unkept(id.serial())) {
+        true => unkept(permit, tenant, ca).await?,
+        false => None,
+    };
+    let status = |id: &CertId| match (row(id), &unkept) {
+        (Some(row), _) => row.status(),
+        (None, Some((key, status))) if is_unkept(id.serial()) && key.shard(id.serial()).is_some() => {
+            Ok(status.clone())
+        }
+        _ => Ok(CertStatus::Unknown),
     };
     request.cert_ids().iter().map(status).collect()
+}
+
+/// What certificates without a row are told from others by, and what is said of them.
+async fn unkept(
+    permit: &PublicPermit<'_>,
+    tenant: &TenantId,
+    ca: &CaIssuer,
+) -> Result<Option<(SerialKey, CertStatus)>> {
+    let Some(numbering) = &ca.numbering else { return Ok(None) };
+    let keys = permit.keys_for(tenant, &numbering.key.key_id).await?;
+    let Some(key) = ca.serial_key(tenant, &keys)? else { return Ok(None) };
+    let query = query(sql::CA_STATUS).bind(tenant).bind(&ca.id);
+    let own: Vec<StatusRow> = permit.fetch_all_of(tenant, query).await?;
+    let status = own.first().map(StatusRow::status).transpose()?.unwrap_or(CertStatus::Good);
+    Ok(Some((key, status)))
 }

@@ -12,7 +12,7 @@ use scaivault_pki::ocsp::{Responder, issue_responder};
 use time::OffsetDateTime;
 
 use super::{
-    ca::{generate_key, new_serial},
+    ca::generate_key,
     certificate::{Inventory, insert_certificate},
     issuer::CaIssuer,
     key::unsigned,
@@ -98,10 +98,14 @@ async fn make(vault: &Inner, tenant: &TenantId, ca: &CaIssuer, now: OffsetDateTi
 
 async fn issue(vault: &Inner, permit: Permit<'_>, ca: &CaIssuer) -> Result<Outcome<Delegate>> {
     let now = permit.ctx().now();
-    let keys = async |key_id: &str| permit.keys_for(key_id).await;
-    let ca_key = ca.open_key((permit.tenant(), vault.door.roots()), keys).await?;
+    let keys = ca.tenant_keys(&permit, None).await?;
+    let open = async |key_id: &str| match &keys {
+        Some(keys) if keys.has(key_id) => Ok(Arc::clone(keys)),
+        _ => permit.keys_for(key_id).await,
+    };
+    let ca_key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
     let (key, _) = generate_key(responder_kind(ca.spec)).await?;
-    let (serial, spki) = (new_serial(&permit)?, key.public_key_der());
+    let (serial, spki) = (ca.new_serial(&permit, keys.as_deref(), true)?, key.public_key_der());
     let made = issue_responder(serial, spki, limits::RESPONDER_LIFE, &ca.issuer, &ca_key, now).await;
     let responder = made.map_err(unsigned)?;
     let issued = responder.issued();

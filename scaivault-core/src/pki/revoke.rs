@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::{
     Pki, RevocationReason, cascade, certificate,
+    numbering::{issuer_of_unkept, row_of_unkept},
     store::{SerialRow, sql},
     types::{ReleaseWrite, Released, Revocation, RevokeWrite},
 };
@@ -12,12 +13,14 @@ use crate::{
     events::EventType,
     pipeline::{Act, Outcome, Permit, Write},
     storage::query,
+    vault::Inner,
 };
 
 impl Pki<'_> {
     /// Revokes a certificate: OCSP says so at once, the next revocation list carries it. Needs `pki:admin`.
     /// One that is revoked already stays as it is, unless it was only on hold. Revoking the certificate of a CA revokes
-    /// everything below it. A key that was compromised is refused from then on.
+    /// everything below it. A key that was compromised is refused from then on, unless the role kept nothing of the
+    /// certificate: then nobody knows its key.
     ///
     /// # Errors
     /// [`Code::CertificateNotFound`]; [`Code::InvalidRequest`] if several CAs issued that serial and none is
@@ -25,7 +28,8 @@ impl Pki<'_> {
     /// to be put on hold.
     pub async fn revoke(&self, write: RevokeWrite) -> Result<Revocation> {
         let act = Act::object(Action::PkiRevoke, &[Scope::PkiAdmin], "pki_certificate", None);
-        self.vault.door.perform(self.ctx, act, |permit| async move { revoke(permit, &write).await }).await
+        let vault = self.vault;
+        vault.door.perform(self.ctx, act, |permit| async move { revoke(vault, permit, &write).await }).await
     }
 
     /// Releases a certificate that is on hold: OCSP says so at once, the next revocation list no longer has it. Needs
@@ -58,10 +62,15 @@ async fn find(tx: &mut Write<'_>, serial: &Serial, ca_id: Option<&str>) -> Resul
     Ok(row)
 }
 
-async fn revoke(permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revocation>> {
+async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revocation>> {
     let serial = Serial::parse(&write.serial_number)?;
     let now = permit.ctx().now();
+    let unkept = issuer_of_unkept(vault, &permit, &serial, write.ca_id.as_deref()).await?;
     let mut tx = permit.begin().await?;
+    if let Some(ca) = &unkept {
+        let id = tx.new_id("cert_")?;
+        tx.execute(row_of_unkept(tx.tenant(), ca, &serial, &id)).await?;
+    }
     let row = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
     tx.note("reason", write.reason.as_str());
     let revocation = Revocation {

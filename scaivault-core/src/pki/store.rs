@@ -6,6 +6,7 @@ use super::{
     bulk::BulkFilter,
     issuer::Held,
     key::Provided,
+    numbering::{Lists, Numbering},
     types::{
         Ca, CaState, CaType, Certificate, CertificateFilter, NameConstraints, Revocation, Role, RoleWrite,
         family,
@@ -27,8 +28,19 @@ pub(crate) mod sql {
         WHERE tenant_id = $1 AND id = $2 \
         UNION ALL SELECT p.id, p.parent_ca_id, p.certificate, p.key_spec, p.key_ciphertext, p.key_wrapped_key, p.key_id, \
         p.key_provider, p.key_ref, p.pending, p.above, chain.depth + 1 FROM pki_ca p JOIN chain ON p.id = chain.parent_ca_id WHERE p.tenant_id = $1 AND chain.depth < 16) \
-        SELECT certificate, key_spec, key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, pending, above FROM chain \
-        ORDER BY depth";
+        SELECT chain.certificate, chain.key_spec, chain.key_ciphertext, chain.key_wrapped_key, chain.key_id, \
+        chain.key_provider, chain.key_ref, chain.pending, chain.above, n.key_ciphertext AS numbering_ciphertext, \
+        n.key_wrapped_key AS numbering_wrapped_key, n.key_id AS numbering_key_id, n.shards, n.delta_crls, n.keep_expired, \
+        n.crl_url FROM chain LEFT JOIN pki_numbering n ON n.tenant_id = $1 AND n.id = chain.id ORDER BY chain.depth";
+    pub(crate) const INSERT_NUMBERING: &str = "\
+        INSERT INTO pki_numbering (tenant_id, id, key_ciphertext, key_wrapped_key, key_id, shards, delta_crls, keep_expired, \
+        crl_url) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+    pub(crate) const NUMBERED: &str = "SELECT id FROM pki_numbering WHERE tenant_id = $1 ORDER BY id";
+    /// What OCSP says of the certificates of a CA that have no row.
+    pub(crate) const CA_STATUS: &str = "\
+        SELECT own.serial, own.revoked_at, own.revocation_reason, own.revoked_at AS ca_revoked_at, \
+        own.revocation_reason AS ca_revocation_reason FROM pki_ca c JOIN pki_serial own ON own.tenant_id = c.tenant_id \
+        AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial WHERE c.tenant_id = $1 AND c.id = $2";
     pub(crate) const COUNT_CAS: &str = "SELECT count(*) FROM pki_ca WHERE tenant_id = $1";
     pub(crate) const COUNT_ROLES: &str = "SELECT count(*) FROM pki_role WHERE tenant_id = $1";
     pub(crate) const CA_STATE: &str =
@@ -81,14 +93,16 @@ pub(crate) mod sql {
         UPDATE pki_serial SET revoked_at = NULL, revocation_reason = NULL \
         WHERE tenant_id = $1 AND certificate_id = $2 AND revocation_reason = 'certificate_hold'";
     pub(crate) const INSERT_CRL: &str = "\
-        INSERT INTO pki_crl (tenant_id, ca_id, number, crl, this_update, next_update, due_at) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        INSERT INTO pki_crl (tenant_id, ca_id, shard, number, base_number, crl, this_update, next_update, due_at) \
+        VALUES ($1, $2, -1, $3, $3, $4, $5, $6, $7)";
     /// Publishes a list, unless another was published since number $8 was read.
     pub(crate) const UPDATE_CRL: &str = "\
-        UPDATE pki_crl SET number = $3, crl = $4, this_update = $5, next_update = $6, due_at = $7, claimed_until = NULL \
-        WHERE tenant_id = $1 AND ca_id = $2 AND number = $8";
-    pub(crate) const CRL_NUMBER: &str = "SELECT number FROM pki_crl WHERE tenant_id = $1 AND ca_id = $2";
-    pub(crate) const PUBLIC_CRL: &str = "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1";
+        UPDATE pki_crl SET number = $3, base_number = $3, crl = $4, this_update = $5, next_update = $6, due_at = $7, claimed_until = NULL \
+        WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1 AND number = $8";
+    pub(crate) const CRL_NUMBER: &str =
+        "SELECT number FROM pki_crl WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
+    pub(crate) const PUBLIC_CRL: &str =
+        "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1 AND shard = -1";
     /// Without the CA's own, if it is a root: nobody would believe that of its own list.
     pub(crate) const REVOKED: &str = "\
         SELECT serial, revoked_at, revocation_reason FROM pki_serial \
@@ -117,8 +131,12 @@ pub(crate) mod sql {
     pub(crate) const LOCK_ROLE: &str = "UPDATE pki_role SET name = name WHERE tenant_id = $1 AND name = $2";
     pub(crate) const DELETE_ROLE: &str = "DELETE FROM pki_role WHERE tenant_id = $1 AND name = $2";
     pub(crate) const INSERT_SERIAL: &str = "\
-        INSERT INTO pki_serial (tenant_id, ca_id, serial, certificate_id, source, not_after, key_hash) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        INSERT INTO pki_serial (tenant_id, ca_id, serial, certificate_id, source, not_after, key_hash, shard) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    /// Of a certificate that was not kept, and is to be revoked.
+    pub(crate) const INSERT_UNKEPT: &str = "\
+        INSERT INTO pki_serial (tenant_id, ca_id, serial, certificate_id, source, not_after, shard) \
+        VALUES ($1, $2, $3, $4, 'unkept', $5, $6) ON CONFLICT DO NOTHING";
     pub(crate) const INSERT_CERTIFICATE: &str = "\
         INSERT INTO pki_certificate (tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, \
         fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
@@ -154,6 +172,9 @@ pub(crate) mod sql {
     pub(crate) const ALL: &[&str] = &[
         CHAIN,
         COUNT_CAS,
+        INSERT_NUMBERING,
+        NUMBERED,
+        CA_STATUS,
         COUNT_ROLES,
         CA_STATE,
         CA_OWNER,
@@ -185,6 +206,7 @@ pub(crate) mod sql {
         LOCK_ROLE,
         DELETE_ROLE,
         INSERT_SERIAL,
+        INSERT_UNKEPT,
         INSERT_CERTIFICATE,
         STATE,
         CERTIFICATE,
@@ -277,9 +299,32 @@ pub(super) struct ChainRow {
     key_ref: Option<String>,
     pub(super) pending: bool,
     pub(super) above: String,
+    numbering_ciphertext: Option<Vec<u8>>,
+    numbering_wrapped_key: Option<Vec<u8>>,
+    numbering_key_id: Option<String>,
+    shards: Option<i64>,
+    delta_crls: Option<bool>,
+    keep_expired: Option<bool>,
+    crl_url: Option<String>,
 }
 
 impl ChainRow {
+    /// How the CA numbers what it issues; none if it was made by an older release and has not had a list since.
+    pub(super) fn numbering(&self) -> Option<Numbering> {
+        let key = Sealed {
+            ciphertext: self.numbering_ciphertext.clone()?,
+            wrapped_key: self.numbering_wrapped_key.clone()?,
+            key_id: self.numbering_key_id.clone()?,
+        };
+        let lists = Lists {
+            shards: self.shards?,
+            delta_crls: self.delta_crls?,
+            keep_expired: self.keep_expired?,
+            crl_url: self.crl_url.clone(),
+        };
+        Some(Numbering { key, lists })
+    }
+
     /// Where the key is.
     pub(super) fn held(&self) -> Result<Held> {
         let row =

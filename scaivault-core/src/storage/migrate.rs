@@ -139,6 +139,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         sqlite: "",
     },
     Step {
+        version: 17,
+        description: "lists",
+        shared: text!("0017_lists.sql"),
+        postgres: text!("0017_lists.postgres.sql"),
+        sqlite: "",
+    },
+    Step {
         version: 18,
         description: "CAs of others",
         shared: text!("0018_ca_origins.sql"),

@@ -375,7 +375,7 @@ contract! {
         assert_eq!(vault.keys(&ops).verify(Verify::All).await.unwrap().broken_total, 0);
         assert_eq!(vault.keys(&ops).verify(Verify::Sample(5)).await.unwrap().broken_total, 0);
         let rotation = vault.keys(&ops).rotate_tenant(&tenant(ACME)).await.unwrap();
-        assert_eq!((rotation.rewrapped, rotation.broken), (5, 0), "two CAs and three leaves");
+        assert_eq!((rotation.rewrapped, rotation.broken), (8, 0), "two CAs, three leaves, and of three CAs the keys for serial numbers");
         vault.pki(&admin).issue("there", leaf("b.svc.test")).await.unwrap();
         vault.pki(&admin).issue("again", leaf("b.svc.test")).await.unwrap();
         vault.run_due_jobs().await.unwrap();

@@ -408,8 +408,10 @@ contract! {
         let leaf = pki.issue("web", write).await.unwrap();
         assert_eq!(code(pki.certificate(&leaf.id).await), Code::CertificateNotFound);
         assert_eq!(t.raw.count("pki_certificate WHERE source <> 'ca'").await, 0);
+        assert_eq!(t.raw.count("pki_serial WHERE source <> 'ca'").await, 0, "its number says that it was issued");
         let revoked = pki.revoke(revocation(&leaf.serial_number)).await.unwrap();
-        assert_eq!(revoked.id, leaf.id);
+        assert_eq!((revoked.serial_number.as_str(), revoked.revoked_at), (leaf.serial_number.as_str(), t.now()));
+        assert_eq!(pki.revoke(revocation(&leaf.serial_number)).await.unwrap(), revoked, "the same row");
         assert_eq!(t.raw.count("pki_serial WHERE revoked_at IS NOT NULL").await, 1);
     }
 

@@ -9,8 +9,8 @@ mod bench;
 
 mod access;
 mod anchor;
-mod attacks;
 mod anchors;
+mod attacks;
 mod audit;
 mod ca_keys;
 mod ca_origins;

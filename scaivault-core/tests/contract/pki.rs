@@ -127,6 +127,22 @@ pub(crate) async fn ocsp(t: &Bench, top: &Ca, mid: &Ca, leaf: &str) -> String {
     read_answer(t, &files, &answer.der)
 }
 
+/// What OCSP says of a serial number of `mid`.
+pub(crate) async fn ocsp_of_serial(t: &Bench, top: &Ca, mid: &Ca, serial: &str) -> String {
+    let (files, admin, hex) = (Files::new(), t.admin(), serial.replace(':', ""));
+    for (name, ca) in [("top.pem", top), ("mid.pem", mid)] {
+        files.add(name, t.vault.pki(&admin).ca_certificate(&ca.id).await.unwrap().certificate_pem);
+    }
+    files.agrees(&format!("ocsp -issuer mid.pem -serial 0x{hex} -reqout ask.der"));
+    let answer = t.vault.public_pki().ocsp(&mid.id, &files.read("ask.der")).await.unwrap();
+    files.add("answer.der", &answer.der);
+    let at = t.now().unix_timestamp();
+    let trust = format!(
+        "-CAfile top.pem -partial_chain -verify_other mid.pem -attime {at} -validity_period 1000000000"
+    );
+    files.agrees(&format!("ocsp -respin answer.der -issuer mid.pem -serial 0x{hex} -no_nonce {trust}"))
+}
+
 fn read_answer(t: &Bench, files: &Files, answer: &[u8]) -> String {
     files.add("answer.der", answer);
     let at = t.now().unix_timestamp();

@@ -3,13 +3,13 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_core::{
     Code,
-    pki::{BulkRevoke, CertificateFilter, ReleaseWrite, RevocationReason},
+    pki::{BulkRevoke, CertificateFilter, ReleaseWrite, RevocationReason, RevokeWrite, RolePatch},
 };
 use serde_json::json;
 
 use crate::{
     bench::{HOUR, OTHER, code, contract, refusal},
-    pki::{below, crl_text, issue, ocsp, revocation, revoke, role_write, walk, wanted},
+    pki::{below, crl_text, issue, ocsp, ocsp_of_serial, revocation, revoke, role_write, walk, wanted},
 };
 
 fn release(serial: &str) -> ReleaseWrite {
@@ -61,6 +61,68 @@ contract! {
         assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("Reason: superseded"));
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.released'").await, 1);
         assert_eq!(t.raw.trail("action = 'pki_release'").await.iter().filter(|r| r.outcome == "ok").count(), 1);
+    }
+
+    async fn a_serial_number_tells_that_it_was_given_out(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let kept = issue(&t, "a.svc.test").await.serial_number.replace(':', "");
+        pki.patch_role("web", RolePatch { no_store: Some(true), ..RolePatch::default() }).await.unwrap();
+        let (one, two) = (issue(&t, "b.svc.test").await, issue(&t, "c.svc.test").await);
+        assert_eq!(t.raw.count("pki_serial WHERE source = 'internal'").await, 1, "the one that is kept");
+        let serial = one.serial_number.replace(':', "");
+        assert_eq!((kept.len(), serial.len()), (40, 40));
+        assert!(ocsp_of_serial(&t, &top, &mid, &serial).await.contains(": good"));
+        let changed = |at: usize, text: &str| {
+            let digit = u8::from_str_radix(&text[at..=at], 16).unwrap() ^ 8;
+            format!("{}{digit:X}{}", &text[..at], &text[at + 1..])
+        };
+        // A wrong tag, and one that says of a certificate that is kept that it is not.
+        for forged in [changed(39, &serial), changed(10, &serial), changed(2, &kept)] {
+            assert!(ocsp_of_serial(&t, &top, &mid, &forged).await.contains(": unknown"), "{forged}");
+            assert_eq!(code(pki.revoke(revocation(&forged)).await), Code::CertificateNotFound);
+        }
+        assert!(ocsp_of_serial(&t, &top, &top, &serial).await.contains(": unknown"), "of another CA");
+        let elsewhere = RevokeWrite { ca_id: Some(top.id.clone()), ..revocation(&serial) };
+        assert_eq!(code(pki.revoke(elsewhere).await), Code::CertificateNotFound);
+        assert_eq!(code(t.vault.pki(&t.admin_of(OTHER)).revoke(revocation(&serial)).await), Code::CertificateNotFound);
+
+        let held = revoke(&t, &serial, RevocationReason::CertificateHold).await;
+        assert_eq!((held.ca_id.as_str(), held.revoked_at), (mid.id.as_str(), t.now()));
+        assert!(ocsp(&t, &top, &mid, &one.certificate).await.contains("Reason: certificateHold"));
+        pki.build_crl(&mid.id).await.unwrap();
+        assert!(crl_text(&t, &mid).await.contains(&serial));
+        assert_eq!(pki.release(release(&serial)).await.unwrap().id, held.id);
+        assert!(ocsp(&t, &top, &mid, &one.certificate).await.contains("leaf.pem: good"));
+        assert_eq!(revoke(&t, &serial, RevocationReason::Superseded).await.id, held.id, "the one row");
+        assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.revoked'").await, 2);
+        assert!(ocsp_of_serial(&t, &top, &mid, &two.serial_number).await.contains(": good"));
+        pki.revoke_ca(&mid.id, RevocationReason::CessationOfOperation).await.unwrap();
+        assert!(ocsp_of_serial(&t, &top, &mid, &two.serial_number).await.contains(": revoked"), "with its CA");
+    }
+
+    async fn a_ca_of_an_older_release_gets_its_serial_key_with_its_next_list(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let ctx = t.admin();
+        t.vault.pki(&ctx).patch_role("web", RolePatch { no_store: Some(true), ..RolePatch::default() }).await.unwrap();
+        t.raw.execute("DELETE FROM pki_numbering").await;
+        let vault = t.replica().await;
+        let pki = vault.pki(&ctx);
+        let old = pki.issue("web", wanted("a.svc.test")).await.unwrap();
+        assert_eq!(old.serial_number.replace(':', "").len(), 32);
+        assert_eq!(t.raw.count(&format!("pki_serial WHERE certificate_id = '{}'", old.id)).await, 1, "a row, for want of a tag");
+        pki.build_crl(&mid.id).await.unwrap();
+        let key = t.raw.texts("SELECT key_id FROM pki_numbering").await;
+        assert_eq!(key.len(), 1);
+        let new = pki.issue("web", wanted("b.svc.test")).await.unwrap();
+        assert_eq!(new.serial_number.replace(':', "").len(), 40);
+        pki.build_crl(&mid.id).await.unwrap();
+        assert_eq!(t.raw.count("pki_numbering").await, 1, "once");
+        for leaf in [&old, &new] {
+            assert!(ocsp_of_serial(&t, &top, &mid, &leaf.serial_number).await.contains(": good"));
+        }
+        vault.close().await;
     }
 
     async fn a_ca_ends_with_everything_below_it(t: Bench) {

@@ -493,11 +493,12 @@ fn table(status: &KeyStatus) -> String {
         ));
         if let (Some(at), Some(rows)) = (key.retired_at, key.rows) {
             lines.push_str(&format!(
-                ", retired {}; rows: secret_version {}, pki_ca {}, pki_certificate {}",
+                ", retired {}; rows: secret_version {}, pki_ca {}, pki_certificate {}, pki_numbering {}",
                 rfc3339(at),
                 rows.secret_version,
                 rows.pki_ca,
-                rows.pki_certificate
+                rows.pki_certificate,
+                rows.pki_numbering
             ));
         }
         if let Some(at) = key.destroy_after {

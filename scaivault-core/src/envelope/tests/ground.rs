@@ -308,7 +308,8 @@ pub(super) async fn execute(vault: &Vault, query: Query<'_>) -> u64 {
 pub(super) async fn ciphertexts(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
     let all = "SELECT secret_id || '/' || CAST(version AS TEXT), ciphertext FROM secret_version \
                UNION ALL SELECT id, key_ciphertext FROM pki_ca \
-               UNION ALL SELECT id, key_ciphertext FROM pki_certificate WHERE key_ciphertext IS NOT NULL";
+               UNION ALL SELECT id, key_ciphertext FROM pki_certificate WHERE key_ciphertext IS NOT NULL \
+               UNION ALL SELECT 'numbering ' || id, key_ciphertext FROM pki_numbering";
     rows::<(String, Vec<u8>)>(vault, query(all)).await.into_iter().collect()
 }
 
