@@ -10,6 +10,7 @@ mod cascade;
 mod certificate;
 mod crl;
 pub(crate) mod csr;
+pub(crate) mod inventory;
 mod issue;
 mod issuer;
 mod key;
@@ -36,6 +37,7 @@ pub use scaivault_pki::RevocationReason;
 pub use self::{
     anchors::{AnchorFilter, AnchorPurpose, AnchorWrite, TrustAnchor},
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
+    inventory::{CertificatePage, CertificateSearch, Count, Sort, StatusFilter, TaggedCertificate},
     ocsp::{OcspReply, PublicPki},
     types::{
         BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaType, Certificate, CertificateFilter, Crl,

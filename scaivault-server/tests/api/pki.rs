@@ -33,7 +33,7 @@ const CA: [&str; 19] = [
     "valid_until",
 ];
 
-const CERTIFICATE: [&str; 16] = [
+const CERTIFICATE: [&str; 17] = [
     "alt_names",
     "ca_id",
     "common_name",
@@ -50,6 +50,7 @@ const CERTIFICATE: [&str; 16] = [
     "serial_number",
     "source",
     "status",
+    "tags",
 ];
 
 #[tokio::test]
