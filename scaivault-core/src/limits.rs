@@ -28,6 +28,8 @@ pub const VALIDATE_CERTIFICATES: usize = 32;
 pub const VALIDATE_EVIDENCE: usize = 16;
 /// Pairs of a certificate and a CA of the tenant that the register is asked about for it.
 pub const VALIDATE_REGISTER: usize = 256;
+/// Certificates that a search counts; of more it is said that there are more.
+pub const COUNTED_CERTIFICATES: i64 = 10_000;
 /// Rules of one policy.
 pub const POLICY_RULES: usize = 1000;
 /// Ranges of source addresses in one rule.

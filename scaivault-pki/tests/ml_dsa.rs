@@ -119,18 +119,26 @@ async fn a_hierarchy_with_lists_and_answers_is_good_until_it_is_revoked() {
         let revoked = CertStatus::Revoked { at: now() - HOUR, reason: RevocationReason::KeyCompromise };
         let of_root = list(&root, vec![]).await;
         let good = [
-            (Evidence { crls: vec![of_root.clone(), list(&sub, vec![]).await], ocsp: vec![] }, Source::Crl),
+            (
+                Evidence { crls: vec![of_root.clone(), list(&sub, vec![]).await], ..Evidence::default() },
+                Source::Crl,
+            ),
             (
                 Evidence {
                     crls: vec![of_root.clone()],
                     ocsp: vec![ask.answer(&leaf.serial, CertStatus::Good).await],
+                    ..Evidence::default()
                 },
                 Source::Ocsp,
             ),
         ];
         let bad = [
-            Evidence { crls: vec![of_root.clone(), list(&sub, vec![entry()]).await], ocsp: vec![] },
-            Evidence { crls: vec![of_root.clone()], ocsp: vec![ask.answer(&leaf.serial, revoked).await] },
+            Evidence { crls: vec![of_root.clone(), list(&sub, vec![entry()]).await], ..Evidence::default() },
+            Evidence {
+                crls: vec![of_root.clone()],
+                ocsp: vec![ask.answer(&leaf.serial, revoked).await],
+                ..Evidence::default()
+            },
         ];
         let judge = |evidence: &Evidence| {
             let bag = [Certificate::from_der(&sub.issued.der).unwrap()];

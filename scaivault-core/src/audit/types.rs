@@ -75,6 +75,8 @@ actions! {
     PkiRoleDelete = "pki_role_delete",
     /// A certificate, or the list of certificates, was read.
     PkiCertificateRead = "pki_certificate_read",
+    /// The tags of a certificate were changed.
+    PkiCertificateUpdate = "pki_certificate_update",
     /// A certificate was issued with a key made here.
     PkiIssue = "pki_issue",
     /// A certificate was issued for a key of the caller's.

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -8,28 +9,26 @@ use super::{
     numbering::shard_octet,
     store::{self, CertificateRow, RevokedCa, StateRow, sql},
     types::{Certificate, CertificateFilter},
+=======
+use scaivault_pki::Issued;
+
+use super::{
+    Pki, PrivateKeyPem, inventory,
+    store::{CertificateRow, RevokedCa, StateRow, sql},
+    types::Certificate,
+>>>>>>> inventory
 };
 use crate::{
     Code, Error, Result, Scope, TenantId,
     audit::Action,
     envelope::{Sealed, Slot},
-    pipeline::{Act, Outcome, Permit, Write},
+    pipeline::{Act, Permit, Write},
     storage::{Arg, json, query},
-    wire::{self, Page},
 };
 
-const READ: &[Scope] = &[Scope::PkiIssue, Scope::PkiAdmin];
+pub(super) const READ: &[Scope] = &[Scope::PkiIssue, Scope::PkiAdmin];
 
 impl<'a> Pki<'a> {
-    /// The tenant's certificates, newest first. Needs `pki:issue` or `pki:admin`.
-    ///
-    /// # Errors
-    /// [`Code::InvalidCursor`].
-    pub async fn certificates(&self, filter: CertificateFilter) -> Result<Page<Certificate>> {
-        let act = Act::object(Action::PkiCertificateRead, READ, "pki_certificate", None);
-        self.vault.door.perform(self.ctx, act, |permit| async move { list(permit, &filter).await }).await
-    }
-
     /// One certificate. Needs `pki:issue` or `pki:admin`.
     ///
     /// # Errors
@@ -105,7 +104,8 @@ pub(super) async fn insert_certificate(
         .bind(Arg::Bytes(about.key.map(|key| key.ciphertext.as_slice())))
         .bind(Arg::Bytes(about.key.map(|key| key.wrapped_key.as_slice())))
         .bind(about.key.map(|key| key.key_id.as_str()));
-    tx.execute(insert).await.map(drop)
+    tx.execute(insert).await?;
+    inventory::index(tx, about).await
 }
 
 /// The serial number alone: all that is kept of a certificate whose role keeps none.
@@ -170,7 +170,10 @@ pub(crate) fn key_slot<'s>(tenant: &'s TenantId, row: &'s [&'s str; 1]) -> Slot<
     Slot { tenant, table: "pki_certificate", row, column: "key", version: 1 }
 }
 
-async fn find(permit: &Permit<'_>, id: &str) -> Result<(CertificateRow, StateRow, Vec<RevokedCa>)> {
+pub(super) async fn find(
+    permit: &Permit<'_>,
+    id: &str,
+) -> Result<(CertificateRow, StateRow, Vec<RevokedCa>)> {
     let state = permit.fetch_optional(query(sql::STATE).bind(permit.tenant()).bind(id)).await?;
     let state: StateRow = state.ok_or_else(not_found)?;
     let row = query(sql::CERTIFICATE).bind(permit.tenant()).bind(id).bind(state.not_after.get());
@@ -178,33 +181,6 @@ async fn find(permit: &Permit<'_>, id: &str) -> Result<(CertificateRow, StateRow
     let row = row.ok_or_else(not_found)?;
     let cas = permit.fetch_all(query(sql::REVOKED_CAS).bind(permit.tenant())).await?;
     Ok((row, state, cas))
-}
-
-async fn list(permit: Permit<'_>, filter: &CertificateFilter) -> Result<Outcome<Page<Certificate>>> {
-    let now = permit.ctx().now();
-    let keys = permit.keys().await?;
-    let window = filter.expiring_within.as_ref().map(|d| d.get().as_secs());
-    let bound = (&filter.ca_id, window, filter.include_revoked);
-    let open = |cursor: &String| wire::open_cursor::<String>(&keys, "certificates", &bound, cursor);
-    let before = filter.cursor.as_ref().map(open).transpose()?;
-    let wanted = wire::page_size(filter.limit);
-    let cas: Vec<RevokedCa> = permit.fetch_all_lagging(query(sql::REVOKED_CAS).bind(permit.tenant())).await?;
-    let page = store::states(permit.tenant(), filter, &cas, now, before.as_deref(), wanted as i64 + 1);
-    let states: Vec<StateRow> = permit.fetch_all_lagging(page).await?;
-    let last = |last: &StateRow| last.certificate_id.clone();
-    let page = wire::cut(states, wanted, (&keys, "certificates", &bound), last)?;
-    let rows: Vec<CertificateRow> = match store::certificates(permit.tenant(), &page.items) {
-        Some(query) => permit.fetch_all_lagging(query).await?,
-        None => Vec::new(),
-    };
-    let mut rows: HashMap<String, CertificateRow> =
-        rows.into_iter().map(|row| (row.id.clone(), row)).collect();
-    // One that retention took away in between is not there any more.
-    let found = page.items.into_iter().filter_map(|state| {
-        let row = rows.remove(&state.certificate_id)?;
-        Some(row.into_certificate(state, &cas, now, false))
-    });
-    permit.answer(Page { items: found.collect::<Result<_>>()?, cursor: page.cursor })
 }
 
 pub(super) fn not_found() -> Error {

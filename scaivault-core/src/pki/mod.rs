@@ -11,6 +11,7 @@ mod cascade;
 mod certificate;
 mod crl;
 pub(crate) mod csr;
+pub(crate) mod inventory;
 mod issue;
 mod issuer;
 mod key;
@@ -39,6 +40,7 @@ pub use scaivault_pki::RevocationReason;
 pub use self::{
     anchors::{AnchorFilter, AnchorPurpose, AnchorWrite, TrustAnchor},
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
+    inventory::{CertificatePage, CertificateSearch, Count, Sort, StatusFilter, TaggedCertificate},
     ocsp::{OcspReply, PublicPki},
     types::{
         BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaCsr, CaImport, CaInstall, CaState, CaType,

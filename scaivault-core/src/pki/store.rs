@@ -6,11 +6,15 @@ use super::{
     bulk::BulkFilter,
     issuer::Held,
     key::Provided,
+<<<<<<< HEAD
     numbering::{Lists, Numbering},
     types::{
         Ca, CaState, CaType, Certificate, CertificateFilter, NameConstraints, Revocation, Role, RoleWrite,
         family,
     },
+=======
+    types::{Ca, CaType, Certificate, Revocation, Role, RoleWrite, family},
+>>>>>>> inventory
 };
 use crate::{
     Error, Result, TenantId,
@@ -557,33 +561,7 @@ pub(super) fn statuses<'a>(
     q.build()
 }
 
-/// The states of one page of the inventory, newest first.
-pub(super) fn states<'a>(
-    tenant: &'a TenantId,
-    filter: &'a CertificateFilter,
-    revoked_cas: &'a [RevokedCa],
-    now: OffsetDateTime,
-    before: Option<&'a str>,
-    limit: i64,
-) -> Query<'a> {
-    let mut q = QueryBuilder::new(
-        "SELECT certificate_id, not_after, revoked_at, revocation_reason FROM pki_serial WHERE tenant_id = ",
-    );
-    q.arg(tenant).and("certificate_id < ", before).and("ca_id = ", filter.ca_id.as_deref());
-    if let Some(window) = &filter.expiring_within {
-        q.and("not_after >= ", Some(now)).and("not_after <= ", Some(now + window.get()));
-    }
-    if !filter.include_revoked {
-        q.text(" AND revoked_at IS NULL");
-        for ca in revoked_cas {
-            q.and("ca_id <> ", Some(ca.id.as_str()));
-        }
-    }
-    q.text(" ORDER BY certificate_id DESC LIMIT ").arg(limit);
-    q.build()
-}
-
-/// The certificates of these states, in the same order; nothing if there are none.
+/// The certificates of these states; nothing if there are none.
 pub(super) fn certificates<'a>(tenant: &'a TenantId, states: &'a [StateRow]) -> Option<Query<'a>> {
     let ends = || states.iter().map(|state| state.not_after.get());
     let (first, last) = (ends().min()?, ends().max()?);
@@ -594,7 +572,6 @@ pub(super) fn certificates<'a>(tenant: &'a TenantId, states: &'a [StateRow]) -> 
     // The bounds of the expiry say which partitions to look into.
     q.arg(tenant).and("not_after >= ", Some(first)).and("not_after <= ", Some(last));
     q.and_in("id", states.iter().map(|state| state.certificate_id.as_str()));
-    q.text(" ORDER BY id DESC");
     Some(q.build())
 }
 

@@ -85,6 +85,7 @@ impl Category {
             | Action::PkiRoleUpdate
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
+            | Action::PkiCertificateUpdate
             | Action::CsrRead
             | Action::CsrSubmit
             | Action::CsrApprove

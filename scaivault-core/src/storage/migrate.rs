@@ -159,6 +159,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0019_trust_anchors.postgres.sql"),
         sqlite: "",
     },
+    Step {
+        version: 20,
+        description: "inventory",
+        shared: text!("0020_inventory.sql"),
+        postgres: text!("0020_inventory.postgres.sql"),
+        sqlite: text!("0020_inventory.sqlite.sql"),
+    },
 ];
 
 impl Step {

@@ -123,6 +123,7 @@ fn statements() -> Vec<Arc<str>> {
         crate::idempotency::sql::ALL,
         crate::pki::anchors::sql::ALL,
         crate::pki::csr::sql::ALL,
+        crate::pki::inventory::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::pki::validate::sql::ALL,
         crate::policy::store::sql::ALL,
@@ -177,7 +178,34 @@ async fn every_statement_prepares_on_postgres() {
         let prepared = tx.prepare(sqlx::AssertSqlSafe(sql.clone()).into_sql_str()).await;
         assert!(prepared.is_ok(), "{sql}: {}", prepared.err().unwrap());
     }
+    plans_use_indexes(&mut tx).await;
     tx.rollback().await.unwrap();
+}
+
+/// No search of the inventory reads a table from end to end: where an index can be used, none does in the plan for any value.
+#[cfg(feature = "postgres")]
+async fn plans_use_indexes(tx: &mut sqlx::PgConnection) {
+    for sql in [
+        "SELECT scaivault_make_partition('pki_certificate', '2026-01-01')",
+        "SET LOCAL enable_seqscan = off",
+        "SET LOCAL plan_cache_mode = force_generic_plan",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
+    }
+    let mut statements = Vec::new();
+    crate::pki::inventory::each_statement(&mut |name, query| {
+        statements.push((name.to_owned(), query.sql.as_str().to_owned(), query.args.len()));
+    });
+    assert!(statements.len() > 90, "{}", statements.len());
+    for (at, (name, sql, arguments)) in statements.into_iter().enumerate() {
+        let prepare = format!("PREPARE inventory_{at} AS {sql}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *tx).await.unwrap();
+        let nulls = vec!["NULL"; arguments].join(", ");
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN EXECUTE inventory_{at} ({nulls})"));
+        let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut *tx).await.unwrap();
+        let plan = plan.join("\n");
+        assert!(plan.contains("Index") && !plan.contains("Seq Scan"), "{name}: {sql}\n{plan}");
+    }
 }
 
 #[cfg(feature = "postgres")]

@@ -19,6 +19,7 @@ mod envelope;
 mod epoch;
 mod fence;
 mod identities;
+mod inventory;
 mod issuing;
 mod keys;
 mod lifecycle;

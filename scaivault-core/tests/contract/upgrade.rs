@@ -5,7 +5,7 @@
 
 use scaivault_core::{
     AuditFilter, Caller, Code, Database, PartnerId, Role, SchemaState, Scope, Vault, VaultBuilder,
-    pki::{CertificateFilter, IssueWrite},
+    pki::{CertificateFilter, CertificateSearch, IssueWrite},
 };
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
@@ -46,6 +46,15 @@ async fn is_whole(vault: Vault) {
     let certificates = vault.pki(&ctx()).certificates(all).await.unwrap().items;
     assert_eq!(certificates.len(), 2, "a root and a leaf");
     let leaf = certificates.iter().find(|c| c.status == "revoked").unwrap();
+    for (san, found) in [("svc.", true), ("vc.", false)] {
+        let search = CertificateSearch {
+            san: Some(san.to_owned()),
+            include_revoked: true,
+            ..CertificateSearch::default()
+        };
+        let items = vault.pki(&ctx()).search_certificates(search).await.unwrap().page.items;
+        assert_eq!(items.iter().any(|item| item.certificate.id == leaf.id), found, "{san}");
+    }
     let (leaf, key) = vault.pki(&ctx()).certificate_with_key(&leaf.id).await.unwrap();
     assert!(key.is_some(), "it was stored, and opens");
     assert!(!vault.public_pki().crl(&leaf.ca_id).await.unwrap().der.is_empty());

@@ -212,6 +212,13 @@ fn pki_rows() -> Vec<Route<Service>> {
             .action(Action::PkiValidate.as_str()),
         row(GET, "/v1/pki/certificates", pki::certificates::list, Action::PkiCertificateRead, either),
         row(GET, "/v1/pki/certificates/{id}", pki::certificates::read, Action::PkiCertificateRead, either),
+        row(
+            PATCH,
+            "/v1/pki/certificates/{id}",
+            pki::certificates::patch,
+            Action::PkiCertificateUpdate,
+            admin,
+        ),
         row(GET, "/v1/pki/certificates/{id}/pem", pki::certificates::pem, Action::PkiCertificateRead, either),
     ]
 }

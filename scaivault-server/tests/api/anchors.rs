@@ -1,10 +1,10 @@
-//! Trust anchors and the judgement of certificates.
+//! Trust anchors, the judgement of certificates, and the inventory.
 
 use serde_json::json;
 
 use crate::{
     support::Api,
-    world::{ANCHOR, text},
+    world::{ANCHOR, World, text},
 };
 
 #[tokio::test]
@@ -103,4 +103,61 @@ async fn a_certificate_is_judged() {
     }
     ask(json!({ "certificate_pem": ANCHOR, "host": "x" })).await.refusal(422, "validation_error");
     ask(json!({})).await.refusal(422, "validation_error");
+}
+
+#[tokio::test]
+async fn certificates_are_found_counted_and_tagged() {
+    let world = World::start().await;
+    let api = &world.api;
+    let id = &world.certificate;
+    let tagged = api
+        .write("PATCH", &format!("/v1/pki/certificates/{id}"), &json!({ "tags": { "env": "prod" } }), 200)
+        .await;
+    assert_eq!((&tagged["id"], &tagged["tags"]), (&json!(id), &json!({ "env": "prod" })));
+    assert_eq!(api.get(&format!("/v1/pki/certificates/{id}")).await["tags"], json!({ "env": "prod" }));
+    let serial = &world.serial;
+    for query in [
+        "common_name=billing.svc.cluster.local",
+        "common_name=bill*",
+        "san=cluster.local",
+        "role=svc",
+        "tag=env=prod",
+        "tag=env",
+        "requested_by=user:admin@dev.example&role=svc",
+        "status=active&role=svc",
+        "sort=expiry&role=svc",
+        "expires_before=2999-01-01T00:00:00Z&role=svc",
+        "expiring_within=2d",
+        &format!("serial_number={serial}"),
+        &format!("ca_id={}&role=svc", world.ca),
+    ] {
+        let found = api.get(&format!("/v1/pki/certificates?count=true&{query}")).await;
+        assert_eq!(
+            (&found["certificates"][0]["id"], &found["count"]),
+            (&json!(id), &json!(1)),
+            "{query}: {found}"
+        );
+        assert_eq!(found["count_is_exact"], true);
+    }
+    let none = api.get("/v1/pki/certificates?status=on_hold").await;
+    assert_eq!((&none["certificates"], none.get("count")), (&json!([]), None));
+    for (query, status, code) in [
+        ("status=good", 422, "validation_error"),
+        ("sort=name", 422, "validation_error"),
+        ("san=ab", 422, "validation_error"),
+        ("key_hash=x", 422, "validation_error"),
+        ("expires_after=today", 400, "invalid_request"),
+        ("owner=x", 400, "invalid_request"),
+    ] {
+        api.call(&api.admin, "GET", &format!("/v1/pki/certificates?{query}"))
+            .send()
+            .await
+            .refusal(status, code);
+    }
+    let bad = json!({ "tags": { "a=b": "c" } });
+    api.call(&api.admin, "PATCH", &format!("/v1/pki/certificates/{id}"))
+        .json(&bad)
+        .send()
+        .await
+        .refusal(422, "validation_error");
 }

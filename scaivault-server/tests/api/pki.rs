@@ -37,7 +37,7 @@ const CA: [&str; 23] = [
     "valid_until",
 ];
 
-const CERTIFICATE: [&str; 16] = [
+const CERTIFICATE: [&str; 17] = [
     "alt_names",
     "ca_id",
     "common_name",
@@ -54,6 +54,7 @@ const CERTIFICATE: [&str; 16] = [
     "serial_number",
     "source",
     "status",
+    "tags",
 ];
 
 #[tokio::test]

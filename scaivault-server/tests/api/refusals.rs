@@ -49,6 +49,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/csr/{id}/reject") => json!({ "reason": "no" }),
         ("POST", "/v1/pki/csr/{id}/sign") => json!({ "ttl": "1h" }),
         ("POST", "/v1/pki/trust-anchors") => json!({ "name": "mine", "certificate_pem": ANCHOR }),
+        ("PATCH", "/v1/pki/certificates/{id}") => json!({ "tags": { "env": "mine" } }),
         ("POST", "/v1/pki/certificates/validate") => json!({ "certificate_pem": ANCHOR }),
         ("POST", "/v1/auth/trust") => github("mine"),
         ("PUT", "/v1/identity/users/{user_id}/roles") => json!({ "roles": ["tenant_admin"] }),

@@ -1,9 +1,12 @@
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use scaivault_core::{
     Result,
-    pki::{Certificate, CertificateFilter},
+    pki::{Certificate, CertificateSearch, Sort, StatusFilter},
 };
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::super::{Caller, Request, wire};
 use crate::http::{Reply, query::Limit};
@@ -11,9 +14,21 @@ use crate::http::{Reply, query::Limit};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ListQuery {
+    common_name: Option<String>,
+    san: Option<String>,
     ca_id: Option<String>,
-    expiring_within: Option<String>,
+    role: Option<String>,
+    key_hash: Option<String>,
+    serial_number: Option<String>,
+    requested_by: Option<String>,
+    tag: Option<String>,
+    status: Option<String>,
     include_revoked: Option<bool>,
+    expires_after: Option<String>,
+    expires_before: Option<String>,
+    expiring_within: Option<String>,
+    sort: Option<String>,
+    count: Option<bool>,
     limit: Option<Limit>,
     cursor: Option<String>,
 }
@@ -21,16 +36,36 @@ struct ListQuery {
 /// `GET /v1/pki/certificates`.
 pub(in crate::routes) async fn list(request: Request, ctx: Caller) -> Result<Reply> {
     let query: ListQuery = request.query()?;
+    let time = |name: &str, text: Option<String>| -> Result<Option<OffsetDateTime>> {
+        text.map(|text| wire::time_parameter(name, &text)).transpose()
+    };
     let window = query.expiring_within.map(|text| wire::duration("expiring_within", &text)).transpose()?;
-    let filter = CertificateFilter {
+    let search = CertificateSearch {
+        common_name: query.common_name,
+        san: query.san,
         ca_id: query.ca_id,
-        expiring_within: window,
+        role: query.role,
+        key_hash: query.key_hash,
+        serial_number: query.serial_number,
+        requested_by: query.requested_by,
+        tag: query.tag,
+        status: query.status.as_deref().map(StatusFilter::parse).transpose()?,
         include_revoked: query.include_revoked.unwrap_or(false),
+        expires_after: time("expires_after", query.expires_after)?,
+        expires_before: time("expires_before", query.expires_before)?,
+        expiring_within: window,
+        sort: query.sort.as_deref().map(Sort::parse).transpose()?.unwrap_or_default(),
+        count: query.count.unwrap_or(false),
         limit: query.limit.map(Limit::get),
         cursor: query.cursor,
     };
-    let page = request.app().vault.pki(&ctx).certificates(filter).await?;
-    Reply::ok(&wire::envelope("certificates", page)?)
+    let found = request.app().vault.pki(&ctx).search_certificates(search).await?;
+    let mut envelope = wire::envelope("certificates", found.page)?;
+    if let Some(count) = found.count {
+        envelope["count"] = count.count.into();
+        envelope["count_is_exact"] = count.count_is_exact.into();
+    }
+    Reply::ok(&envelope)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,7 +92,18 @@ pub(in crate::routes) async fn read(request: Request, ctx: Caller) -> Result<Rep
         let private_key = key.as_ref().map(scaivault_core::pki::PrivateKeyPem::expose);
         return Reply::ok(&WithKey { certificate: &certificate, private_key });
     }
-    Reply::ok(&pki.certificate(id).await?)
+    Reply::ok(&pki.tagged_certificate(id).await?)
+}
+
+#[derive(Debug, Deserialize)]
+struct PatchBody {
+    tags: BTreeMap<String, String>,
+}
+
+/// `PATCH /v1/pki/certificates/{id}`: replaces its tags.
+pub(in crate::routes) async fn patch(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let body: PatchBody = request.json().await?;
+    Reply::ok(&request.app().vault.pki(&ctx).tag_certificate(request.param("id")?, body.tags).await?)
 }
 
 /// `GET /v1/pki/certificates/{id}/pem`.
