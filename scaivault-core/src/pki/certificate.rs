@@ -1,22 +1,11 @@
-<<<<<<< HEAD
-use std::collections::HashMap;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_pki::Issued;
 
 use super::{
-    Pki, PrivateKeyPem,
-    numbering::shard_octet,
-    store::{self, CertificateRow, RevokedCa, StateRow, sql},
-    types::{Certificate, CertificateFilter},
-=======
-use scaivault_pki::Issued;
-
-use super::{
     Pki, PrivateKeyPem, inventory,
+    numbering::shard_octet,
     store::{CertificateRow, RevokedCa, StateRow, sql},
     types::Certificate,
->>>>>>> inventory
 };
 use crate::{
     Code, Error, Result, Scope, TenantId,

@@ -6,15 +6,8 @@ use super::{
     bulk::BulkFilter,
     issuer::Held,
     key::Provided,
-<<<<<<< HEAD
     numbering::{Lists, Numbering},
-    types::{
-        Ca, CaState, CaType, Certificate, CertificateFilter, NameConstraints, Revocation, Role, RoleWrite,
-        family,
-    },
-=======
-    types::{Ca, CaType, Certificate, Revocation, Role, RoleWrite, family},
->>>>>>> inventory
+    types::{Ca, CaState, CaType, Certificate, NameConstraints, Revocation, Role, RoleWrite, family},
 };
 use crate::{
     Error, Result, TenantId,
