@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use scaivault_kms::{Secret, SigningKey as _, local::SoftwareKey};
+use scaivault_kms::SigningKey as _;
 use scaivault_pki::{IssueRequest, Issued, KeyKind, Plan, issue_leaf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,6 +12,7 @@ use super::{
     certificate::{Inventory, check_issuing, insert_certificate, key_slot, register_serial},
     issuer::CaIssuer,
     key::unsigned,
+    pool::KeyPair,
     store::{RoleRow, sql},
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
@@ -67,7 +68,7 @@ async fn issue(
         true => Some(permit.keys_to_seal(ready.ca.key_id()).await?),
         false => None,
     };
-    let (public, pkcs8) = leaf_key(plan.key().to_make()).await?;
+    let (public, pkcs8) = leaf_key(vault, plan.key().to_make()).await?;
     let signed = ready.sign(vault, &permit, plan, &public, keys.as_ref()).await?;
     let kept = match &keys {
         Some(keys) => Some(keys.seal(&key_slot(permit.tenant(), &[&signed.id]), pkcs8.expose())?),
@@ -95,10 +96,13 @@ pub(super) fn asked(write: IssueWrite) -> IssueRequest {
     }
 }
 
-/// A key pair for a certificate: the public half in DER, the private one in PKCS #8.
-async fn leaf_key(kind: KeyKind) -> Result<(Vec<u8>, Secret)> {
+/// A key pair for a certificate, made ahead if there is one.
+async fn leaf_key(vault: &Inner, kind: KeyKind) -> Result<KeyPair> {
     let spec = kind.spec().ok_or_else(|| Error::internal("a role of a key that cannot be made"))?;
-    let (key, pkcs8): (SoftwareKey, Secret) = generate_key(spec).await?;
+    if let Some(pair) = vault.rsa_keys.take(spec) {
+        return Ok(pair);
+    }
+    let (key, pkcs8) = generate_key(spec).await?;
     Ok((key.public_key_der().to_vec(), pkcs8))
 }
 

@@ -13,6 +13,7 @@ mod issue;
 mod issuer;
 mod key;
 mod ocsp;
+mod pool;
 mod responder;
 mod retention;
 mod revoke;
@@ -26,6 +27,7 @@ pub(crate) use self::{
     crl::build_due,
     issuer::{Issuers, key_slot as ca_key_slot},
     ocsp::{OcspAnswers, OcspCounts},
+    pool::KeyPool,
     responder::Responders,
     retention::{delete_expired, detach_expired},
 };
