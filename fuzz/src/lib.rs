@@ -13,7 +13,11 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
 };
 use scaivault_kms::{KeySpec, Secret, SignatureScheme, SigningKey as _, local::SoftwareKey};
-use scaivault_pki::{CaPlan, Issuer, IssuerUrls, KeyKind, KeyRule, PkiError, Role, RoleConfig, Serial, Subject, issue_root};
+use scaivault_pki::{
+    CaPlan, Certificate, IssueRequest, Issuer, IssuerUrls, KeyKind, KeyRule, PkiError, Role, RoleConfig,
+    Serial, Subject, TrustAnchor, issue_leaf, issue_root, validate,
+    validate::{Evidence, RevocationMode, Rules, Source, Verdict},
+};
 use time::{OffsetDateTime, macros::datetime};
 
 /// The time of every target.
@@ -213,4 +217,84 @@ pub fn elements(mut data: &[u8], most: usize) -> Vec<&[u8]> {
         data = after;
     }
     found
+}
+
+/// A chain of two for lists and answers to speak about: a leaf for [`REQUEST_KEY`] below [`ISSUER`].
+pub static LEAF: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let request = IssueRequest { common_name: Some("a.test".into()), ..IssueRequest::default() };
+    let plan = role(KeySpec::EcP256).admit(&request, &ISSUER, NOW).expect("a name below the domains");
+    let made = issue_leaf(plan, leaf_serial(), REQUEST_KEY.public_key_der(), &ISSUER, &*ISSUER_KEY);
+    run(made).expect("a leaf").der
+});
+
+/// The serial number of [`LEAF`].
+pub fn leaf_serial() -> Serial {
+    Serial::from_random([2; 16])
+}
+
+/// What is known of [`LEAF`] by this evidence, which is demanded; and whether it is valid.
+pub fn judge_leaf(evidence: &Evidence) -> (bool, Verdict) {
+    let read = |der: &[u8]| Certificate::from_der(der).expect("its own certificate");
+    let anchors = [TrustAnchor { certificate: read(ISSUER.certificate_der()), enforce: true }];
+    let mut rules = Rules::at(NOW);
+    rules.revocation = RevocationMode::Require;
+    let verdict = validate(&read(&LEAF), &[], &anchors, evidence, &rules);
+    assert_eq!(verdict.valid, verdict.errors.is_empty());
+    let known = verdict.revocation.first().expect("nothing else is wrong with it");
+    assert_eq!(verdict.valid, known.verdict == Verdict::Good);
+    assert!(known.source != Source::None || known.verdict == Verdict::Unknown);
+    (verdict.valid, known.verdict)
+}
+
+/// The same revocation list of [`ISSUER`], signed by its key.
+pub fn own_list(der: &[u8]) -> Option<Vec<u8>> {
+    let (tbs, after) = signed_parts(der)?;
+    let shift = usize::from(tbs.first() == Some(&2));
+    let tbs = replace(tbs, shift, ECDSA_SHA256)?;
+    let tbs = replace(&tbs, shift + 1, ISSUER.name_der())?;
+    Some(sign_frame(&wrap(0x30, &[&tbs]), after))
+}
+
+/// The same OCSP answer (RFC 6960, 4.2.1), signed by [`ISSUER_KEY`].
+pub fn own_answer(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, answer, _) = tlv(der)?;
+    let (status, _, rest) = tlv(answer)?;
+    let (_, bytes, _) = tlv(rest)?;
+    let (_, bytes, _) = tlv(bytes)?;
+    let (kind, _, rest) = tlv(bytes)?;
+    let (_, basic, _) = tlv(rest)?;
+    let (_, basic, _) = tlv(basic)?;
+    let (data, _, rest) = tlv(basic)?;
+    let (_, _, rest) = tlv(rest)?;
+    let (_, _, after) = tlv(rest)?;
+    let basic = sign_frame(data, after);
+    let bytes = wrap(0x30, &[kind, &wrap(4, &[&basic])]);
+    Some(wrap(0x30, &[status, &wrap(0xa0, &[&bytes])]))
+}
+
+/// A certificate by [`ISSUER`] for [`ISSUER_KEY`] with these parts, each in DER or not.
+pub fn certificate(issuer: &[u8], validity: &[u8], subject: &[u8], extensions: &[u8]) -> Vec<u8> {
+    let version = [0xa0, 3, 2, 1, 2];
+    let extensions = wrap(0xa3, &[&wrap(0x30, &[extensions])]);
+    let key = ISSUER_KEY.public_key_der();
+    let serial = [2, 1, 9];
+    let tbs = [&version[..], &serial, ECDSA_SHA256, issuer, validity, subject, key, &extensions];
+    sign_frame(&wrap(0x30, &tbs), &[])
+}
+
+/// An extension of X.509 below 2.5.29.
+pub fn extension(arc: u8, critical: bool, value: &[u8]) -> Vec<u8> {
+    let flag: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
+    wrap(0x30, &[&[6, 3, 0x55, 0x1d, arc], flag, &wrap(4, &[value])])
+}
+
+/// A request for [`REQUEST_KEY`], signed by it, for that subject and those alternative names.
+pub fn request(subject: &[u8], names: &[u8]) -> Vec<u8> {
+    let wanted = wrap(0x30, &[&extension(17, false, names)]);
+    let attribute =
+        [&b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e"[..], &wrap(0x31, &[&wanted])].concat();
+    let attributes = wrap(0xa0, &[&wrap(0x30, &[&attribute])]);
+    let info = wrap(0x30, &[&[2, 1, 0], subject, REQUEST_KEY.public_key_der(), &attributes]);
+    let signature = run(REQUEST_KEY.sign(SignatureScheme::EcdsaSha256, &info)).expect("a signature");
+    wrap(0x30, &[&info, ECDSA_SHA256, &wrap(3, &[&[0], &signature])])
 }

@@ -260,3 +260,8 @@ pub const SYNC_ERRORS: usize = 100;
 pub const IDENTITY_PAGE_DEFAULT: u32 = 50;
 /// The most rows of a page of the directory.
 pub const IDENTITY_PAGE_MAX: u32 = 200;
+
+/// RSA keys that are made ahead, unless configured.
+pub const RSA_POOL: u32 = 8;
+/// The most RSA keys that are made ahead.
+pub const RSA_POOL_MAX: u32 = 64;

@@ -23,7 +23,7 @@ use crate::{
     identity::directory::{Directory, DirectorySettings, Identities, IdentitySource, WebhookSecrets},
     limits,
     pipeline::{Act, Door, DoorSettings},
-    pki::{Issuers, OcspAnswers, OcspCounts, Pki, PublicPki, Responders},
+    pki::{Issuers, KeyPool, OcspAnswers, OcspCounts, Pki, PublicPki, Responders},
     policy::{Policies, PolicyCache},
     ratelimit::RateLimiter,
     secrets::Secrets,
@@ -50,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) ocsp_answers: OcspAnswers,
     pub(crate) ocsp_counts: OcspCounts,
     pub(crate) responders: Responders,
+    pub(crate) rsa_keys: KeyPool,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
     /// Wraps under active root keys that are missing, as the background work last found them.
@@ -109,6 +110,12 @@ pub struct Statistics {
     /// each certificate; `malformed`, `unauthorized` and `try_later` for each request; `cached` and `signed` say where
     /// answers came from.
     pub ocsp: Vec<(&'static str, u64)>,
+    /// RSA keys that were made ahead and wait.
+    pub rsa_keys_ready: usize,
+    /// Certificates with a key that was made ahead, since the vault was opened.
+    pub rsa_keys_taken: u64,
+    /// Certificates whose RSA key had to be waited for, since the vault was opened.
+    pub rsa_keys_missed: u64,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -128,6 +135,7 @@ pub struct VaultBuilder {
     redis: Option<RedisUrl>,
     tenant_admin_bypass: bool,
     mfa_window: Duration,
+    rsa_pool: u32,
     default_partner: Option<PartnerId>,
     exchange: Option<ExchangeSettings>,
     identity_source: Option<Arc<dyn IdentitySource>>,
@@ -156,6 +164,7 @@ impl Vault {
             redis: None,
             tenant_admin_bypass: true,
             mfa_window: limits::MFA_WINDOW,
+            rsa_pool: 0,
             default_partner: None,
             exchange: None,
             identity_source: None,
@@ -260,11 +269,15 @@ impl Vault {
         let root_wraps_missing = self.inner.root_wraps_missing.load(Ordering::Relaxed);
         let synced_at = self.inner.door.directory().state().await.ok().and_then(|state| state.synced_at);
         let age = synced_at.map(|at| (self.inner.clock.now() - at).try_into().unwrap_or_default());
+        let rsa_keys = self.inner.rsa_keys.counts();
         let numbers = Statistics {
             rewrap_remaining,
             root_wraps_missing,
             identity_sync_age: age,
             ocsp: self.inner.ocsp_counts.all(),
+            rsa_keys_ready: rsa_keys.ready,
+            rsa_keys_taken: rsa_keys.taken,
+            rsa_keys_missed: rsa_keys.missed,
             ..self.inner.door.statistics()
         };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
@@ -391,6 +404,7 @@ impl Vault {
     pub async fn close(&self) {
         self.inner.closed.send_replace(true);
         self.inner.door.stop_recording();
+        self.inner.rsa_keys.stop();
         let task = self.recorder.lock().await.take();
         if let Some(task) = task
             && task.await.is_err()
@@ -509,6 +523,14 @@ impl VaultBuilder {
     #[must_use]
     pub fn tenant_admin_bypass(mut self, bypass: bool) -> Self {
         self.tenant_admin_bypass = bypass;
+        self
+    }
+
+    /// How many RSA keys are made ahead for certificates, once somebody asked for one: none unless given, at most
+    /// [`limits::RSA_POOL_MAX`]. They are in memory alone.
+    #[must_use]
+    pub fn rsa_pool(mut self, keys: u32) -> Self {
+        self.rsa_pool = keys.min(limits::RSA_POOL_MAX);
         self
     }
 
@@ -674,6 +696,7 @@ impl VaultBuilder {
             ocsp_answers: OcspAnswers::new(),
             ocsp_counts: OcspCounts::default(),
             responders: Responders::new(),
+            rsa_keys: KeyPool::new(usize::try_from(self.rsa_pool).unwrap_or_default()),
             rewrap_remaining: AtomicU64::new(0),
             root_wraps_missing: AtomicU64::new(0),
             sequencer,

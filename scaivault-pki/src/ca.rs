@@ -79,6 +79,12 @@ impl Issuer {
             return Err(bad("has octets after its end"));
         }
         let tbs = &certificate.tbs_certificate;
+        // `x509-parser` takes times with an offset, and leaves the offset out.
+        let strict = Certificate::from_der(der).ok();
+        let due = (from_x509(tbs.validity.not_before), from_x509(tbs.validity.not_after));
+        if strict.is_none_or(|strict| (strict.not_before(), strict.not_after()) != due) {
+            return Err(bad("is not in DER"));
+        }
         if tbs.version != X509Version::V3 {
             return Err(bad("is not of version 3"));
         }

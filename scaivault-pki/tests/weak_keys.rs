@@ -1,8 +1,6 @@
 //! Weak keys at every door (attack test E8): in a certificate request, as the key of a certificate that is to be made,
 //! in the certificate of a CA that is to be known here, and in a path that is judged.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod common;
 mod forge;
 

@@ -80,6 +80,9 @@ struct VaultGauges {
     db_round_trips: Counter<u64, AtomicU64>,
     db_handovers: Counter<u64, AtomicU64>,
     identity_sync_age: Gauge<f64, AtomicU64>,
+    rsa_keys_ready: Gauge<i64, AtomicI64>,
+    rsa_keys_taken: Counter<u64, AtomicU64>,
+    rsa_keys_missed: Counter<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -132,6 +135,17 @@ impl Default for Metrics {
             "Since the last complete sync of the directory began; NaN if there was none",
             vault.identity_sync_age.clone(),
         );
+        registry.register("rsa_keys_ready", "RSA keys that were made ahead", vault.rsa_keys_ready.clone());
+        registry.register(
+            "rsa_keys_taken",
+            "Certificates with an RSA key that was made ahead",
+            vault.rsa_keys_taken.clone(),
+        );
+        registry.register(
+            "rsa_keys_missed",
+            "Certificates whose RSA key had to be waited for",
+            vault.rsa_keys_missed.clone(),
+        );
         Self { registry, requests, durations, active, ocsp, vault }
     }
 }
@@ -164,12 +178,15 @@ impl Metrics {
         self.vault.audit_waiting.set(number(vault.audit_waiting));
         self.vault.rewrap_remaining.set(i64::try_from(vault.rewrap_remaining).unwrap_or(i64::MAX));
         self.vault.root_wraps_missing.set(i64::try_from(vault.root_wraps_missing).unwrap_or(i64::MAX));
+        self.vault.rsa_keys_ready.set(i64::try_from(vault.rsa_keys_ready).unwrap_or(i64::MAX));
         let age = vault.identity_sync_age.map_or(f64::NAN, |age| age.as_secs_f64());
         self.vault.identity_sync_age.set(age);
         let counters = [
             (&self.vault.kms_calls, vault.provider_calls),
             (&self.vault.db_round_trips, vault.database_round_trips),
             (&self.vault.db_handovers, vault.database_handovers),
+            (&self.vault.rsa_keys_taken, vault.rsa_keys_taken),
+            (&self.vault.rsa_keys_missed, vault.rsa_keys_missed),
         ];
         for (counter, now) in counters {
             counter.inc_by(now.saturating_sub(counter.get()));
@@ -303,6 +320,9 @@ mod tests {
             connections_free: 3,
             provider_calls: 7,
             ocsp: vec![("good", 3)],
+            rsa_keys_ready: 8,
+            rsa_keys_taken: 5,
+            rsa_keys_missed: 1,
             ..Statistics::default()
         };
         let text = metrics.encode(&vault).unwrap();
@@ -315,6 +335,9 @@ mod tests {
             "scaivault_db_pool_available 3",
             "scaivault_kms_calls_total 7",
             r#"scaivault_ocsp_total{cause="good"} 3"#,
+            "scaivault_rsa_keys_ready 8",
+            "scaivault_rsa_keys_taken_total 5",
+            "scaivault_rsa_keys_missed_total 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

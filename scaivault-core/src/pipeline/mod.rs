@@ -203,6 +203,9 @@ impl Door {
             provider_calls: self.keyring.provider_calls(),
             identity_sync_age: None,
             ocsp: Vec::new(),
+            rsa_keys_ready: 0,
+            rsa_keys_taken: 0,
+            rsa_keys_missed: 0,
         }
     }
 

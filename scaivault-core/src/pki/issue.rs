@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use scaivault_kms::{Secret, SigningKey as _, local::SoftwareKey};
+use scaivault_kms::SigningKey as _;
 use scaivault_pki::{IssueRequest, Issued, KeyKind, Plan, issue_leaf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,6 +13,7 @@ use super::{
     issuer::CaIssuer,
     key::unsigned,
     numbering::is_unkept,
+    pool::KeyPair,
     store::{RoleRow, sql},
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
@@ -68,7 +69,7 @@ async fn issue(
         true => Some(permit.keys_to_seal(ready.ca.key_id()).await?),
         false => None,
     };
-    let (public, pkcs8) = leaf_key(plan.key().to_make()).await?;
+    let (public, pkcs8) = leaf_key(vault, plan.key().to_make()).await?;
     let signed = ready.sign(vault, &permit, plan, &public, keys.as_ref()).await?;
     let kept = match &keys {
         Some(keys) => Some(keys.seal(&key_slot(permit.tenant(), &[&signed.id]), pkcs8.expose())?),
@@ -96,10 +97,13 @@ pub(super) fn asked(write: IssueWrite) -> IssueRequest {
     }
 }
 
-/// A key pair for a certificate: the public half in DER, the private one in PKCS #8.
-async fn leaf_key(kind: KeyKind) -> Result<(Vec<u8>, Secret)> {
+/// A key pair for a certificate, made ahead if there is one.
+async fn leaf_key(vault: &Inner, kind: KeyKind) -> Result<KeyPair> {
     let spec = kind.spec().ok_or_else(|| Error::internal("a role of a key that cannot be made"))?;
-    let (key, pkcs8): (SoftwareKey, Secret) = generate_key(spec).await?;
+    if let Some(pair) = vault.rsa_keys.take(spec) {
+        return Ok(pair);
+    }
+    let (key, pkcs8) = generate_key(spec).await?;
     Ok((key.public_key_der().to_vec(), pkcs8))
 }
 

@@ -17,6 +17,7 @@ mod issuer;
 mod key;
 mod numbering;
 mod ocsp;
+mod pool;
 mod responder;
 mod retention;
 mod revoke;
@@ -32,6 +33,7 @@ pub(crate) use self::{
     issuer::{Issuers, key_slot as ca_key_slot},
     numbering::slot as numbering_slot,
     ocsp::{OcspAnswers, OcspCounts},
+    pool::KeyPool,
     responder::Responders,
     retention::{delete_expired, detach_expired},
 };

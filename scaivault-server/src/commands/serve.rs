@@ -85,6 +85,7 @@ pub(super) fn builder_over(config: &Config, roots: &[Ready]) -> Result<VaultBuil
         .soft_delete_retention(config.soft_delete_retention)
         .audit_retention(config.audit_retention)
         .mfa_window(config.mfa_window)
+        .rsa_pool(config.rsa_pool)
         .tenant_admin_bypass(config.tenant_admin_bypass))
 }
 

@@ -52,6 +52,8 @@ pub struct Config {
     pub audit_retention: Duration,
     /// `MFA_WINDOW`: how long ago a second factor may have been shown where a policy does not say it.
     pub mfa_window: Duration,
+    /// `PKI_RSA_POOL`: how many RSA keys are made ahead, 0 to 64.
+    pub rsa_pool: u32,
     /// `TENANT_ADMIN_BYPASS`: whether admins are allowed every path of what they administer.
     pub tenant_admin_bypass: bool,
 }
@@ -202,6 +204,7 @@ impl Config {
             from.problem("AUDIT_RETENTION must be at least 90d.");
         }
         let mfa_window = from.duration("MFA_WINDOW", limits::MFA_WINDOW);
+        let rsa_pool = from.number("PKI_RSA_POOL", limits::RSA_POOL, 0..=limits::RSA_POOL_MAX);
         let tenant_admin_bypass = from.flag("TENANT_ADMIN_BYPASS", true);
         let problems = from.finish();
         match (database, http, identity, kms) {
@@ -218,6 +221,7 @@ impl Config {
                 soft_delete_retention,
                 audit_retention,
                 mfa_window,
+                rsa_pool,
                 tenant_admin_bypass,
             }),
             _ => Err(ConfigError(problems)),

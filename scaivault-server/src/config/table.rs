@@ -199,6 +199,7 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     Part::Vault => {
         "SOFT_DELETE_RETENTION", "`30d`", "how long a deleted secret can be restored";
         "AUDIT_RETENTION", "`2557d`", "how long audit records are kept, at least `90d`";
+        "PKI_RSA_POOL", "`8`", "how many RSA keys are made ahead for certificates, 0 to 64: none before the first is asked for, then the sizes that were asked for lately, on one thread that rests half of the time; they are in memory alone";
         "MFA_WINDOW", "`15m`", "how long ago a second factor may have been shown where a policy requires one and does not say";
         "TENANT_ADMIN_BYPASS", "`true`", "whether admins may act on every path without a policy: tenant admins in their tenant, partner admins in those of their partner and on what he shares, super admins everywhere";
     }

@@ -81,6 +81,7 @@ fn every_setting_can_be_set() {
         ("SOFT_DELETE_RETENTION", "2w"),
         ("TENANT_ADMIN_BYPASS", "false"),
         ("MFA_WINDOW", "1h"),
+        ("PKI_RSA_POOL", "0"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
         ("DRAIN_TIMEOUT", "5m"),
         ("LOG_LEVEL", "debug"),
@@ -95,7 +96,7 @@ fn every_setting_can_be_set() {
     assert_eq!((config.identity.audiences.join("|"), config.kms.cache_ttl), ("a|b".into(), Duration::ZERO));
     assert_eq!((config.http.drain.as_secs(), config.soft_delete_retention.as_secs()), (300, 14 * 86_400));
     assert!(!config.migrate_on_start && !config.tenant_admin_bypass);
-    assert_eq!(config.mfa_window.as_secs(), 3600);
+    assert_eq!((config.mfa_window.as_secs(), config.rsa_pool), (3600, 0));
     let client = config.identity.client.unwrap();
     assert_eq!((client.id.as_str(), client.secret.expose()), ("vault", CANARY));
     assert_eq!(config.identity.introspection.unwrap().as_str(), "https://scaikey.example/introspect");
@@ -201,6 +202,8 @@ fn wrong_values_are_refused_without_being_repeated() {
         ("MIGRATE_ON_START", "yes"),
         ("TENANT_ADMIN_BYPASS", "1"),
         ("MFA_WINDOW", "15"),
+        ("PKI_RSA_POOL", "65"),
+        ("PKI_RSA_POOL", "-1"),
         ("TRUSTED_PROXIES", "hunter2-canary"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
