@@ -50,6 +50,9 @@ async fn main() -> Outcome<()> {
             max_path_length: None,
             key_provider: None,
             key_ref: None,
+            crl_shards: None,
+            delta_crls: false,
+            keep_expired_on_crl: false,
         })
         .await?;
     let settings = RolePatch {

@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) issuers: Issuers,
     pub(crate) ocsp_answers: OcspAnswers,
     pub(crate) ocsp_counts: OcspCounts,
+    /// Revocation lists that were not published, since they were not what has to follow.
+    pub(crate) crls_refused: AtomicU64,
     pub(crate) responders: Responders,
     /// Wraps under retired tenant keys, as the background work last found them.
     pub(crate) rewrap_remaining: AtomicU64,
@@ -109,6 +111,9 @@ pub struct Statistics {
     /// each certificate; `malformed`, `unauthorized` and `try_later` for each request; `cached` and `signed` say where
     /// answers came from.
     pub ocsp: Vec<(&'static str, u64)>,
+    /// Revocation lists that were not published since the vault was opened: older than the one before, without something
+    /// that is still revoked, or not built at all.
+    pub crls_refused: u64,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -265,6 +270,7 @@ impl Vault {
             root_wraps_missing,
             identity_sync_age: age,
             ocsp: self.inner.ocsp_counts.all(),
+            crls_refused: self.inner.crls_refused.load(Ordering::Relaxed),
             ..self.inner.door.statistics()
         };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
@@ -673,6 +679,7 @@ impl VaultBuilder {
             issuers: Issuers::new(),
             ocsp_answers: OcspAnswers::new(),
             ocsp_counts: OcspCounts::default(),
+            crls_refused: AtomicU64::new(0),
             responders: Responders::new(),
             rewrap_remaining: AtomicU64::new(0),
             root_wraps_missing: AtomicU64::new(0),

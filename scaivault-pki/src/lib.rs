@@ -91,7 +91,7 @@ mod trust;
 pub mod validate;
 
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
-pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};
+pub use crl::{CrlEntry, CrlScope, PublishedCrl, build_crl, build_crl_of};
 pub use csr::{Csr, CsrName};
 pub use error::{Match, PkiError, Refused, Violation};
 pub use issue::{Issued, issue_leaf};

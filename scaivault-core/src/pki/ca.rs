@@ -99,9 +99,10 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
     }
     check_count(permit.fetch_optional(query(sql::COUNT_CAS).bind(permit.tenant())).await?)?;
     let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
+    let lists = Lists::of(write, vault.settings.base_url.as_deref(), &id)?;
     let made = matches!(wanted, Wanted::Made { .. });
     let key = wanted.make(permit.tenant(), &id, permit.source()).await?;
-    let (new, at) = (New { id: &id, name: &name, write, plan, key: &key.key }, &key.at);
+    let (new, at) = (New { id: &id, name: &name, write, plan, lists, key: &key.key }, &key.at);
     let done = certify(vault, permit, new, at, parent.as_deref()).await;
     if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, at, made) {
         let error = error.message();
@@ -121,6 +122,7 @@ struct New<'n> {
     name: &'n Name,
     write: &'n CaCreate,
     plan: CaPlan,
+    lists: Lists,
     key: &'n CaKey,
 }
 
@@ -128,7 +130,7 @@ struct New<'n> {
 async fn certify(
     vault: &Inner,
     permit: Permit<'_>,
-    New { id, name, write, plan, key }: New<'_>,
+    New { id, name, write, plan, lists, key }: New<'_>,
     at: &Place,
     parent: Option<&CaIssuer>,
 ) -> Result<Outcome<Ca>> {
@@ -144,7 +146,8 @@ async fn certify(
                 false => permit.keys_for(key_id).await,
             };
             let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
-            issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await
+            let issuer = parent.issuer_of(&serial)?;
+            issue_intermediate(plan, serial, key.public_key_der(), &issuer, &parent_key).await
         }
     };
     let issued = issued.map_err(unsigned)?;
@@ -156,7 +159,7 @@ async fn certify(
         Place::Here(pkcs8) => Some(keys.seal(&key_slot(permit.tenant(), &[id]), pkcs8.expose())?),
         Place::Provider { .. } => None,
     };
-    let numbering = Numbering::new(&permit, &keys, id, Lists::default())?;
+    let numbering = Numbering::new(&permit, &keys, id, lists)?;
     let provided = match at {
         Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
         Place::Here(_) => None,
@@ -207,6 +210,7 @@ async fn certify(
     };
     insert_certificate(&mut tx, &inventory, &issued).await?;
     insert_first_crl(&mut tx, id, &crl, now).await?;
+    numbering.insert_lists(&mut tx, id).await?;
     let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), id)).await?;
     let ca = row.ok_or_else(|| Error::internal("a CA vanished"))?.into_ca(base_url)?;
     tx.resource(id);

@@ -12,6 +12,7 @@ pub(crate) mod csr;
 mod issue;
 mod issuer;
 mod key;
+mod list;
 mod numbering;
 mod ocsp;
 mod responder;

@@ -166,6 +166,16 @@ pub struct CaCreate {
     /// How many CAs may follow below this one.
     #[serde(default)]
     pub max_path_length: Option<u8>,
+    /// On how many lists stands what it revokes, a power of two up to 128: each certificate names its own. With 1, as
+    /// unless given, there is the complete list alone.
+    #[serde(default)]
+    pub crl_shards: Option<u32>,
+    /// Whether its lists have deltas, which are built more often.
+    #[serde(default)]
+    pub delta_crls: bool,
+    /// Whether certificates stay on its lists when they have expired.
+    #[serde(default)]
+    pub keep_expired_on_crl: bool,
 }
 
 impl CaCreate {
@@ -203,6 +213,9 @@ pub struct Ca {
     pub valid_until: OffsetDateTime,
     pub is_active: bool,
     pub certificates_issued: i64,
+    pub crl_shards: i64,
+    pub delta_crls: bool,
+    pub keep_expired_on_crl: bool,
     pub crl_url: Option<String>,
     pub ocsp_url: Option<String>,
     #[serde(serialize_with = "wire::seconds_opt")]
@@ -221,7 +234,7 @@ pub struct CaCertificate {
     pub chain_pem: String,
 }
 
-/// A revocation list that was just built.
+/// The complete revocation list that was just built; its PEM is empty if there is too much for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct Crl {

@@ -12,6 +12,7 @@ mod anchor;
 mod audit;
 mod ca_keys;
 mod conditions;
+mod crls;
 mod envelope;
 mod epoch;
 mod fence;

@@ -27,6 +27,9 @@ pub(crate) fn root_write(name: &str) -> CaCreate {
         max_path_length: None,
         key_provider: None,
         key_ref: None,
+        crl_shards: None,
+        delta_crls: false,
+        keep_expired_on_crl: false,
     }
 }
 
@@ -56,14 +59,14 @@ pub(crate) fn revocation(serial: &str) -> RevokeWrite {
 }
 
 /// A folder of files for `openssl`.
-struct Files(tempfile::TempDir);
+pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn add(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn add(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.0.path().join(name), content).unwrap();
     }
 
@@ -72,14 +75,14 @@ impl Files {
     }
 
     /// Runs `openssl` in the folder; gives whether it agreed, and all it said.
-    fn openssl(&self, arguments: &str) -> (bool, String) {
+    pub(crate) fn openssl(&self, arguments: &str) -> (bool, String) {
         let mut command = std::process::Command::new("openssl");
         let done = command.args(arguments.split(' ')).current_dir(self.0.path()).output().unwrap();
         let said = [done.stdout, done.stderr].concat();
         (done.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    fn agrees(&self, arguments: &str) -> String {
+    pub(crate) fn agrees(&self, arguments: &str) -> String {
         let (agreed, said) = self.openssl(arguments);
         assert!(agreed, "openssl {arguments}: {said}");
         said
@@ -109,7 +112,7 @@ pub(crate) async fn revoke(t: &Bench, serial: &str, reason: RevocationReason) ->
 }
 
 /// What stands in a CRL, as `openssl` reads it.
-fn read_crl(files: &Files, der: &[u8]) -> String {
+pub(crate) fn read_crl(files: &Files, der: &[u8]) -> String {
     files.add("read.crl", der);
     files.agrees("crl -inform DER -in read.crl -noout -text")
 }
@@ -453,8 +456,6 @@ contract! {
 
     async fn every_hour_one_replica_builds_each_list(t: Bench) {
         let (top, mid) = walk(&t).await;
-        let leaf = issue(&t, "a.svc.test").await;
-        revoke(&t, &leaf.serial_number, RevocationReason::KeyCompromise).await;
         // A CA outlives the trail that is kept otherwise.
         let second = t.builder(root_key(7)).audit_retention(DAY * 40_000).open().await.unwrap();
         t.clock.advance(HOUR - Duration::from_secs(1));
@@ -466,8 +467,8 @@ contract! {
         let built = t.raw.trail("action = 'pki_crl_build'").await;
         assert_eq!(built.len(), 2, "once for each CA: {built:?}");
         assert!(built.iter().all(|r| r.outcome == "ok" && r.identity == "system:crl-builder" && r.extra["crl_number"] == json!(2)));
-        assert!(crl_text(&t, &mid).await.contains(&leaf.serial_number.replace(':', "")));
         assert_eq!(t.vault.public_pki().crl(&top.id).await.unwrap().this_update, t.now());
+        assert_eq!(t.vault.public_pki().crl(&mid.id).await.unwrap().this_update, t.now());
         // A run that was missed many times is made up for once; an expired CA has no more lists.
         t.clock.advance(DAY * 2);
         second.run_due_jobs().await.unwrap();

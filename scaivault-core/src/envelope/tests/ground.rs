@@ -257,6 +257,9 @@ pub(super) async fn authority(vault: &Vault, ctx: &Ctx) -> pki::Ca {
         max_path_length: None,
         key_provider: None,
         key_ref: None,
+        crl_shards: None,
+        delta_crls: false,
+        keep_expired_on_crl: false,
     };
     let ca = vault.pki(ctx).create_ca(create).await.unwrap();
     for (name, keeps) in [("svc", false), ("kept", true)] {
