@@ -308,7 +308,7 @@ async fn statuses(
     let status = |id: &CertId| match (row(id), &unkept) {
         (Some(row), _) => row.status(),
         (None, Some((key, status))) if is_unkept(id.serial()) && key.shard(id.serial()).is_some() => {
-            Ok(status.clone())
+            Ok(*status)
         }
         _ => Ok(CertStatus::Unknown),
     };
