@@ -53,6 +53,9 @@ async fn main() -> Outcome<()> {
             name_constraints: None,
             policies: Vec::new(),
             external: false,
+            crl_shards: None,
+            delta_crls: false,
+            keep_expired_on_crl: false,
         })
         .await?;
     let settings = RolePatch {

@@ -174,6 +174,12 @@ pub const SOFT_DELETE_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const LAST_ACCESSED_EVERY: Duration = Duration::from_secs(60);
 /// How often a revocation list is rebuilt.
 pub const CRL_EVERY: Duration = Duration::from_secs(3600);
+/// How often the delta of one is rebuilt, if it has deltas.
+pub const DELTA_EVERY: Duration = Duration::from_secs(600);
+/// How long a delta is valid.
+pub const DELTA_VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// Entries of the complete list of a CA that has several besides; with more there is none.
+pub const COMPLETE_CRL: usize = 10_000;
 /// How long a revocation list is valid: it survives a day and a half of missed rebuilds.
 pub const CRL_VALIDITY: Duration = Duration::from_secs(72 * 3600);
 /// How long an OCSP answer is valid.

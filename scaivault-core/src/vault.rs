@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) issuers: Issuers,
     pub(crate) ocsp_answers: OcspAnswers,
     pub(crate) ocsp_counts: OcspCounts,
+    /// Revocation lists that were not published, since they were not what has to follow.
+    pub(crate) crls_refused: AtomicU64,
     pub(crate) responders: Responders,
     pub(crate) rsa_keys: KeyPool,
     /// Wraps under retired tenant keys, as the background work last found them.
@@ -116,6 +118,9 @@ pub struct Statistics {
     pub rsa_keys_taken: u64,
     /// Certificates whose RSA key had to be waited for, since the vault was opened.
     pub rsa_keys_missed: u64,
+    /// Revocation lists that were not published since the vault was opened: older than the one before, without something
+    /// that is still revoked, or not built at all.
+    pub crls_refused: u64,
 }
 
 /// Puts a vault together. From [`Vault::builder`].
@@ -278,6 +283,7 @@ impl Vault {
             rsa_keys_ready: rsa_keys.ready,
             rsa_keys_taken: rsa_keys.taken,
             rsa_keys_missed: rsa_keys.missed,
+            crls_refused: self.inner.crls_refused.load(Ordering::Relaxed),
             ..self.inner.door.statistics()
         };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await
@@ -695,6 +701,7 @@ impl VaultBuilder {
             issuers: Issuers::new(),
             ocsp_answers: OcspAnswers::new(),
             ocsp_counts: OcspCounts::default(),
+            crls_refused: AtomicU64::new(0),
             responders: Responders::new(),
             rsa_keys: KeyPool::new(usize::try_from(self.rsa_pool).unwrap_or_default()),
             rewrap_remaining: AtomicU64::new(0),

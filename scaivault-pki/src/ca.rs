@@ -204,6 +204,16 @@ impl Issuer {
         &self.urls
     }
 
+    /// The same issuer with another revocation list: that of a part of what it issues.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if the URL is not plain `http://` or `https://` in ASCII.
+    pub fn with_crl_url(&self, crl_url: String) -> Result<Self, PkiError> {
+        check_url("crl_url", Some(&crl_url))?;
+        let urls = IssuerUrls { crl_url: Some(crl_url), ocsp_url: self.urls.ocsp_url.clone() };
+        Ok(Self { urls, ..self.clone() })
+    }
+
     /// Its subject, a DER `Name`, byte for byte.
     #[must_use]
     pub fn name_der(&self) -> &[u8] {

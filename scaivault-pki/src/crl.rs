@@ -30,6 +30,7 @@ use crate::{
     ca::check_url,
     key::algorithm,
     lint::{LintedTbs, ListDraft},
+    read::crl::Crl,
     sign::sign,
     tbs::{authority_key_id, extension, integer, verbatim},
     time::{generalized_time, whole_second, x509_time},
@@ -65,6 +66,35 @@ pub struct CrlScope {
     pub freshest: Option<String>,
     /// Certificates that expired after this time stay on the list (X.509, `expiredCertsOnCRL`).
     pub expired_since: Option<OffsetDateTime>,
+}
+
+/// What stood on a list of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedCrl {
+    /// Its number.
+    pub number: u64,
+    /// Each serial number with its `CRLReason`; 0 if none is given.
+    pub entries: Vec<(Serial, u8)>,
+}
+
+impl PublishedCrl {
+    /// Reads a list in DER. Its signature is not looked at.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if it is no list with a number of at most 64 bits, or about other issuers' certificates.
+    pub fn parse(der: &[u8]) -> Result<Self, PkiError> {
+        let bad = || PkiError::invalid("crl", "is not a revocation list");
+        let list = Crl::parse(der).map_err(|_| bad())?;
+        let digits = list.number.as_deref().ok_or_else(bad)?;
+        if digits.len() > 8 || list.scope.indirect {
+            return Err(bad());
+        }
+        let number = digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit));
+        let entries = list.own_entries().map_err(|_| bad())?;
+        let entries =
+            entries.into_iter().map(|(serial, entry)| Ok((Serial::from_bytes(serial)?, entry.reason)));
+        Ok(Self { number, entries: entries.collect::<Result<_, PkiError>>()? })
+    }
 }
 
 /// Makes a list of version 2 in DER of what is in `scope`; otherwise as [`build_crl`].

@@ -98,7 +98,7 @@ pub use adopt::{Adopted, adopt, private_key};
 pub use bundle::{parse_bundle, parse_crls};
 pub use ca::{CaPlan, Issuer, IssuerUrls, issue_intermediate, issue_root};
 pub use constraints::{NameConstraints, NameSubtrees};
-pub use crl::{CrlEntry, CrlScope, build_crl, build_crl_of};
+pub use crl::{CrlEntry, CrlScope, PublishedCrl, build_crl, build_crl_of};
 pub use csr::{Csr, CsrName};
 pub use error::{Match, PkiError, Refused, Violation};
 pub use issue::{Issued, issue_leaf};

@@ -76,6 +76,7 @@ struct VaultGauges {
     audit_waiting: Gauge<i64, AtomicI64>,
     rewrap_remaining: Gauge<i64, AtomicI64>,
     root_wraps_missing: Gauge<i64, AtomicI64>,
+    crls_refused: Counter<u64, AtomicU64>,
     kms_calls: Counter<u64, AtomicU64>,
     db_round_trips: Counter<u64, AtomicU64>,
     db_handovers: Counter<u64, AtomicU64>,
@@ -122,6 +123,11 @@ impl Default for Metrics {
             "Certificates that OCSP was asked about and requests it refused, by what it said; and how many answers were \
              signed, or given again",
             ocsp.clone(),
+        );
+        registry.register(
+            "crls_refused",
+            "Revocation lists that were not published, since something was wrong with them",
+            vault.crls_refused.clone(),
         );
         registry.register("kms_calls", "Calls of the provider of the root key", vault.kms_calls.clone());
         registry.register("db_round_trips", "Round trips to PostgreSQL", vault.db_round_trips.clone());
@@ -182,6 +188,7 @@ impl Metrics {
         let age = vault.identity_sync_age.map_or(f64::NAN, |age| age.as_secs_f64());
         self.vault.identity_sync_age.set(age);
         let counters = [
+            (&self.vault.crls_refused, vault.crls_refused),
             (&self.vault.kms_calls, vault.provider_calls),
             (&self.vault.db_round_trips, vault.database_round_trips),
             (&self.vault.db_handovers, vault.database_handovers),

@@ -202,6 +202,7 @@ impl Door {
             root_wraps_missing: 0,
             provider_calls: self.keyring.provider_calls(),
             identity_sync_age: None,
+            crls_refused: 0,
             ocsp: Vec::new(),
             rsa_keys_ready: 0,
             rsa_keys_taken: 0,

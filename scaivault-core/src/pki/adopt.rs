@@ -11,6 +11,7 @@ use super::{
     certificate::check_key_first,
     issuer::{self, CaIssuer, not_found, urls},
     key::{CaKey, NewKey, Place, Wanted, unsigned},
+    numbering::Lists,
     store::{ChainRow, sql},
     types::{Ca, CaCreate, CaCsr, CaImport, CaInstall, CaType, PrivateKeyPem},
 };
@@ -138,7 +139,8 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
         return Err(installed());
     }
     list_certificate(&mut tx, id, &adopted.common_name, &adopted.issued).await?;
-    insert_first_crl(&mut tx, id, (&crl, 1)).await?;
+    let lists = ca.numbering.as_ref().map(|numbering| numbering.lists.clone()).unwrap_or_default();
+    insert_first_crl(&mut tx, id, (&crl, 1), &lists).await?;
     tx.note("serial_number", adopted.issued.serial.to_string());
     finish(tx, vault, id).await
 }
@@ -192,7 +194,9 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     let adopted = judge(urls(vault.settings.base_url.as_deref(), &id))?;
     check_key_first(&permit, key.key.public_key_der()).await?;
     let common_name = adopted.common_name.as_str();
-    let new = NewCa { id: &id, name: &name, common_name, ca_type, parent_ca_id: None, key: &key };
+    let lists = Lists::default();
+    let new =
+        NewCa { id: &id, name: &name, common_name, ca_type, parent_ca_id: None, key: &key, lists: &lists };
     let number = write.crl_number.checked_add(1).and_then(|number| i64::try_from(number).ok());
     let number = number.ok_or_else(|| Error::field("crl_number", "must be below 2^63 - 1"))?;
     let crl = first_crl(&permit, &adopted.issuer, &key.key, number.unsigned_abs()).await?;
@@ -207,7 +211,7 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     new.insert(&mut tx, &sealed, Some(&adopted.issued)).await?;
     tx.execute(query(sql::SET_ABOVE).bind(tx.tenant()).bind(&id).bind(above_pem(&adopted))).await?;
     list_certificate(&mut tx, &id, common_name, &adopted.issued).await?;
-    insert_first_crl(&mut tx, &id, (&crl, number)).await?;
+    insert_first_crl(&mut tx, &id, (&crl, number), &lists).await?;
     tx.note("serial_number", adopted.issued.serial.to_string());
     tx.note("crl_number", number);
     finish(tx, vault, &id).await

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     Pki, RevocationReason,
+    crl::{self, Marks},
     revoke::settle,
     store::{self, sql},
     types::{BulkRevocation, BulkRevoke, Revocation},
@@ -62,14 +63,15 @@ async fn revoke(mut permit: Permit<'_>, write: &BulkRevoke) -> Result<Outcome<Bu
     permit.note("matched", matched);
     let choose = store::choose(permit.tenant(), &filter, now, limits::BULK_REVOKE);
     if write.dry_run {
-        let rows: Vec<(String, String, Vec<u8>)> = permit.fetch_all(choose).await?;
-        let serial_numbers = named(rows.iter().map(|(_, _, serial)| serial))?;
+        let rows: Vec<(String, String, Vec<u8>, i64)> = permit.fetch_all(choose).await?;
+        let serial_numbers = named(rows.iter().map(|(_, _, serial, _)| serial))?;
         return permit.answer(BulkRevocation { matched, revoked: 0, remaining: matched, serial_numbers });
     }
     let mut tx = permit.begin().await?;
-    let rows: Vec<(String, String, Vec<u8>)> = tx.fetch_all(choose).await?;
+    let rows: Vec<(String, String, Vec<u8>, i64)> = tx.fetch_all(choose).await?;
     let mut serials = Vec::with_capacity(rows.len());
-    for (id, ca_id, serial) in rows {
+    let mut marks = Marks::new();
+    for (id, ca_id, serial, shard) in rows {
         let revoke = query(sql::REVOKE).bind(tx.tenant()).bind(&id).bind(now).bind(write.reason.as_str());
         if tx.execute(revoke).await? == 0 {
             continue;
@@ -78,8 +80,10 @@ async fn revoke(mut permit: Permit<'_>, write: &BulkRevoke) -> Result<Outcome<Bu
         let revocation_reason = write.reason.as_str().to_owned();
         let revocation = Revocation { id, ca_id, serial_number, revoked_at: now, revocation_reason };
         settle(&mut tx, &revocation, write.reason).await?;
+        marks.insert((revocation.ca_id, shard));
         serials.push(serial);
     }
+    crl::mark(&mut tx, &marks).await?;
     let revoked = i64::try_from(serials.len()).unwrap_or(i64::MAX);
     tx.note("revoked", revoked);
     let serial_numbers = named(serials.iter())?;

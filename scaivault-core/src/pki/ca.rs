@@ -103,6 +103,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
     // Seen again in the transaction; here, before a provider is asked for a key that nobody can take away from it.
     check_free(&permit, &name).await?;
     let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
+    let lists = Lists::of(write, vault.settings.base_url.as_deref(), &id)?;
     let made = matches!(wanted, Wanted::Made { .. });
     let new = NewCa {
         id: &id,
@@ -111,6 +112,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
         ca_type: write.ca_type,
         parent_ca_id: write.parent_ca_id.as_deref(),
         key: &wanted.make(permit.tenant(), &id, permit.source()).await?,
+        lists: &lists,
     };
     let done = match plan {
         Some(plan) => certify(vault, permit, &new, plan, parent.as_deref()).await,
@@ -153,6 +155,7 @@ pub(super) struct NewCa<'n> {
     pub(super) ca_type: CaType,
     pub(super) parent_ca_id: Option<&'n str>,
     pub(super) key: &'n NewKey,
+    pub(super) lists: &'n Lists,
 }
 
 /// What is sealed of a new CA: its key, unless a provider has it, and that for serial numbers.
@@ -167,7 +170,7 @@ impl NewCa<'_> {
             Place::Here(pkcs8) => Some(keys.seal(&key_slot(permit.tenant(), &[self.id]), pkcs8.expose())?),
             Place::Provider { .. } => None,
         };
-        Ok(SealedKeys { key, numbering: Numbering::new(permit, keys, self.id, Lists::default())? })
+        Ok(SealedKeys { key, numbering: Numbering::new(permit, keys, self.id, self.lists.clone())? })
     }
 
     /// Its row, and what the trail says of it. Without a certificate it is a row of nothing yet.
@@ -244,7 +247,7 @@ async fn certify(
     // A root is listed under itself, everything else under who signed it.
     let listed = new.parent_ca_id.unwrap_or(new.id);
     list_certificate(&mut tx, listed, new.common_name, &issued).await?;
-    insert_first_crl(&mut tx, new.id, (&crl, 1)).await?;
+    insert_first_crl(&mut tx, new.id, (&crl, 1), new.lists).await?;
     finish(tx, vault, new.id).await
 }
 
@@ -267,7 +270,8 @@ async fn sign(
         false => permit.keys_for(key_id).await,
     };
     let parent_key = parent.open_key((permit.tenant(), vault.door.roots()), open).await?;
-    let issued = issue_intermediate(plan, serial, key.public_key_der(), &parent.issuer, &parent_key).await;
+    let issuer = parent.issuer_of(&serial)?;
+    let issued = issue_intermediate(plan, serial, key.public_key_der(), &issuer, &parent_key).await;
     issued.map_err(unsigned)
 }
 
@@ -395,6 +399,7 @@ pub(super) async fn insert_first_crl(
     tx: &mut Write<'_>,
     ca_id: &str,
     (crl, number): (&Vec<u8>, i64),
+    lists: &Lists,
 ) -> Result<()> {
     let now = tx.ctx().now();
     let insert = query(sql::INSERT_CRL)
@@ -405,7 +410,8 @@ pub(super) async fn insert_first_crl(
         .bind(now)
         .bind(now + limits::CRL_VALIDITY)
         .bind(now + limits::CRL_EVERY);
-    tx.execute(insert).await.map(drop)
+    tx.execute(insert).await?;
+    lists.insert(tx, ca_id).await
 }
 
 async fn list(

@@ -5,6 +5,7 @@ use scaivault_pki::Serial;
 
 use super::{
     Pki, RevocationReason,
+    crl::{self, Marks},
     issuer::{not_found, pending},
     revoke::settle,
     store::{self, BelowRow, CaRow, sql},
@@ -71,7 +72,7 @@ pub(super) async fn revoke(tx: &mut Write<'_>, id: &str, reason: RevocationReaso
     if cas.is_empty() {
         return Err(not_found());
     }
-    let mut revoked = Vec::new();
+    let (mut revoked, mut marks) = (Vec::new(), Marks::new());
     for ca in cas {
         tx.execute(query(sql::DEACTIVATE_CA).bind(tx.tenant()).bind(&ca.id)).await?;
         let revoke =
@@ -87,7 +88,9 @@ pub(super) async fn revoke(tx: &mut Write<'_>, id: &str, reason: RevocationReaso
             revocation_reason: reason.as_str().to_owned(),
         };
         settle(tx, &revocation, reason).await?;
+        marks.insert((revocation.ca_id, ca.shard));
         revoked.push(revocation.id);
     }
+    crl::mark(tx, &marks).await?;
     Ok(revoked)
 }

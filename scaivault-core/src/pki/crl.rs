@@ -1,10 +1,12 @@
-use scaivault_pki::{CrlEntry, RevocationReason, Serial, build_crl, pem};
+use std::collections::{BTreeMap, BTreeSet};
+
+use scaivault_pki::pem;
 
 use super::{
     Pki,
     ca::issuer,
     issuer::not_found,
-    key::unsigned,
+    list::{self, Built, COMPLETE, ListRow, Maker},
     numbering::{Lists, Numbering},
     store::sql,
     types::{Crl, PublicCrl},
@@ -13,25 +15,37 @@ use crate::{
     Caller, Code, Error, Result, Scope, TenantId, Vault,
     audit::Action,
     id, limits,
-    pipeline::{Act, Outcome, Permit},
-    storage::{Ts, query},
+    pipeline::{Act, Outcome, Permit, Write},
+    storage::{Arg, Ts, query},
     vault::Inner,
 };
 
 impl Pki<'_> {
-    /// Builds a CA's revocation list now and publishes it. Needs `pki:admin`.
+    /// Builds a CA's revocation lists now and publishes them: the complete one and those of shards, with their deltas.
+    /// Needs `pki:admin`.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`].
+    /// [`Code::CaNotFound`]; [`Code::InternalError`] if a list would be older than the one before or lack something that
+    /// is still revoked: then nothing is published.
     pub async fn build_crl(&self, ca_id: &str) -> Result<Crl> {
+        self.build(ca_id, None).await
+    }
+
+    async fn build(&self, ca_id: &str, shard: Option<i64>) -> Result<Crl> {
         let act = Act::object(Action::PkiCrlBuild, &[Scope::PkiAdmin], "pki_ca", Some(ca_id));
         let vault = self.vault;
-        let work = |permit| async move { build(vault, permit, ca_id).await };
+        let work = |permit| async move { Box::pin(build(vault, permit, ca_id, shard)).await };
         // Another replica may publish first: then its list may lack what was revoked since, so it is built anew.
         for _ in 0..ATTEMPTS {
             match vault.door.perform(self.ctx, act.clone(), work).await {
                 Err(error) if error.code() == Code::VersionConflict => {}
-                done => return done,
+                Err(error) => {
+                    if error.code() == Code::InternalError {
+                        vault.crls_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    return Err(error);
+                }
+                Ok(done) => return Ok(done),
             }
         }
         Err(Error::new(Code::VersionConflict, "The list is being built by others all the time; try again."))
@@ -41,38 +55,92 @@ impl Pki<'_> {
 /// How often a list is built anew because another was published in between.
 const ATTEMPTS: usize = 5;
 
-/// The list that is published now.
-pub(super) async fn current(vault: &Inner, ca_id: &str) -> Result<PublicCrl> {
-    let row =
-        vault.door.public().fetch_optional::<(Vec<u8>, Ts, Ts)>(query(sql::PUBLIC_CRL).bind(ca_id)).await?;
-    let (der, this_update, next_update) = row.ok_or_else(not_found)?;
-    Ok(PublicCrl { der, this_update: this_update.get(), next_update: next_update.get() })
+/// The list that is published now: the complete one, or that of a shard; or its delta.
+pub(super) async fn current(vault: &Inner, ca_id: &str, shard: Option<u8>, delta: bool) -> Result<PublicCrl> {
+    let sql = if delta { sql::PUBLIC_DELTA } else { sql::PUBLIC_CRL };
+    let list = query(sql).bind(ca_id).bind(shard.map_or(COMPLETE, i64::from));
+    let row = vault.door.public().fetch_optional::<(Option<Vec<u8>>, Option<Ts>, Option<Ts>)>(list).await?;
+    match row.ok_or_else(not_found)? {
+        (Some(der), Some(this_update), Some(next_update)) => {
+            Ok(PublicCrl { der, this_update: this_update.get(), next_update: next_update.get() })
+        }
+        _ if delta => Err(Error::new(Code::CaNotFound, "There is no delta of this list.")),
+        _ if shard.is_none() => Err(Error::new(
+            Code::CaNotFound,
+            "There is no complete list: too much was revoked for one. Every certificate names the list that it is on.",
+        )),
+        _ => Err(Error::new(Code::CaNotFound, "The list has not been built yet.")),
+    }
+}
+
+/// The lists to bring forward: CAs, with the octets of serial numbers.
+pub(super) type Marks = BTreeSet<(String, i64)>;
+
+/// Brings lists forward, in an order that is the same for all who do. The last thing in a transaction: whoever else
+/// revokes something on the same list waits for its end.
+pub(super) async fn mark(tx: &mut Write<'_>, marks: &Marks) -> Result<()> {
+    let now = tx.ctx().now();
+    let mut cas: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    for (ca_id, octet) in marks {
+        cas.entry(ca_id).or_default().insert(*octet);
+    }
+    for (ca_id, octets) in &mut cas {
+        if octets.len() > 1 {
+            let shards = query(sql::SHARDS).bind(tx.tenant()).bind(*ca_id);
+            let shards = tx.fetch_optional::<(i64,)>(shards).await?.map_or(1, |(shards,)| shards.max(1));
+            *octets = octets.iter().map(|octet| octet % shards).collect();
+        }
+        for octet in octets.iter() {
+            tx.execute(query(sql::MARK_SHARD).bind(tx.tenant()).bind(*ca_id).bind(now).bind(*octet)).await?;
+        }
+    }
+    for ca_id in cas.keys() {
+        tx.execute(query(sql::MARK_COMPLETE).bind(tx.tenant()).bind(*ca_id).bind(now)).await?;
+    }
+    Ok(())
 }
 
 /// Builds every list that is due and that no other replica is building.
 pub(crate) async fn build_due(vault: &Vault) -> Result<()> {
     let inner = vault.inner();
     let now = inner.clock.now();
-    let due: Vec<(String, String)> = inner.door.job_db().fetch_all(query(sql::DUE_CRLS).bind(now)).await?;
+    let mut tried: BTreeSet<(String, i64)> = BTreeSet::new();
     let mut result = Ok(());
-    for (tenant, ca_id) in due {
-        // One that cannot be built does not keep the others.
-        if let Err(error) = build_claimed(vault, &tenant, &ca_id, now).await {
-            tracing::error!(ca_id, error = %error, causes = error.causes(), "a revocation list could not be built");
-            result = Err(error);
+    loop {
+        let due: Vec<(String, String, i64)> =
+            inner.door.job_db().fetch_all(query(sql::DUE_CRLS).bind(now)).await?;
+        let before = tried.len();
+        for (tenant, ca_id, shard) in due {
+            // What stays due is for the next round: it failed, or was marked anew.
+            if !tried.insert((ca_id.clone(), shard)) {
+                continue;
+            }
+            // One that cannot be built does not keep the others.
+            if let Err(error) = build_claimed(vault, &tenant, &ca_id, shard, now).await {
+                tracing::error!(ca_id, shard, error = %error, causes = error.causes(), "a revocation list could not be built");
+                result = Err(error);
+            }
+        }
+        if tried.len() == before {
+            return result;
         }
     }
-    result
 }
 
-async fn build_claimed(vault: &Vault, tenant: &str, ca_id: &str, now: time::OffsetDateTime) -> Result<()> {
+async fn build_claimed(
+    vault: &Vault,
+    tenant: &str,
+    ca_id: &str,
+    shard: i64,
+    now: time::OffsetDateTime,
+) -> Result<()> {
     let owner = TenantId::parse(tenant)?;
-    let claim = query(sql::CLAIM_CRL).bind(tenant).bind(ca_id).bind(now).bind(now + CLAIM);
+    let claim = query(sql::CLAIM_CRL).bind(tenant).bind(ca_id).bind(shard).bind(now).bind(now + CLAIM);
     if vault.inner().door.job_db_of(&owner).execute(claim).await? == 0 {
         return Ok(());
     }
     let ctx = vault.ctx(Caller::system("crl-builder", owner)?)?;
-    vault.pki(&ctx).build_crl(ca_id).await.map(drop)
+    vault.pki(&ctx).build(ca_id, Some(shard)).await.map(drop)
 }
 
 /// How long a replica that took a list may work on it before another may.
@@ -81,40 +149,22 @@ const CLAIM: time::Duration = time::Duration::minutes(5);
 /// How long after its identifier was made a certificate may come to be written.
 const SETTLED: time::Duration = time::Duration::minutes(10);
 
-#[derive(sqlx::FromRow)]
-struct RevokedRow {
-    serial: Vec<u8>,
-    revoked_at: Ts,
-    revocation_reason: String,
-}
-
-impl RevokedRow {
-    fn into_entry(self) -> Result<CrlEntry> {
-        let reason = RevocationReason::parse(&self.revocation_reason);
-        Ok(CrlEntry {
-            serial: Serial::from_bytes(&self.serial)?,
-            revoked_at: self.revoked_at.get(),
-            reason: reason.ok_or_else(|| Error::internal("a stored revocation has an unknown reason"))?,
-        })
-    }
-}
-
-async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome<Crl>> {
+async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64>) -> Result<Outcome<Crl>> {
     let ca = issuer(vault, &permit, ca_id).await?;
     let keys = async |key_id: &str| permit.keys_for(key_id).await;
     let key = ca.open_key((permit.tenant(), vault.door.roots()), keys).await?;
-    let number = query(sql::CRL_NUMBER).bind(permit.tenant()).bind(ca_id);
-    let (before,) = permit.fetch_optional::<(i64,)>(number).await?.ok_or_else(not_found)?;
     let now = permit.ctx().now();
-    // An entry stays for one more list after its certificate has expired (RFC 5280, 3.3), and for as long as
-    // a list lives.
-    let revoked = query(sql::REVOKED).bind(permit.tenant()).bind(ca_id).bind(now - limits::CRL_VALIDITY);
-    let rows: Vec<RevokedRow> = permit.fetch_all(revoked).await?;
-    let entries: Vec<CrlEntry> = rows.into_iter().map(RevokedRow::into_entry).collect::<Result<_>>()?;
-    let (count, number, next_update) = (entries.len(), before + 1, now + limits::CRL_VALIDITY);
-    let der = build_crl(&ca.issuer, &key, number.unsigned_abs(), now, next_update, entries.into_iter()).await;
-    let der = der.map_err(unsigned)?;
-
+    let lists = ca.numbering.as_ref().map(|numbering| numbering.lists.clone()).unwrap_or_default();
+    let last = list::rows(&permit, ca_id, shard).await?;
+    if last.is_empty() {
+        return Err(not_found());
+    }
+    let maker = Maker { permit: &permit, ca: ca.clone(), key, lists };
+    let mut built = Vec::with_capacity(last.len());
+    for row in &last {
+        built.push(maker.build(row, shard.is_none() || row.wants_all(now)).await?);
+    }
+    let deltas = maker.lists.delta_crls;
     // A CA of an older release gets a key for its serial numbers by the way.
     let numbering = match ca.numbering {
         Some(_) => None,
@@ -124,27 +174,65 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str) -> Result<Outcome
         }
     };
     let mut tx = permit.begin().await?;
-    let publish = query(sql::UPDATE_CRL)
-        .bind(tx.tenant())
-        .bind(ca_id)
-        .bind(number)
-        .bind(&der)
-        .bind(now)
-        .bind(next_update)
-        .bind(now + limits::CRL_EVERY)
-        .bind(before);
-    if tx.execute(publish).await? == 0 {
-        return Err(Error::new(Code::VersionConflict, "Another list was published in between."));
-    }
     // Also a good moment to keep the count of what was issued cheap. What is younger may still be on its way.
     let settled = id::first("cert_", now - SETTLED);
     tx.execute(query(sql::COUNT_ISSUED).bind(tx.tenant()).bind(ca_id).bind(settled)).await?;
+    // In the order in which lists are marked, after the CA: the complete one, which is the first here, last.
+    let lists: Vec<_> = last.iter().zip(&built).collect();
+    for (row, built) in lists.iter().skip(1).chain(lists.first()) {
+        publish(&mut tx, ca_id, row, built, deltas).await?;
+    }
     if let Some(numbering) = &numbering {
         numbering.insert(&mut tx, ca_id).await?;
         ca.forget();
     }
-    tx.note("crl_number", number);
-    tx.note("revoked_certificates", count);
-    let crl_pem = pem::encode("X509 CRL", &der);
-    tx.commit(Crl { crl_pem, crl_number: number, this_update: now, next_update }).await
+    let first = built.first().ok_or_else(not_found)?;
+    tx.note("crl_number", first.number);
+    if let Some(shard) = shard.filter(|shard| *shard != COMPLETE) {
+        tx.note("shard", shard);
+    }
+    if first.crl.is_none() {
+        tx.note("delta", true);
+    }
+    tx.note("revoked_certificates", first.entries);
+    let crl_pem = first.crl.iter().flatten().map(|der| pem::encode("X509 CRL", der)).collect();
+    let (crl_number, next_update) = (first.number, now + limits::CRL_VALIDITY);
+    tx.commit(Crl { crl_pem, crl_number, this_update: now, next_update }).await
+}
+
+async fn publish(tx: &mut Write<'_>, ca_id: &str, row: &ListRow, built: &Built, deltas: bool) -> Result<()> {
+    let now = tx.ctx().now();
+    let delta_ends = built.delta.as_ref().map(|_| now + limits::DELTA_VALIDITY);
+    let published = match &built.crl {
+        Some(crl) => query(sql::UPDATE_CRL)
+            .bind(tx.tenant())
+            .bind(ca_id)
+            .bind(row.shard)
+            .bind(row.number)
+            .bind(built.number)
+            .bind(row.marks)
+            .bind(Arg::Bytes(crl.as_deref()))
+            .bind(now)
+            .bind(now + limits::CRL_VALIDITY)
+            .bind(now + limits::CRL_EVERY)
+            .bind(Arg::Bytes(built.delta.as_deref()))
+            .bind(built.delta.as_ref().map(|_| now))
+            .bind(delta_ends)
+            .bind(deltas.then(|| now + limits::DELTA_EVERY)),
+        None => query(sql::UPDATE_DELTA)
+            .bind(tx.tenant())
+            .bind(ca_id)
+            .bind(row.shard)
+            .bind(row.number)
+            .bind(built.number)
+            .bind(row.marks)
+            .bind(Arg::Bytes(built.delta.as_deref()))
+            .bind(now)
+            .bind(delta_ends)
+            .bind(now + limits::DELTA_EVERY),
+    };
+    match tx.execute(published).await? {
+        0 => Err(list::changed()),
+        _ => Ok(()),
+    }
 }

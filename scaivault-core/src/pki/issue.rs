@@ -150,8 +150,8 @@ impl Ready {
             _ => permit.keys_for(key_id).await,
         };
         let ca_key = self.ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
-        let issued =
-            issue_leaf(plan, serial, public_key, &self.ca.issuer, &ca_key).await.map_err(unsigned)?;
+        let issuer = self.ca.issuer_of(&serial)?;
+        let issued = issue_leaf(plan, serial, public_key, &issuer, &ca_key).await.map_err(unsigned)?;
         Ok(Signed {
             id,
             issued,

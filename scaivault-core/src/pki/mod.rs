@@ -15,6 +15,7 @@ pub(crate) mod inventory;
 mod issue;
 mod issuer;
 mod key;
+mod list;
 mod numbering;
 mod ocsp;
 mod pool;

@@ -1,19 +1,21 @@
 //! How a CA numbers what it issues: so that a serial number tells by itself that the CA gave it out, on which list it is if
 //! it is revoked, and whether the certificate was kept.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use scaivault_pki::{Serial, SerialKey};
+use scaivault_pki::{Issuer, Serial, SerialKey};
 use zeroize::Zeroizing;
 
 use super::{
     ca::{self, new_serial},
     issuer::CaIssuer,
     store::{SerialRow, sql},
+    types::CaCreate,
 };
 use crate::{
     Code, Error, Result, TenantId,
     envelope::{Sealed, Slot, TenantKeys},
+    limits,
     pipeline::{Permit, Write},
     storage::{Query, query},
     vault::Inner,
@@ -38,12 +40,55 @@ pub(super) struct Lists {
     pub(super) crl_url: Option<String>,
 }
 
+impl Lists {
+    /// Those of a CA that is about to be made.
+    ///
+    /// # Errors
+    /// [`Code::ValidationError`] naming `crl_shards` or `delta_crls`.
+    pub(super) fn of(write: &CaCreate, base_url: Option<&str>, ca_id: &str) -> Result<Self> {
+        let shards = write.crl_shards.unwrap_or(1);
+        if !shards.is_power_of_two() || i64::from(shards) > OCTETS {
+            return Err(Error::field("crl_shards", "must be a power of two from 1 to 128"));
+        }
+        let elsewhere = shards > 1 || write.delta_crls;
+        let crl_url = super::issuer::urls(base_url, ca_id).crl_url.filter(|_| elsewhere);
+        if elsewhere && crl_url.is_none() {
+            let field = if shards > 1 { "crl_shards" } else { "delta_crls" };
+            return Err(Error::field(field, "needs a vault that knows its own address"));
+        }
+        Ok(Self {
+            shards: shards.into(),
+            delta_crls: write.delta_crls,
+            keep_expired: write.keep_expired_on_crl,
+            crl_url,
+        })
+    }
+
+    /// Makes room for the lists besides the complete one; the background work builds them within half a minute.
+    pub(super) async fn insert(&self, tx: &mut Write<'_>, ca_id: &str) -> Result<()> {
+        let now = tx.ctx().now();
+        let delta_due = self.delta_crls.then(|| now + limits::DELTA_EVERY);
+        let shards = if self.shards > 1 { self.shards } else { 0 };
+        for shard in 0..shards {
+            let insert =
+                query(sql::INSERT_SHARD).bind(tx.tenant()).bind(ca_id).bind(shard).bind(now).bind(delta_due);
+            tx.execute(insert).await?;
+        }
+        if delta_due.is_some() {
+            tx.execute(query(sql::WITH_DELTA).bind(tx.tenant()).bind(ca_id).bind(delta_due)).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Default for Lists {
     fn default() -> Self {
         Self { shards: 1, delta_crls: false, keep_expired: false, crl_url: None }
     }
 }
 
+/// Values of the octet that chooses the list.
+pub(super) const OCTETS: i64 = 128;
 /// The bit of a serial number's second octet that says that there is no row of the certificate.
 const UNKEPT: u8 = 0x80;
 
@@ -125,6 +170,17 @@ impl CaIssuer {
         permit.random(&mut shard)?;
         permit.random(&mut random)?;
         Ok(key.serial(shard[0] & !UNKEPT | if kept { 0 } else { UNKEPT }, random))
+    }
+
+    /// The CA as the issuer of a certificate with that serial number: with the list that it would be on.
+    pub(super) fn issuer_of(&self, serial: &Serial) -> Result<Cow<'_, Issuer>> {
+        let lists = self.numbering.as_ref().map(|numbering| &numbering.lists);
+        match lists.and_then(|lists| Some((lists.shards, lists.crl_url.as_deref()?))) {
+            Some((shards, url)) if shards > 1 => {
+                Ok(Cow::Owned(self.issuer.with_crl_url(format!("{url}/{}", shard_octet(serial) % shards))?))
+            }
+            _ => Ok(Cow::Borrowed(&self.issuer)),
+        }
     }
 
     /// The key for serial numbers, if it has one.

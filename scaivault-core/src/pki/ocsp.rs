@@ -31,12 +31,29 @@ impl<'a> PublicPki<'a> {
         Self { vault }
     }
 
-    /// The revocation list of a CA.
+    /// The complete revocation list of a CA.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`](crate::Code::CaNotFound).
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound), also if too much was revoked for one list.
     pub async fn crl(&self, ca_id: &str) -> Result<PublicCrl> {
-        super::crl::current(self.vault, ca_id).await
+        super::crl::current(self.vault, ca_id, None, false).await
+    }
+
+    /// The revocation list of one of a CA's shards.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound) if there is no such CA or shard, or its first list has not been built
+    /// yet.
+    pub async fn crl_of_shard(&self, ca_id: &str, shard: u8) -> Result<PublicCrl> {
+        super::crl::current(self.vault, ca_id, Some(shard), false).await
+    }
+
+    /// What changed since the complete list of a CA, or that of a shard.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound) if there is no such CA or shard, or it has no delta.
+    pub async fn delta_crl(&self, ca_id: &str, shard: Option<u8>) -> Result<PublicCrl> {
+        super::crl::current(self.vault, ca_id, shard, true).await
     }
 
     /// The same for a request that came as the rest of a path: base64, as it was sent (RFC 6960, A.1).
@@ -291,7 +308,7 @@ async fn statuses(
     let status = |id: &CertId| match (row(id), &unkept) {
         (Some(row), _) => row.status(),
         (None, Some((key, status))) if is_unkept(id.serial()) && key.shard(id.serial()).is_some() => {
-            Ok(status.clone())
+            Ok(*status)
         }
         _ => Ok(CertStatus::Unknown),
     };

@@ -106,7 +106,8 @@ async fn issue(vault: &Inner, permit: Permit<'_>, ca: &CaIssuer) -> Result<Outco
     let ca_key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
     let (key, _) = generate_key(responder_kind(ca.spec)).await?;
     let (serial, spki) = (ca.new_serial(&permit, keys.as_deref(), true)?, key.public_key_der());
-    let made = issue_responder(serial, spki, limits::RESPONDER_LIFE, &ca.issuer, &ca_key, now).await;
+    let issuer = ca.issuer_of(&serial)?;
+    let made = issue_responder(serial, spki, limits::RESPONDER_LIFE, &issuer, &ca_key, now).await;
     let responder = made.map_err(unsigned)?;
     let issued = responder.issued();
     permit.make_room(issued.not_after).await?;

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::{
     Pki, RevocationReason, cascade, certificate,
+    crl::{self, Marks},
     numbering::{issuer_of_unkept, row_of_unkept},
     store::{SerialRow, sql},
     types::{ReleaseWrite, Released, Revocation, RevokeWrite},
@@ -17,7 +18,8 @@ use crate::{
 };
 
 impl Pki<'_> {
-    /// Revokes a certificate: OCSP says so at once, the next revocation list carries it. Needs `pki:admin`.
+    /// Revokes a certificate: OCSP says so at once, the next revocation list carries it, which is built within
+    /// half a minute. Needs `pki:admin`.
     /// One that is revoked already stays as it is, unless it was only on hold. Revoking the certificate of a CA revokes
     /// everything below it. A key that was compromised is refused from then on, unless the role kept nothing of the
     /// certificate: then nobody knows its key.
@@ -105,6 +107,7 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
     }
     if of_ca.is_none() {
         settle(&mut tx, &revocation, write.reason).await?;
+        crl::mark(&mut tx, &Marks::from([(row.ca_id, row.shard)])).await?;
     }
     tx.commit(revocation).await
 }
@@ -156,5 +159,6 @@ async fn release(permit: Permit<'_>, write: &ReleaseWrite) -> Result<Outcome<Rel
         "serial_number": released.serial_number,
     });
     tx.event(EventType::CertificateReleased, None, data)?;
+    crl::mark(&mut tx, &Marks::from([(row.ca_id, row.shard)])).await?;
     tx.commit(released).await
 }

@@ -67,7 +67,7 @@ pub(crate) mod sql {
         SELECT id, 0 FROM pki_ca WHERE tenant_id = $1 AND id = $2 \
         UNION ALL SELECT c.id, below.depth + 1 FROM pki_ca c JOIN below ON c.parent_ca_id = below.id \
         WHERE c.tenant_id = $1 AND below.depth < 16) \
-        SELECT c.id, s.ca_id AS issuer_id, c.serial, s.certificate_id FROM below \
+        SELECT c.id, s.ca_id AS issuer_id, c.serial, s.certificate_id, s.shard FROM below \
         JOIN pki_ca c ON c.tenant_id = $1 AND c.id = below.id \
         JOIN pki_serial s ON s.tenant_id = c.tenant_id AND s.ca_id = COALESCE(c.parent_ca_id, c.id) AND s.serial = c.serial \
         ORDER BY below.depth, c.id";
@@ -92,27 +92,56 @@ pub(crate) mod sql {
     pub(crate) const INSERT_CRL: &str = "\
         INSERT INTO pki_crl (tenant_id, ca_id, shard, number, base_number, crl, this_update, next_update, due_at) \
         VALUES ($1, $2, -1, $3, $3, $4, $5, $6, $7)";
-    /// Publishes a list, unless another was published since number $8 was read.
+    /// Publishes a list, unless another was published since number $4 was read; it stays due if it was
+    /// marked since.
     pub(crate) const UPDATE_CRL: &str = "\
-        UPDATE pki_crl SET number = $3, base_number = $3, crl = $4, this_update = $5, next_update = $6, due_at = $7, claimed_until = NULL \
-        WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1 AND number = $8";
-    pub(crate) const CRL_NUMBER: &str =
-        "SELECT number FROM pki_crl WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
+        UPDATE pki_crl SET number = $5, base_number = $5, crl = $7, this_update = $8, next_update = $9, \
+        due_at = CASE WHEN marks = $6 THEN $10 ELSE due_at END, delta = $11, delta_this_update = $12, \
+        delta_next_update = $13, delta_due_at = CASE WHEN marks = $6 OR delta_due_at IS NULL THEN $14 ELSE delta_due_at END, \
+        claimed_until = NULL WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 AND number = $4";
+    /// The same for a delta alone.
+    pub(crate) const UPDATE_DELTA: &str = "\
+        UPDATE pki_crl SET number = $5, delta = $7, delta_this_update = $8, delta_next_update = $9, \
+        delta_due_at = CASE WHEN marks = $6 THEN $10 ELSE delta_due_at END, claimed_until = NULL \
+        WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 AND number = $4";
+    /// A list that the background work is to build first.
+    pub(crate) const INSERT_SHARD: &str = "\
+        INSERT INTO pki_crl (tenant_id, ca_id, shard, number, base_number, this_update, next_update, due_at, delta_due_at) \
+        VALUES ($1, $2, $3, 0, 0, $4, $4, $4, $5)";
+    pub(crate) const WITH_DELTA: &str =
+        "UPDATE pki_crl SET delta_due_at = $3 WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
+    pub(crate) const SHARDS: &str = "SELECT shards FROM pki_numbering WHERE tenant_id = $1 AND id = $2";
+    /// Brings forward the list for certificates with the octet $4 in their serial number, or its delta if it has one.
+    pub(crate) const MARK_SHARD: &str = "\
+        UPDATE pki_crl SET marks = marks + 1, \
+        due_at = CASE WHEN delta_due_at IS NULL AND due_at > $3 THEN $3 ELSE due_at END, \
+        delta_due_at = CASE WHEN delta_due_at > $3 THEN $3 ELSE delta_due_at END \
+        WHERE tenant_id = $1 AND ca_id = $2 \
+        AND shard = $4 % (SELECT n.shards FROM pki_numbering n WHERE n.tenant_id = $1 AND n.id = $2)";
+    /// See [`MARK_SHARD`].
+    pub(crate) const MARK_COMPLETE: &str = "\
+        UPDATE pki_crl SET marks = marks + 1, \
+        due_at = CASE WHEN delta_due_at IS NULL AND due_at > $3 THEN $3 ELSE due_at END, \
+        delta_due_at = CASE WHEN delta_due_at > $3 THEN $3 ELSE delta_due_at END \
+        WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
+    pub(crate) const LIST: &str = "\
+        SELECT shard, number, base_number, crl, this_update, marks, due_at, delta_due_at FROM pki_crl \
+        WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3";
+    pub(crate) const LISTS: &str = "\
+        SELECT shard, number, base_number, crl, this_update, marks, due_at, delta_due_at FROM pki_crl \
+        WHERE tenant_id = $1 AND ca_id = $2 ORDER BY shard";
     pub(crate) const PUBLIC_CRL: &str =
-        "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1 AND shard = -1";
-    /// Without the CA's own, if it is a root: nobody would believe that of its own list.
-    pub(crate) const REVOKED: &str = "\
-        SELECT serial, revoked_at, revocation_reason FROM pki_serial \
-        WHERE tenant_id = $1 AND ca_id = $2 AND revoked_at IS NOT NULL AND not_after > $3 \
-        AND serial <> (SELECT c.serial FROM pki_ca c WHERE c.tenant_id = $1 AND c.id = $2) ORDER BY serial";
+        "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1 AND shard = $2";
+    pub(crate) const PUBLIC_DELTA: &str =
+        "SELECT delta, delta_this_update, delta_next_update FROM pki_crl WHERE ca_id = $1 AND shard = $2";
     /// Lists that are due and that nobody is building; a CA that has expired has no more lists.
     pub(crate) const DUE_CRLS: &str = "\
-        SELECT l.tenant_id, l.ca_id FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
-        WHERE l.due_at <= $1 AND (l.claimed_until IS NULL OR l.claimed_until <= $1) AND c.not_after > $1 \
-        ORDER BY l.due_at LIMIT 100";
+        SELECT l.tenant_id, l.ca_id, l.shard FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
+        WHERE (l.due_at <= $1 OR l.delta_due_at <= $1) AND (l.claimed_until IS NULL OR l.claimed_until <= $1) \
+        AND c.not_after > $1 ORDER BY l.due_at, l.ca_id, l.shard LIMIT 100";
     pub(crate) const CLAIM_CRL: &str = "\
-        UPDATE pki_crl SET claimed_until = $4 WHERE tenant_id = $1 AND ca_id = $2 AND due_at <= $3 \
-        AND (claimed_until IS NULL OR claimed_until <= $3)";
+        UPDATE pki_crl SET claimed_until = $5 WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 \
+        AND (due_at <= $4 OR delta_due_at <= $4) AND (claimed_until IS NULL OR claimed_until <= $4)";
     pub(crate) const ROLE: &str = "\
         SELECT r.config, r.version, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
         JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id WHERE r.tenant_id = $1 AND r.name = $2";
@@ -147,7 +176,7 @@ pub(crate) mod sql {
         not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
         FROM pki_certificate WHERE tenant_id = $1 AND id = $2 AND not_after = $3";
     pub(crate) const BY_SERIAL: &str = "\
-        SELECT certificate_id AS id, ca_id, revoked_at, revocation_reason, source FROM pki_serial \
+        SELECT certificate_id AS id, ca_id, shard, revoked_at, revocation_reason, source FROM pki_serial \
         WHERE tenant_id = $1 AND serial = $2";
     /// What is on hold may be revoked for good; it is revoked since then.
     pub(crate) const REVOKE: &str = "\
@@ -160,8 +189,10 @@ pub(crate) mod sql {
         AND s.serial <> pki_ca.serial AND s.certificate_id > pki_ca.counted_until AND s.certificate_id <= $3), \
         counted_until = $3 WHERE tenant_id = $1 AND id = $2 AND counted_until < $3";
     pub(crate) const DELETE_SERIALS: &str = "\
-        DELETE FROM pki_serial WHERE (tenant_id, certificate_id) IN (SELECT tenant_id, certificate_id FROM pki_serial \
-        WHERE not_after < $1 ORDER BY tenant_id, not_after LIMIT $2)";
+        DELETE FROM pki_serial WHERE (tenant_id, certificate_id) IN (SELECT s.tenant_id, s.certificate_id FROM pki_serial s \
+        WHERE s.not_after < $1 AND NOT (s.revoked_at IS NOT NULL AND EXISTS (SELECT 1 FROM pki_numbering n \
+        WHERE n.tenant_id = s.tenant_id AND n.id = s.ca_id AND n.keep_expired)) \
+        ORDER BY s.tenant_id, s.not_after LIMIT $2)";
     pub(crate) const DELETE_CERTIFICATES: &str = "\
         DELETE FROM pki_certificate WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM pki_certificate \
         WHERE not_after < $1 ORDER BY tenant_id, not_after LIMIT $2)";
@@ -191,9 +222,16 @@ pub(crate) mod sql {
         RELEASE,
         INSERT_CRL,
         UPDATE_CRL,
-        CRL_NUMBER,
+        UPDATE_DELTA,
+        INSERT_SHARD,
+        WITH_DELTA,
+        SHARDS,
+        MARK_SHARD,
+        MARK_COMPLETE,
+        LIST,
+        LISTS,
         PUBLIC_CRL,
-        REVOKED,
+        PUBLIC_DELTA,
         DUE_CRLS,
         CLAIM_CRL,
         ROLE,
@@ -235,6 +273,9 @@ pub(super) struct CaRow {
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
     certificates_issued: i64,
+    crl_shards: i64,
+    delta_crls: bool,
+    keep_expired: bool,
 }
 
 impl CaRow {
@@ -278,6 +319,9 @@ impl CaRow {
             valid_until: self.not_after.get(),
             is_active: self.is_active,
             certificates_issued: self.certificates_issued,
+            crl_shards: self.crl_shards,
+            delta_crls: self.delta_crls,
+            keep_expired_on_crl: self.keep_expired,
             revoked_at: self.revoked_at.map(Ts::get),
             revocation_reason: self.revocation_reason,
             created_at: self.created_at.get(),
@@ -444,6 +488,7 @@ pub(super) struct StateRow {
 pub(super) struct SerialRow {
     pub(super) id: String,
     pub(super) ca_id: String,
+    pub(super) shard: i64,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
     pub(super) source: String,
@@ -464,6 +509,7 @@ pub(super) struct BelowRow {
     pub(super) issuer_id: String,
     pub(super) serial: Vec<u8>,
     pub(super) certificate_id: String,
+    pub(super) shard: i64,
 }
 
 impl SerialRow {
@@ -501,8 +547,10 @@ const CA: &str = "\
     c.not_before, c.not_after, c.is_active, c.pending, c.certificate, c.created_at, own.revoked_at, own.revocation_reason, \
     c.counted + (SELECT count(*) FROM pki_serial i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id \
     AND i.certificate_id > c.counted_until AND i.certificate_id < 'cert_~' AND i.serial <> c.serial) \
-    AS certificates_issued FROM pki_ca c LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id \
-    AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial WHERE c.tenant_id = ";
+    AS certificates_issued, COALESCE(n.shards, 1) AS crl_shards, COALESCE(n.delta_crls, FALSE) AS delta_crls, \
+    COALESCE(n.keep_expired, FALSE) AS keep_expired FROM pki_ca c LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id \
+    AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial \
+    LEFT JOIN pki_numbering n ON n.tenant_id = c.tenant_id AND n.id = c.id WHERE c.tenant_id = ";
 
 pub(super) fn ca<'a>(tenant: &'a TenantId, id: &'a str) -> Query<'a> {
     let mut q = QueryBuilder::new(CA);
@@ -599,8 +647,49 @@ pub(super) fn choose<'a>(
     now: OffsetDateTime,
     limit: i64,
 ) -> Query<'a> {
-    let mut q = QueryBuilder::new("SELECT s.certificate_id, s.ca_id, s.serial");
+    let mut q = QueryBuilder::new("SELECT s.certificate_id, s.ca_id, s.serial, s.shard");
     chosen(&mut q, tenant, filter, now);
     q.text(" ORDER BY s.certificate_id LIMIT ").arg(limit);
+    q.build()
+}
+
+/// Rows of a list that are read at once.
+pub(super) const REVOKED_PAGE: usize = 5000;
+
+/// What a CA revoked and that expires after `cutoff`: the rows after one, all of them or those with one octet in their
+/// serial numbers. Without the CA's own, if it is a root: nobody would believe that of its own list.
+pub(super) fn revoked<'a>(
+    tenant: &'a TenantId,
+    ca_id: &'a str,
+    cutoff: OffsetDateTime,
+    octet: Option<i64>,
+    after: &'a [u8],
+) -> Query<'a> {
+    let mut q = QueryBuilder::new(
+        "SELECT serial, revoked_at, revocation_reason FROM pki_serial WHERE revoked_at IS NOT NULL AND tenant_id = ",
+    );
+    q.arg(tenant)
+        .and("ca_id = ", Some(ca_id))
+        .and("not_after > ", Some(cutoff))
+        .and("serial > ", Some(after));
+    q.and("shard = ", octet)
+        .text(" AND serial <> (SELECT c.serial FROM pki_ca c WHERE c.tenant_id = ")
+        .arg(tenant);
+    q.and("c.id = ", Some(ca_id)).text(") ORDER BY serial LIMIT ").arg(REVOKED_PAGE as i64);
+    q.build()
+}
+
+/// When certificates of a CA end, and since when they are revoked.
+pub(super) fn ends<'a>(
+    tenant: &'a TenantId,
+    ca_id: &'a str,
+    serials: impl Iterator<Item = &'a [u8]>,
+) -> Query<'a> {
+    let mut q = QueryBuilder::new("SELECT serial, not_after, revoked_at FROM pki_serial WHERE tenant_id = ");
+    q.arg(tenant).and("ca_id = ", Some(ca_id)).text(" AND serial IN (");
+    for (i, serial) in serials.enumerate() {
+        q.text(if i == 0 { "" } else { ", " }).arg(serial);
+    }
+    q.text(")");
     q.build()
 }

@@ -25,7 +25,7 @@ contract! {
         assert_eq!((before.partner_keys.len(), before.tenant_keys.len()), (1, 2));
 
         let rotation = keys.rotate_tenant(&tenant(ACME)).await.unwrap();
-        assert_eq!((rotation.made, rotation.rewrapped, rotation.broken), (true, 21, 0));
+        assert_eq!((rotation.made, rotation.rewrapped, rotation.broken), (true, 22, 0));
         let partner = PartnerId::parse("ptn_default").unwrap();
         let rotation = keys.rotate_partner(&partner).await.unwrap();
         assert_eq!((rotation.made, rotation.rewrapped, rotation.broken), (true, 3, 0), "the old key of ACME as well");
@@ -34,7 +34,7 @@ contract! {
         assert_eq!((root.rewrapped, root.current), (0, 1));
 
         let report = keys.verify(Verify::All).await.unwrap();
-        assert_eq!((report.checked.partner_keys, report.checked.tenant_keys, report.checked.data_keys), (1, 3, 41));
+        assert_eq!((report.checked.partner_keys, report.checked.tenant_keys, report.checked.data_keys), (1, 3, 42));
         assert_eq!(report.broken_total, 0);
         for n in 0..20 {
             assert_eq!(t.get(&format!("a/{n}")).await.unwrap(), json!({"n": n}));

@@ -15,6 +15,7 @@ mod audit;
 mod ca_keys;
 mod ca_origins;
 mod conditions;
+mod crls;
 mod envelope;
 mod epoch;
 mod fence;

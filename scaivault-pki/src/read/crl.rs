@@ -124,6 +124,29 @@ impl<'a> Crl<'a> {
         self.entries.len()
     }
 
+    /// All entries of a list that is not indirect.
+    pub(crate) fn own_entries(&self) -> Result<Vec<(&'a [u8], Entry)>> {
+        let (mut reader, mut all) = (Reader::new(self.entries), Vec::new());
+        while !reader.is_empty() {
+            let mut entry = reader.sequence()?;
+            let (serial, at) = (entry.integer()?, entry.time()?);
+            let mut reason = 0;
+            if !entry.is_empty() {
+                for extension in distinct_extensions(entry.expect(SEQUENCE)?)? {
+                    if extension.oid.is(id::ID_CE_CRL_REASONS) {
+                        reason = match Reader::only(extension.value, ENUMERATED)? {
+                            [code] => *code,
+                            _ => return Err(Malformed("an entry with an unknown reason")),
+                        };
+                    }
+                }
+                entry.end()?;
+            }
+            all.push((serial, Entry { at, reason }));
+        }
+        Ok(all)
+    }
+
     /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all.
     pub(crate) fn entry(&self, issuer: &Dn, serial: &[u8]) -> Result<Option<Entry>> {
         let mut reader = Reader::new(self.entries);

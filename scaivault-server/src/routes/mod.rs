@@ -173,6 +173,8 @@ fn policy_rows() -> Vec<Route<Service>> {
 fn revocation_rows() -> Vec<Route<Service>> {
     vec![
         public(GET, "/v1/pki/ca/{id}/crl", pki::ca::crl).action("pki_crl"),
+        public(GET, "/v1/pki/ca/{id}/crl/{shard}", pki::ca::crl_of_shard).action("pki_crl"),
+        public(GET, "/v1/pki/ca/{id}/crl/{shard}/delta", pki::ca::delta_of_shard).action("pki_crl"),
         public(POST, "/v1/pki/ocsp/{ca_id}", pki::ocsp::post).action("pki_ocsp"),
         public(GET, "/v1/pki/ocsp/{ca_id}/{*request}", pki::ocsp::get).action("pki_ocsp").raw_tail(),
     ]

@@ -11,14 +11,17 @@ use crate::{
     world::{World, text},
 };
 
-const CA: [&str; 23] = [
+const CA: [&str; 26] = [
     "ca_type",
     "certificates_issued",
     "common_name",
     "created_at",
+    "crl_shards",
     "crl_url",
+    "delta_crls",
     "id",
     "is_active",
+    "keep_expired_on_crl",
     "key_provider",
     "key_ref",
     "key_size",

@@ -77,6 +77,7 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
         .replace("{binding_id}", "{binding}")
         .replace("{id}", id)
         .replace("{name}", "svc")
+        .replace("{shard}", "delta")
         .replace("{role}", "other")
         .replace("/resolve/{identity_type}/{identity_id}", "/resolve/user/usr_worker")
         .replace("{tenant_id}", TENANT)
@@ -219,6 +220,8 @@ async fn without_a_token_every_row_but_the_public_ones_is_a_401() {
         "/v1/auth/exchange",
         "/v1/identity/webhooks/scaikey",
         "/v1/pki/ca/{id}/crl",
+        "/v1/pki/ca/{id}/crl/{shard}",
+        "/v1/pki/ca/{id}/crl/{shard}/delta",
         "/v1/pki/ocsp/{ca_id}",
         "/v1/pki/ocsp/{ca_id}/{*request}",
     ];
@@ -234,6 +237,7 @@ async fn sec_j2_who_has_no_token_changes_nothing() {
     for row in routes::router().unwrap().rows().filter(|row| row.access() == Access::Public) {
         let path =
             row.template().replace("{id}", "{ca}").replace("{ca_id}", "{ca}").replace("{*request}", "MEA=");
+        let path = path.replace("{shard}", "0");
         for (media, sent) in [
             ("application/json", "{}".as_bytes()),
             ("application/json", br#"{"force": true, "reset": true}"#),

@@ -260,6 +260,9 @@ pub(super) async fn authority(vault: &Vault, ctx: &Ctx) -> pki::Ca {
         name_constraints: None,
         policies: Vec::new(),
         external: false,
+        crl_shards: None,
+        delta_crls: false,
+        keep_expired_on_crl: false,
     };
     let ca = vault.pki(ctx).create_ca(create).await.unwrap();
     for (name, keeps) in [("svc", false), ("kept", true)] {

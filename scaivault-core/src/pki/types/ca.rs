@@ -78,6 +78,16 @@ pub struct CaCreate {
     /// certificate. What it may do is for the signer to say, but for `max_path_length`, which is asked for.
     #[serde(default)]
     pub external: bool,
+    /// On how many lists stands what it revokes, a power of two up to 128: each certificate names its own. With 1, as
+    /// unless given, there is the complete list alone.
+    #[serde(default)]
+    pub crl_shards: Option<u32>,
+    /// Whether its lists have deltas, which are built more often.
+    #[serde(default)]
+    pub delta_crls: bool,
+    /// Whether certificates stay on its lists when they have expired.
+    #[serde(default)]
+    pub keep_expired_on_crl: bool,
 }
 
 impl CaCreate {
@@ -99,6 +109,9 @@ impl CaCreate {
             name_constraints: None,
             policies: Vec::new(),
             external: false,
+            crl_shards: None,
+            delta_crls: false,
+            keep_expired_on_crl: false,
         }
     }
 
@@ -239,6 +252,9 @@ pub struct Ca {
     pub name_constraints: Option<NameConstraints>,
     pub policies: Vec<String>,
     pub certificates_issued: i64,
+    pub crl_shards: i64,
+    pub delta_crls: bool,
+    pub keep_expired_on_crl: bool,
     pub crl_url: Option<String>,
     pub ocsp_url: Option<String>,
     #[serde(serialize_with = "wire::seconds_opt")]
@@ -257,7 +273,7 @@ pub struct CaCertificate {
     pub chain_pem: String,
 }
 
-/// A revocation list that was just built.
+/// The complete revocation list that was just built; its PEM is empty if there is too much for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct Crl {

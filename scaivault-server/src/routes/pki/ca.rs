@@ -2,8 +2,8 @@ use std::fmt;
 
 use http::{HeaderValue, StatusCode, header};
 use scaivault_core::{
-    Error, Result,
-    pki::{CaImport, PrivateKeyPem},
+    Code, Error, Result,
+    pki::{CaImport, PrivateKeyPem, PublicCrl},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -140,6 +140,33 @@ pub(in crate::routes) async fn certificate(request: Request, ctx: Caller) -> Res
 /// `GET /v1/pki/ca/{id}/crl`: DER, or PEM. Needs no token.
 pub(in crate::routes) async fn crl(request: Request) -> Result<Reply> {
     let crl = request.app().vault.public_pki().crl(request.param("id")?).await?;
+    published(&request, crl)
+}
+
+/// `GET /v1/pki/ca/{id}/crl/{shard}`: the same for one shard, or as `…/crl/delta` what changed since the complete list.
+pub(in crate::routes) async fn crl_of_shard(request: Request) -> Result<Reply> {
+    let (pki, id) = (request.app().vault.public_pki(), request.param("id")?);
+    let crl = match request.param("shard")? {
+        "delta" => pki.delta_crl(id, None).await?,
+        shard => pki.crl_of_shard(id, number(shard)?).await?,
+    };
+    published(&request, crl)
+}
+
+/// `GET /v1/pki/ca/{id}/crl/{shard}/delta`.
+pub(in crate::routes) async fn delta_of_shard(request: Request) -> Result<Reply> {
+    let shard = number(request.param("shard")?)?;
+    let crl = request.app().vault.public_pki().delta_crl(request.param("id")?, Some(shard)).await?;
+    published(&request, crl)
+}
+
+/// A shard as its list's URL spells it, and not otherwise.
+fn number(shard: &str) -> Result<u8> {
+    let number = shard.parse().ok().filter(|number: &u8| number.to_string() == shard);
+    number.ok_or_else(|| Error::new(Code::CaNotFound, "There is no such list."))
+}
+
+fn published(request: &Request, crl: PublicCrl) -> Result<Reply> {
     let reply = if wire::wants_pem(request.head().headers()) {
         Reply::raw(StatusCode::OK, wire::PEM, crl.pem().into_bytes())
     } else {
