@@ -288,23 +288,9 @@ impl CaPlan {
         max_path_length: Option<u8>,
         now: OffsetDateTime,
     ) -> Result<Self, Refused> {
-        let now = whole_second(now);
         let mut found = Violations::default();
         subject.check(&mut found);
-        let not_after = life(days, now, &mut found);
-        found.into_result()?;
-        let subject = name(&subject)?;
-        Ok(Self {
-            subject,
-            spec,
-            not_before: begin(now, None),
-            not_after,
-            max_path_length,
-            limits: None,
-            policies: Vec::new(),
-            above: Vec::new(),
-            parent: None,
-        })
+        Self::plan(|| name(&subject), (spec, days, max_path_length), None, now, found)
     }
 
     /// Plans a CA below `parent`. It does not outlive its parent: `days` is cut to the parent's end. Where the
@@ -320,35 +306,73 @@ impl CaPlan {
         parent: &Issuer,
         now: OffsetDateTime,
     ) -> Result<Self, Refused> {
-        let now = whole_second(now);
         let mut found = Violations::default();
         subject.check(&mut found);
-        let not_after = life(days, now, &mut found).min(parent.not_after);
-        if now < parent.not_before || now > parent.not_after {
-            found.add("parent_ca_id", "issuer_validity", "is not valid at this time");
+        let distinct = || match name(&subject)? {
+            name if name == parent.name => {
+                let message = "must differ from the name of the parent";
+                Err(Refused::one("common_name", "distinct_from_parent", message))
+            }
+            name => Ok(name),
+        };
+        Self::plan(distinct, (spec, days, max_path_length), Some(parent), now, found)
+    }
+
+    /// Plans a certificate for a name that a CA has already, a DER `Name`, byte for byte: one more for the same key by
+    /// another parent (a cross certificate), or one for a new key. Without a parent it is self-signed. The limits are those
+    /// of [`root`](Self::root) and [`intermediate`](Self::intermediate), but that the parent may have the same name.
+    ///
+    /// # Errors
+    /// Every field that breaks a rule.
+    pub fn named(
+        name: &[u8],
+        spec: KeySpec,
+        days: u32,
+        max_path_length: Option<u8>,
+        parent: Option<&Issuer>,
+        now: OffsetDateTime,
+    ) -> Result<Self, Refused> {
+        let read = || match Dn::parse(name) {
+            Ok(read) if !read.is_empty() => Ok(name.to_vec()),
+            _ => Err(Refused::one("subject", "encoding", "is no name, or an empty one")),
+        };
+        Self::plan(read, (spec, days, max_path_length), parent, now, Violations::default())
+    }
+
+    fn plan(
+        subject: impl FnOnce() -> Result<Vec<u8>, Refused>,
+        (spec, days, asked): (KeySpec, u32, Option<u8>),
+        parent: Option<&Issuer>,
+        now: OffsetDateTime,
+        mut found: Violations,
+    ) -> Result<Self, Refused> {
+        let now = whole_second(now);
+        let mut not_after = life(days, now, &mut found);
+        let mut max_path_length = asked;
+        if let Some(parent) = parent {
+            not_after = not_after.min(parent.not_after);
+            if now < parent.not_before || now > parent.not_after {
+                found.add("parent_ca_id", "issuer_validity", "is not valid at this time");
+            }
+            max_path_length = path_length(asked, parent.max_path_length, &mut found);
         }
-        let max_path_length = path_length(max_path_length, parent.max_path_length, &mut found);
         found.into_result()?;
-        let subject = name(&subject)?;
-        if subject == parent.name {
-            let message = "must differ from the name of the parent";
-            return Err(Refused::one("common_name", "distinct_from_parent", message));
-        }
+        let subject = subject()?;
         let read =
             Dn::parse(&subject).map_err(|_| Refused::one("subject", "encoding", "cannot be written"))?;
-        if let Some(why) = parent.forbids(&Judged::Directory(&read)) {
+        if let Some(why) = parent.and_then(|parent| parent.forbids(&Judged::Directory(&read))) {
             return Err(Refused::one("subject", "name_constraints", why));
         }
         Ok(Self {
             subject,
             spec,
-            not_before: begin(now, Some(parent.not_before)),
+            not_before: begin(now, parent.map(|parent| parent.not_before)),
             not_after,
             max_path_length,
             limits: None,
             policies: Vec::new(),
-            above: parent.constraints.clone(),
-            parent: Some(parent.der.clone()),
+            above: parent.map(|parent| parent.constraints.clone()).unwrap_or_default(),
+            parent: parent.map(|parent| parent.der.clone()),
         })
     }
 

@@ -152,6 +152,17 @@ impl Csr {
         &self.spki
     }
 
+    /// The subject it asks for, a DER `Name`, as it came.
+    ///
+    /// # Errors
+    /// [`PkiError::Invalid`] if it cannot be read any more, which it was once.
+    pub fn subject_der(&self) -> Result<Vec<u8>, PkiError> {
+        let request = Request::from_der(&self.der).map_err(|_| bad("is not a certificate request in DER"))?;
+        let signed = request.info.to_der().map_err(PkiError::encoding("a certificate request"))?;
+        let info = Info::from_der(&signed).map_err(|_| bad("is not a certificate request in DER"))?;
+        info.subject.to_der().map_err(PkiError::encoding("a subject"))
+    }
+
     /// The kind of the public key.
     #[must_use]
     pub fn key_kind(&self) -> KeyKind {

@@ -10,7 +10,7 @@ use x509_cert::{
 };
 
 use crate::{
-    PkiError, Refused, Subject,
+    PkiError, Subject,
     csr::Info,
     error::Violations,
     key::PublicKey,
@@ -41,7 +41,7 @@ pub async fn request_ca(
 ) -> Result<Vec<u8>, PkiError> {
     let mut found = Violations::default();
     subject.check(&mut found);
-    found.into_result().map_err(|refused: Refused| PkiError::from(refused))?;
+    found.into_result()?;
     let name = subject.to_name()?;
     let spki = key.public_key_der();
     let public_key = PublicKey::parse("key", spki)?;

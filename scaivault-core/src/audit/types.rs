@@ -63,6 +63,12 @@ actions! {
     PkiCaInstall = "pki_ca_install",
     /// A CA that was made elsewhere was imported, with its key.
     PkiCaImport = "pki_ca_import",
+    /// A CA certified the key of another CA.
+    PkiCaCrossSign = "pki_ca_cross_sign",
+    /// A CA was made that has the name of another one and a new key.
+    PkiCaRekey = "pki_ca_rekey",
+    /// The roles of a CA's family went over to it.
+    PkiCaDefault = "pki_ca_default",
     /// A CA was revoked, with everything below it.
     PkiCaRevoke = "pki_ca_revoke",
     /// A role, or the list of roles, was read.

@@ -195,8 +195,16 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     check_key_first(&permit, key.key.public_key_der()).await?;
     let common_name = adopted.common_name.as_str();
     let lists = Lists::default();
-    let new =
-        NewCa { id: &id, name: &name, common_name, ca_type, parent_ca_id: None, key: &key, lists: &lists };
+    let new = NewCa {
+        id: &id,
+        name: &name,
+        common_name,
+        ca_type,
+        parent_ca_id: None,
+        key: &key,
+        lists: &lists,
+        lineage: None,
+    };
     let number = write.crl_number.checked_add(1).and_then(|number| i64::try_from(number).ok());
     let number = number.ok_or_else(|| Error::field("crl_number", "must be below 2^63 - 1"))?;
     let crl = first_crl(&permit, &adopted.issuer, &key.key, number.unsigned_abs()).await?;

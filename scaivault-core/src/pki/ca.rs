@@ -79,10 +79,14 @@ impl<'a> Pki<'a> {
                 return Err(pending());
             }
             let chain = issuer::certificates(&rows)?;
+            let cross_certificates = match chain.first() {
+                Some(own) => super::again::cross_certificates(&permit, own).await?,
+                None => Vec::new(),
+            };
             let mut chain = chain.iter().map(|der| pem::encode("CERTIFICATE", der));
             let certificate_pem = chain.next().ok_or_else(not_found)?;
             let chain_pem = chain.collect();
-            permit.answer(CaCertificate { certificate_pem, chain_pem })
+            permit.answer(CaCertificate { certificate_pem, chain_pem, cross_certificates })
         };
         self.vault.door.perform(self.ctx, act, work).await
     }
@@ -100,22 +104,34 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
         true => None,
         false => Some(plan(write, wanted.spec(), parent.as_ref().map(|p| &p.issuer), permit.ctx().now())?),
     };
+    make(vault, permit, (write, &name, None), (wanted, plan), parent.as_deref()).await
+}
+
+/// Makes the key and what follows from it; without a plan, a request.
+pub(super) async fn make(
+    vault: &Inner,
+    permit: Permit<'_>,
+    (write, name, lineage): (&CaCreate, &Name, Option<&Lineage>),
+    (wanted, plan): (Wanted<'_>, Option<CaPlan>),
+    parent: Option<&CaIssuer>,
+) -> Result<Outcome<Ca>> {
     // Seen again in the transaction; here, before a provider is asked for a key that nobody can take away from it.
-    check_free(&permit, &name).await?;
+    check_free(&permit, name).await?;
     let id = permit.new_id(&format!("ca_{}_", write.ca_type.as_str()))?;
     let lists = Lists::of(write, vault.settings.base_url.as_deref(), &id)?;
     let made = matches!(wanted, Wanted::Made { .. });
     let new = NewCa {
         id: &id,
-        name: &name,
+        name,
         common_name: &write.common_name,
         ca_type: write.ca_type,
         parent_ca_id: write.parent_ca_id.as_deref(),
         key: &wanted.make(permit.tenant(), &id, permit.source()).await?,
         lists: &lists,
+        lineage,
     };
     let done = match plan {
-        Some(plan) => certify(vault, permit, &new, plan, parent.as_deref()).await,
+        Some(plan) => certify(vault, permit, &new, plan, parent).await,
         None => super::adopt::request(vault, permit, &new, write).await,
     };
     if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, &new.key.at, made) {
@@ -156,12 +172,22 @@ pub(super) struct NewCa<'n> {
     pub(super) parent_ca_id: Option<&'n str>,
     pub(super) key: &'n NewKey,
     pub(super) lists: &'n Lists,
+    pub(super) lineage: Option<&'n Lineage>,
 }
 
 /// What is sealed of a new CA: its key, unless a provider has it, and that for serial numbers.
 pub(super) struct SealedKeys {
     key: Option<Sealed>,
     numbering: Numbering,
+}
+
+/// Which CA one takes the place of.
+#[derive(Debug)]
+pub(super) struct Lineage {
+    pub(super) replaces: String,
+    /// The first of that name.
+    pub(super) family: String,
+    pub(super) generation: i64,
 }
 
 impl NewCa<'_> {
@@ -217,6 +243,11 @@ impl NewCa<'_> {
             });
         }
         numbering.insert(tx, self.id).await?;
+        if let Some(Lineage { replaces, family, generation }) = self.lineage {
+            let set = query(sql::SET_LINEAGE).bind(tx.tenant()).bind(self.id).bind(replaces).bind(family);
+            tx.execute(set.bind(*generation)).await?;
+            tx.note("replaces", replaces.as_str());
+        }
         tx.resource(self.id);
         tx.note("name", self.name.as_str());
         tx.note("ca_type", self.ca_type.as_str());
@@ -331,7 +362,7 @@ fn check_count(row: Option<(i64,)>) -> Result<()> {
 
 /// Checks what the engine does not know of; gives the name in its one spelling, and the kind of key, unless that is for
 /// a key to say which exists.
-fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
+pub(super) fn check(write: &CaCreate) -> Result<(Name, Option<KeySpec>)> {
     let mut wrong = FieldErrors::default();
     let name = Name::parse_label(&write.name);
     if let Err(error) = &name {
@@ -391,9 +422,9 @@ fn plan(write: &CaCreate, spec: KeySpec, parent: Option<&Issuer>, now: OffsetDat
 }
 
 /// How long CAs live unless told otherwise.
-const ROOT_DAYS: u32 = 3650;
+pub(super) const ROOT_DAYS: u32 = 3650;
 /// See [`ROOT_DAYS`].
-const INTERMEDIATE_DAYS: u32 = 1825;
+pub(super) const INTERMEDIATE_DAYS: u32 = 1825;
 
 pub(super) async fn insert_first_crl(
     tx: &mut Write<'_>,

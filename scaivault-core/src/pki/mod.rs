@@ -4,6 +4,7 @@
 //! decided who may ask, what is kept, and what relying parties are told.
 
 mod adopt;
+mod again;
 pub(crate) mod anchors;
 mod bulk;
 mod ca;
@@ -46,11 +47,11 @@ pub use self::{
     inventory::{CertificatePage, CertificateSearch, Count, Sort, StatusFilter, TaggedCertificate},
     ocsp::{OcspReply, PublicPki},
     types::{
-        BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaCsr, CaImport, CaInstall, CaState, CaType,
-        Certificate, CertificateFilter, Crl, IssueWrite, IssuedCertificate, IssuerEnd, KeyType,
-        NameConstraints, NameSubtrees, PlannedCertificate, PrivateKeyPem, PublicCrl, ReleaseWrite, Released,
-        Revocation, RevokeWrite, Role, RolePatch, RoleQuestion, RoleVerdict, RoleWrite, RuleMatch,
-        RuleViolation, SignNames, SignWrite, SubjectFields,
+        BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaCrossSign, CaCsr, CaImport, CaInstall,
+        CaRekey, CaState, CaType, Certificate, CertificateFilter, Crl, CrossCertificate, IssueWrite,
+        IssuedCertificate, IssuerEnd, KeyType, NameConstraints, NameSubtrees, PlannedCertificate,
+        PrivateKeyPem, PublicCrl, ReleaseWrite, Released, Revocation, RevokeWrite, Role, RolePatch,
+        RoleQuestion, RoleVerdict, RoleWrite, RuleMatch, RuleViolation, SignNames, SignWrite, SubjectFields,
     },
     validate::{
         CandidatePath, ChainCertificate, PathError, RevocationCheck, RevocationFinding, ValidateWrite,

@@ -55,6 +55,22 @@ pub(crate) mod sql {
     pub(crate) const INSTALL: &str = "\
         UPDATE pki_ca SET pending = FALSE, is_active = TRUE, common_name = $3, certificate = $4, serial = $5, above = $6, \
         not_before = $7, not_after = $8 WHERE tenant_id = $1 AND id = $2 AND pending";
+    /// A CA, the first of its name, and how many keys have followed it.
+    pub(crate) const LINEAGE: &str = "\
+        SELECT c.ca_type, c.parent_ca_id, c.common_name, COALESCE(c.family, c.id) AS family, \
+        (SELECT max(f.generation) FROM pki_ca f WHERE f.tenant_id = c.tenant_id \
+        AND COALESCE(f.family, f.id) = COALESCE(c.family, c.id)) AS generation \
+        FROM pki_ca c WHERE c.tenant_id = $1 AND c.id = $2";
+    pub(crate) const SET_LINEAGE: &str =
+        "UPDATE pki_ca SET replaces = $3, family = $4, generation = $5 WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const ROLES_OF_FAMILY: &str = "\
+        SELECT r.name FROM pki_role r JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id \
+        WHERE r.tenant_id = $1 AND COALESCE(c.family, c.id) = $2 AND c.id <> $3 ORDER BY r.name";
+    /// The certificates that CAs of the tenant gave to a key, but those that were revoked.
+    pub(crate) const CROSS: &str = "\
+        SELECT c.id, c.ca_id, c.certificate FROM pki_serial s JOIN pki_certificate c ON c.tenant_id = s.tenant_id \
+        AND c.id = s.certificate_id AND c.not_after = s.not_after WHERE s.tenant_id = $1 AND s.key_hash = $2 \
+        AND s.source = 'cross' AND s.revoked_at IS NULL ORDER BY c.id LIMIT 100";
     pub(crate) const CA_WITH_KEY: &str =
         "SELECT ca_id FROM pki_serial WHERE tenant_id = $1 AND key_hash = $2 AND source = 'ca'";
     pub(crate) const CA_CSR: &str = "SELECT csr FROM pki_ca WHERE tenant_id = $1 AND id = $2";
@@ -210,6 +226,10 @@ pub(crate) mod sql {
         SET_PENDING,
         SET_ABOVE,
         INSTALL,
+        LINEAGE,
+        SET_LINEAGE,
+        ROLES_OF_FAMILY,
+        CROSS,
         CA_WITH_KEY,
         CA_CSR,
         CA_NAMED,
@@ -267,6 +287,8 @@ pub(super) struct CaRow {
     not_before: Ts,
     not_after: Ts,
     is_active: bool,
+    generation: i64,
+    replaces: Option<String>,
     pending: bool,
     certificate: Vec<u8>,
     created_at: Ts,
@@ -303,6 +325,8 @@ impl CaRow {
             max_path_length: issuer.as_ref().and_then(Issuer::max_path_length),
             name_constraints: constraints.map(NameConstraints::of),
             policies,
+            generation: self.generation,
+            replaces: self.replaces,
             crl_url: urls.crl_url,
             ocsp_url: urls.ocsp_url,
             id: self.id,
@@ -544,7 +568,7 @@ pub(super) fn cas<'a>(tenant: &'a TenantId, after: &'a str, limit: i64) -> Query
 /// of the table, all of which it then reads.
 const CA: &str = "\
     SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.key_provider, c.key_ref, c.serial, \
-    c.not_before, c.not_after, c.is_active, c.pending, c.certificate, c.created_at, own.revoked_at, own.revocation_reason, \
+    c.not_before, c.not_after, c.is_active, c.generation, c.replaces, c.pending, c.certificate, c.created_at, own.revoked_at, own.revocation_reason, \
     c.counted + (SELECT count(*) FROM pki_serial i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id \
     AND i.certificate_id > c.counted_until AND i.certificate_id < 'cert_~' AND i.serial <> c.serial) \
     AS certificates_issued, COALESCE(n.shards, 1) AS crl_shards, COALESCE(n.delta_crls, FALSE) AS delta_crls, \

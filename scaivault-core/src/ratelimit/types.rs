@@ -80,6 +80,9 @@ impl Category {
             | Action::PkiCaCreate
             | Action::PkiCaInstall
             | Action::PkiCaImport
+            | Action::PkiCaCrossSign
+            | Action::PkiCaRekey
+            | Action::PkiCaDefault
             | Action::PkiRoleRead
             | Action::PkiRoleCreate
             | Action::PkiRoleUpdate

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use scaivault_core::{
     Action, AuditFilter, AuditLog, Code, Ctx, Error, Scope,
-    pki::{IssueWrite, RolePatch},
+    pki::{CaCrossSign, CaInstall, IssueWrite, RolePatch},
     policy::PolicyPatch,
     secrets::{Expectation, ListFilter, SecretPatch, SecretWrite, WriteOptions},
 };
@@ -160,6 +160,30 @@ contract! {
         leaves!(&t, t.admin(), "pki_role_delete", "role_not_found", |c| v.pki(&c).delete_role("r")).unwrap_err();
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.issued'").await, 1);
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.revoked'").await, 1, "not once more for a repeat");
+    }
+
+    async fn every_verb_on_further_certificates_of_a_ca_leaves_exactly_one_record(t: Bench) {
+        let v = t.vault.clone();
+        let ca = v.pki(&t.admin()).create_ca(pki::root_write("Top")).await.unwrap();
+        let other = v.pki(&t.admin()).create_ca(pki::root_write("Other")).await.unwrap();
+        let (id, other) = (ca.id.as_str(), other.id.as_str());
+        let install = || CaInstall { certificate_pem: "x".to_owned(), chain_pem: Vec::new() };
+        let cross = |ca: &str| CaCrossSign { ca_id: Some(ca.to_owned()), ..CaCrossSign::default() };
+        let rekey = || pki::rekey("Top 2");
+        leaves!(&t, t.admin(), "pki_ca_read", "ok", |c| v.pki(&c).ca_csr(id)).unwrap();
+        leaves!(&t, t.admin(), "pki_ca_install", "invalid_state", |c| v.pki(&c).install_ca(id, install())).unwrap_err();
+        leaves!(&t, t.admin(), "pki_ca_install", "ca_not_found", |c| v.pki(&c).install_ca("x", install())).unwrap_err();
+        leaves!(&t, t.admin(), "pki_ca_import", "validation_error", |c| v.pki(&c).import_ca(pki::import("X", "x", "x"))).unwrap_err();
+        leaves!(&t, t.admin(), "pki_ca_cross_sign", "ok", |c| v.pki(&c).cross_sign(id, cross(other))).unwrap();
+        leaves!(&t, t.admin(), "pki_ca_cross_sign", "ca_not_found", |c| v.pki(&c).cross_sign(id, cross("x"))).unwrap_err();
+        let new = leaves!(&t, t.admin(), "pki_ca_rekey", "ok", |c| v.pki(&c).rekey_ca(id, rekey())).unwrap();
+        leaves!(&t, t.admin(), "pki_ca_rekey", "name_conflict", |c| v.pki(&c).rekey_ca(id, rekey())).unwrap_err();
+        leaves!(&t, t.admin(), "pki_ca_default", "ok", |c| v.pki(&c).make_default(&new.id)).unwrap();
+        leaves!(&t, t.admin(), "pki_ca_default", "ca_not_found", |c| v.pki(&c).make_default("x")).unwrap_err();
+        for scopes in [&[][..], &[Scope::PkiIssue]] {
+            leaves!(&t, t.scoped("u", scopes), "pki_ca_import", "insufficient_scope", |c| v.pki(&c).import_ca(pki::import("X", "x", "x"))).unwrap_err();
+            leaves!(&t, t.scoped("u", scopes), "pki_ca_rekey", "insufficient_scope", |c| v.pki(&c).rekey_ca(id, rekey())).unwrap_err();
+        }
     }
 
     async fn a_record_has_every_field_of_its_request(t: Bench) {

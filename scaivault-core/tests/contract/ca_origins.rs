@@ -3,15 +3,17 @@
 use scaivault_core::{
     Code,
     pki::{
-        Ca, CaCreate, CaImport, CaInstall, CaState, CaType, KeyType, NameConstraints, NameSubtrees,
-        PrivateKeyPem, RevocationReason, RolePatch, RoleQuestion,
+        Ca, CaCreate, CaCrossSign, CaImport, CaInstall, CaState, CaType, KeyType, NameConstraints,
+        NameSubtrees, RevocationReason, RolePatch, RoleQuestion,
     },
 };
-use zeroize::Zeroizing;
 
 use crate::{
     bench::{Bench, DAY, OTHER, code, contract, refusal},
-    pki::{Files, below, crl_text, issue, revocation, revoke, role, role_write, root, root_write, wanted},
+    pki::{
+        Files, below, crl_text, import, issue, rekey, revocation, revoke, role, role_write, root, root_write,
+        wanted,
+    },
 };
 
 /// What OpenSSL is told: a CA in a folder, and what it writes into certificates.
@@ -107,22 +109,6 @@ impl Outside {
 
 fn external(name: &str) -> CaCreate {
     CaCreate { ca_type: CaType::Intermediate, external: true, ..root_write(name) }
-}
-
-fn key_of(text: &str) -> Option<PrivateKeyPem> {
-    Some(PrivateKeyPem::new(Zeroizing::new(text.to_owned())))
-}
-
-fn import(name: &str, certificate: &str, key: &str) -> CaImport {
-    CaImport {
-        name: name.to_owned(),
-        certificate_pem: certificate.to_owned(),
-        private_key_pem: key_of(key),
-        key_provider: None,
-        key_ref: None,
-        chain_pem: Vec::new(),
-        crl_number: 0,
-    }
 }
 
 /// A leaf of the role `web` under `ca` verifies up to `anchor`, and no more after it was revoked.
@@ -324,5 +310,109 @@ contract! {
         let error = refusal(pki.sign("web", sign()).await);
         assert!(error.details().fields.contains_key("public_key"), "{error:?}");
         assert_eq!(t.raw.count("pki_ca").await, 1);
+    }
+
+    async fn another_ca_is_certified_and_its_leaves_verify_both_ways(t: Bench) {
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let old = root(&t.vault, &admin, "Old").await;
+        let new = CaCreate { name_constraints: dns("svc.test"), ..root_write("New") };
+        let new = pki.create_ca(new).await.unwrap();
+        role(&t.vault, &admin, "web", &new.id).await;
+        let leaf = issue(&t, "a.svc.test").await;
+        let by_id = |id: &str| CaCrossSign { ca_id: Some(id.to_owned()), ..CaCrossSign::default() };
+        let cross = pki.cross_sign(&old.id, by_id(&new.id)).await.unwrap();
+        let seen = pki.ca_certificate(&new.id).await.unwrap();
+        assert_eq!(seen.cross_certificates, [cross.clone()]);
+        assert!(pki.ca_certificate(&old.id).await.unwrap().cross_certificates.is_empty());
+        let files = Files::new();
+        files.add("leaf.pem", &leaf.certificate);
+        files.add("cross.pem", &cross.certificate_pem);
+        files.add("new.pem", &seen.certificate_pem);
+        files.add("old.pem", &cross.chain_pem);
+        let at = t.now().unix_timestamp();
+        files.agrees(&format!("verify -x509_strict -CAfile old.pem -untrusted cross.pem -attime {at} leaf.pem"));
+        files.agrees(&format!("verify -x509_strict -CAfile new.pem -attime {at} leaf.pem"));
+        let text = files.agrees("x509 -in cross.pem -noout -text");
+        assert!(text.contains("Name Constraints: critical") && text.contains("DNS:svc.test"), "{text}");
+        // It is in the inventory of who signed it, and revoked there.
+        let listed = pki.certificate(&cross.id).await.unwrap();
+        assert_eq!((listed.ca_id.as_str(), listed.source.as_str()), (old.id.as_str(), "cross"));
+        revoke(&t, &listed.serial_number, RevocationReason::CessationOfOperation).await;
+        assert!(pki.ca_certificate(&new.id).await.unwrap().cross_certificates.is_empty());
+        pki.build_crl(&old.id).await.unwrap();
+        assert!(crl_text(&t, &old).await.contains(&listed.serial_number.replace(':', "")));
+        assert!(pki.issue("web", wanted("b.svc.test")).await.is_ok(), "the CA itself goes on");
+        // A request of somebody outside; what means nothing.
+        let outside = Outside::new(&t);
+        outside.request("outside.key", "/CN=Outside");
+        let csr = CaCrossSign { csr_pem: Some(outside.text("request.pem")), ..CaCrossSign::default() };
+        let both = CaCrossSign { ca_id: Some(new.id.clone()), ..csr.clone() };
+        let foreign = pki.cross_sign(&old.id, csr).await.unwrap();
+        files.add("foreign.pem", &foreign.certificate_pem);
+        assert!(files.agrees("x509 -in foreign.pem -noout -subject").contains("CN = Outside"));
+        for bad in [CaCrossSign::default(), both, by_id(&old.id)] {
+            assert_eq!(code(pki.cross_sign(&old.id, bad).await), Code::ValidationError);
+        }
+        let wide = CaCrossSign { name_constraints: dns("other.test"), ..by_id(&old.id) };
+        assert_eq!(code(pki.cross_sign(&new.id, wide).await), Code::ValidationError);
+        assert_eq!(code(pki.cross_sign(&old.id, by_id("ca_x")).await), Code::CaNotFound);
+        assert_eq!(code(pki.cross_sign("ca_x", by_id(&new.id)).await), Code::CaNotFound);
+        assert_eq!(code(t.vault.pki(&t.admin_of(OTHER)).cross_sign(&old.id, by_id(&new.id)).await), Code::CaNotFound);
+    }
+
+    async fn a_new_key_takes_over_when_it_is_told_to(t: Bench) {
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let top = root(&t.vault, &admin, "Top").await;
+        let limited = CaCreate { name_constraints: dns("svc.test"), ..below(&top, "Mid") };
+        let old = pki.create_ca(limited).await.unwrap();
+        role(&t.vault, &admin, "web", &old.id).await;
+        let before = issue(&t, "a.svc.test").await;
+        assert_eq!(code(pki.rekey_ca(&old.id, rekey("MID")).await), Code::NameConflict);
+        let new = pki.rekey_ca(&old.id, rekey("Mid 2")).await.unwrap();
+        assert_eq!((new.generation, new.replaces.as_deref()), (2, Some(old.id.as_str())));
+        assert_eq!((old.generation, old.replaces.as_deref()), (1, None));
+        assert_eq!((&new.parent_ca_id, &new.common_name, &new.name_constraints), (&old.parent_ca_id, &old.common_name, &old.name_constraints));
+        // Both are alive, and roles stay where they are until they are told.
+        let issuer_of = async |name: &str| {
+            let leaf = issue(&t, name).await;
+            t.vault.pki(&t.admin()).certificate(&leaf.id).await.unwrap().ca_id
+        };
+        assert_eq!(issuer_of("b.svc.test").await, old.id);
+        let switched = pki.make_default(&new.id).await.unwrap();
+        assert_eq!(switched.id, new.id);
+        assert_eq!(pki.role("web").await.unwrap().config.ca_id, new.id);
+        assert_eq!(issuer_of("c.svc.test").await, new.id);
+        revoke(&t, &before.serial_number, RevocationReason::Superseded).await;
+        pki.build_crl(&old.id).await.unwrap();
+        assert!(crl_text(&t, &old).await.contains(&before.serial_number.replace(':', "")));
+        assert!(!crl_text(&t, &new).await.contains(&before.serial_number.replace(':', "")));
+        // A third key counts on, and the second can be gone back to.
+        let third = pki.rekey_ca(&new.id, rekey("Mid 3")).await.unwrap();
+        assert_eq!((third.generation, third.replaces.as_deref()), (3, Some(new.id.as_str())));
+        pki.make_default(&third.id).await.unwrap();
+        pki.make_default(&new.id).await.unwrap();
+        assert_eq!(pki.role("web").await.unwrap().config.ca_id, new.id);
+        // A root, too; the old one certifies the new key under their one name.
+        let second = pki.rekey_ca(&top.id, rekey("Top 2")).await.unwrap();
+        role(&t.vault, &admin, "top", &second.id).await;
+        let leaf = pki.issue("top", wanted("d.svc.test")).await.unwrap();
+        let link = CaCrossSign { ca_id: Some(second.id.clone()), ..CaCrossSign::default() };
+        let link = pki.cross_sign(&top.id, link).await.unwrap();
+        let files = Files::new();
+        files.add("leaf.pem", &leaf.certificate);
+        files.add("link.pem", &link.certificate_pem);
+        files.add("top.pem", &link.chain_pem);
+        let at = t.now().unix_timestamp();
+        files.agrees(&format!("verify -x509_strict -CAfile top.pem -untrusted link.pem -attime {at} leaf.pem"));
+        // What waits for a certificate takes nothing over.
+        let waiting = pki.create_ca(external("Waiting")).await.unwrap();
+        assert_eq!(code(pki.make_default(&waiting.id).await), Code::InvalidState);
+        assert_eq!(code(pki.rekey_ca(&waiting.id, rekey("x")).await), Code::InvalidState);
+        assert_eq!(code(pki.make_default("ca_x").await), Code::CaNotFound);
+        let other = t.admin_of(OTHER);
+        assert_eq!(code(t.vault.pki(&other).make_default(&new.id).await), Code::CaNotFound);
+        assert_eq!(code(t.vault.pki(&other).rekey_ca(&new.id, rekey("x")).await), Code::CaNotFound);
     }
 }

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use scaivault_core::{
     Code, Ctx, Scope, Vault,
     pki::{
-        Ca, CaCreate, CaType, CertificateFilter, IssueWrite, IssuedCertificate, KeyType, Revocation,
-        RevocationReason, RevokeWrite, RolePatch, RoleWrite, SubjectFields,
+        Ca, CaCreate, CaImport, CaRekey, CaType, CertificateFilter, IssueWrite, IssuedCertificate, KeyType,
+        PrivateKeyPem, Revocation, RevocationReason, RevokeWrite, RolePatch, RoleWrite, SubjectFields,
     },
 };
 use scaivault_pki::{
@@ -15,6 +15,7 @@ use scaivault_pki::{
     validate::{Evidence, OcspEvidence, Reason, ReferenceName, RevocationMode, Rules},
 };
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::bench::{Bench, DAY, HOUR, code, contract, refusal, root_key};
 
@@ -28,6 +29,29 @@ pub(crate) async fn root(vault: &Vault, ctx: &Ctx, name: &str) -> Ca {
 
 pub(crate) fn below(parent: &Ca, name: &str) -> CaCreate {
     CaCreate { ca_type: CaType::Intermediate, parent_ca_id: Some(parent.id.clone()), ..root_write(name) }
+}
+
+pub(crate) fn import(name: &str, certificate: &str, key: &str) -> CaImport {
+    CaImport {
+        name: name.to_owned(),
+        certificate_pem: certificate.to_owned(),
+        private_key_pem: Some(PrivateKeyPem::new(Zeroizing::new(key.to_owned()))),
+        key_provider: None,
+        key_ref: None,
+        chain_pem: Vec::new(),
+        crl_number: 0,
+    }
+}
+
+pub(crate) fn rekey(name: &str) -> CaRekey {
+    CaRekey {
+        name: name.to_owned(),
+        key_type: None,
+        key_size: None,
+        key_provider: None,
+        key_ref: None,
+        validity_days: None,
+    }
 }
 
 pub(crate) fn role_write(name: &str, ca_id: &str) -> RoleWrite {

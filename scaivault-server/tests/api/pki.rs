@@ -11,7 +11,7 @@ use crate::{
     world::{World, text},
 };
 
-const CA: [&str; 26] = [
+const CA: [&str; 28] = [
     "ca_type",
     "certificates_issued",
     "common_name",
@@ -19,6 +19,7 @@ const CA: [&str; 26] = [
     "crl_shards",
     "crl_url",
     "delta_crls",
+    "generation",
     "id",
     "is_active",
     "keep_expired_on_crl",
@@ -32,6 +33,7 @@ const CA: [&str; 26] = [
     "ocsp_url",
     "parent_ca_id",
     "policies",
+    "replaces",
     "revocation_reason",
     "revoked_at",
     "serial_number",
@@ -117,7 +119,7 @@ async fn an_authority_is_made_and_its_certificates_are_given_out() {
     let path = format!("/v1/pki/ca/{mesh}/certificate");
     let nobody = api.token("user:nobody", "");
     let certificate = api.call(&nobody, "GET", &path).send().await.expect(200).json();
-    assert_eq!(keys(&certificate), ["certificate_pem", "chain_pem"]);
+    assert_eq!(keys(&certificate), ["certificate_pem", "chain_pem", "cross_certificates"]);
     let pem =
         api.call(&nobody, "GET", &path).header("Accept", "application/x-pem-file").send().await.expect(200);
     assert_eq!(pem.header("content-type"), Some("application/x-pem-file"));
@@ -557,4 +559,85 @@ async fn ocsp_tells_what_it_cannot_read_in_its_own_words() {
     post(vec![0; (16 << 10) + 1]).send().await.refusal(413, "payload_too_large");
     let labelled = api.anonymous("POST", &path).body("Application/OCSP-Request; x=y", good);
     assert_eq!(status_in(&labelled.send().await, &world.serial), Status::Good);
+}
+
+const ELSEWHERE: &str = "\
+[req]
+prompt=no
+distinguished_name=name
+x509_extensions=ca
+[name]
+CN=Elsewhere
+[ca]
+basicConstraints=critical,CA:true
+keyUsage=critical,keyCertSign,cRLSign
+";
+
+#[tokio::test]
+async fn authorities_of_others_are_taken_over_certified_and_given_new_keys() {
+    let api = Api::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.cnf"), ELSEWHERE).unwrap();
+    for arguments in [
+        "ecparam -name prime256v1 -genkey -noout -out key.pem",
+        "req -new -x509 -key key.pem -config ca.cnf -days 30 -out own.pem",
+    ] {
+        let mut openssl = std::process::Command::new("openssl");
+        let done = openssl.args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "{arguments}: {done:?}");
+    }
+    let file = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let mut import = json!({
+        "name": "elsewhere", "certificate_pem": file("own.pem"), "private_key_pem": "x", "crl_number": 7,
+    });
+    let refused = api.admin("POST", "/v1/pki/ca/import").json(&import).send().await;
+    let refused = refused.refusal(422, "validation_error");
+    assert_eq!(keys(&refused["details"]["fields"]), ["private_key_pem"]);
+    import["private_key_pem"] = json!(file("key.pem"));
+    let answer = api.admin("POST", "/v1/pki/ca/import").json(&import).send().await;
+    let key = file("key.pem");
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!answer.text().contains(secret) && !answer.text().contains("PRIVATE"));
+    let ca = answer.expect(201).json();
+    assert_eq!(keys(&ca), CA);
+    assert_eq!(
+        (&ca["state"], &ca["ca_type"], &ca["common_name"]),
+        (&json!("active"), &json!("root"), &json!("Elsewhere"))
+    );
+    let id = text(&ca["id"]);
+    assert_eq!(api.get(&format!("/v1/pki/ca/{id}/csr")).await, json!({ "csr_pem": null }));
+
+    let waiting = json!({
+        "name": "inside", "common_name": "Inside", "ca_type": "intermediate", "key_type": "ec", "external": true,
+    });
+    let waiting = api.write("POST", "/v1/pki/ca", &waiting, 201).await;
+    assert_eq!((&waiting["state"], &waiting["serial_number"]), (&json!("pending"), &json!("")));
+    let waits = text(&waiting["id"]);
+    let csr = api.get(&format!("/v1/pki/ca/{waits}/csr")).await;
+    let call =
+        api.admin("GET", &format!("/v1/pki/ca/{waits}/csr")).header("Accept", "application/x-pem-file");
+    assert_eq!(json!(call.send().await.expect(200).text()), csr["csr_pem"]);
+    let path = format!("/v1/pki/ca/{waits}/certificate");
+    let foreign = json!({ "certificate_pem": file("own.pem"), "chain_pem": [] });
+    let refused = api.admin("POST", &path).json(&foreign).send().await.refusal(422, "validation_error");
+    assert_eq!(keys(&refused["details"]["fields"]), ["certificate_pem"]);
+    api.admin("GET", &path).send().await.refusal(409, "invalid_state");
+
+    let signed = json!({ "csr_pem": csr["csr_pem"], "max_path_length": 0 });
+    let cross = api.write("POST", &format!("/v1/pki/ca/{id}/cross-sign"), &signed, 201).await;
+    assert_eq!(keys(&cross), ["ca_id", "certificate_pem", "chain_pem", "id"]);
+    let good = json!({ "certificate_pem": cross["certificate_pem"], "chain_pem": [cross["chain_pem"]] });
+    let inside = api.write("POST", &path, &good, 200).await;
+    assert_eq!((&inside["state"], &inside["max_path_length"]), (&json!("active"), &json!(0)));
+
+    let again = api.write("POST", &format!("/v1/pki/ca/{id}/rekey"), &json!({ "name": "again" }), 201).await;
+    assert_eq!((&again["generation"], &again["replaces"]), (&json!(2), &json!(id)));
+    let new = text(&again["id"]);
+    let switched = api.admin("POST", &format!("/v1/pki/ca/{new}/default")).send().await.expect(200).json();
+    assert_eq!(switched["id"], json!(new));
+    api.write("POST", &format!("/v1/pki/ca/{id}/cross-sign"), &json!({ "ca_id": new }), 201).await;
+    let chains = api.get(&format!("/v1/pki/ca/{new}/certificate")).await;
+    assert_eq!(chains["cross_certificates"].as_array().unwrap().len(), 1);
+    let trail = api.audit("").await;
+    assert!(!serde_json::to_string(&trail).unwrap().contains(secret));
 }

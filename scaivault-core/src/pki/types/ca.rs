@@ -218,6 +218,60 @@ pub struct CaImport {
     pub crl_number: u64,
 }
 
+/// Another CA to be certified: one of the vault, or one that a request is there of.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaCrossSign {
+    /// A CA of the tenant.
+    pub ca_id: Option<String>,
+    /// A certificate request, PEM. Its subject and key are taken, and nothing else.
+    pub csr_pem: Option<String>,
+    /// 1825 unless given; cut to the end of who signs.
+    pub validity_days: Option<u32>,
+    /// As the other CA's own certificate says unless given.
+    pub max_path_length: Option<u8>,
+    /// As the other CA's own certificate says unless given.
+    pub name_constraints: Option<NameConstraints>,
+    /// As the other CA's own certificate says unless given.
+    pub policies: Option<Vec<String>>,
+}
+
+/// A certificate of one CA for the name and key of another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CrossCertificate {
+    /// Its identifier in the inventory.
+    pub id: String,
+    /// Who signed it.
+    pub ca_id: String,
+    /// PEM.
+    pub certificate_pem: String,
+    /// Who signed it, and those above, PEM, the nearest first.
+    pub chain_pem: String,
+}
+
+/// A new key for a CA that is there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaRekey {
+    /// What the CA with the new key is called here; the name in its certificate stays.
+    pub name: String,
+    /// As the key before unless given.
+    #[serde(default)]
+    pub key_type: Option<KeyType>,
+    /// As the key before, or the default of another type, unless given.
+    #[serde(default)]
+    pub key_size: Option<u32>,
+    /// See [`CaCreate::key_provider`].
+    #[serde(default)]
+    pub key_provider: Option<String>,
+    /// See [`CaCreate::key_ref`].
+    #[serde(default)]
+    pub key_ref: Option<String>,
+    /// See [`CaCreate::validity_days`].
+    #[serde(default)]
+    pub validity_days: Option<u32>,
+}
+
 /// A request for the certificate of a CA.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CaCsr {
@@ -247,6 +301,10 @@ pub struct Ca {
     pub valid_until: OffsetDateTime,
     pub is_active: bool,
     pub state: CaState,
+    /// Counts the keys that followed each other under this name.
+    pub generation: i64,
+    /// The CA with the key before.
+    pub replaces: Option<String>,
     /// How many CAs may follow below it; none if any number.
     pub max_path_length: Option<u32>,
     pub name_constraints: Option<NameConstraints>,
@@ -265,12 +323,14 @@ pub struct Ca {
 }
 
 /// A CA's certificate, and those above it, the nearest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CaCertificate {
     /// PEM.
     pub certificate_pem: String,
     /// PEM blocks one after another; empty for a root.
     pub chain_pem: String,
+    /// Other ways up: certificates that CAs of the tenant gave to this name and key, without those that were revoked.
+    pub cross_certificates: Vec<CrossCertificate>,
 }
 
 /// The complete revocation list that was just built; its PEM is empty if there is too much for one.

@@ -12,8 +12,8 @@ mod verdict;
 pub(super) use self::key::family;
 pub use self::{
     ca::{
-        Ca, CaCertificate, CaCreate, CaCsr, CaImport, CaInstall, CaState, CaType, Crl, NameConstraints,
-        NameSubtrees, PublicCrl,
+        Ca, CaCertificate, CaCreate, CaCrossSign, CaCsr, CaImport, CaInstall, CaRekey, CaState, CaType, Crl,
+        CrossCertificate, NameConstraints, NameSubtrees, PublicCrl,
     },
     certificate::{Certificate, CertificateFilter},
     issue::{IssueWrite, IssuedCertificate, PrivateKeyPem, SignNames, SignWrite},

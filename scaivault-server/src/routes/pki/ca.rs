@@ -122,6 +122,23 @@ pub(in crate::routes) async fn install(mut request: Request, ctx: Caller) -> Res
     Reply::ok(&request.app().vault.pki(&ctx).install_ca(request.param("id")?, write).await?)
 }
 
+/// `POST /v1/pki/ca/{id}/cross-sign`.
+pub(in crate::routes) async fn cross_sign(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::created(&request.app().vault.pki(&ctx).cross_sign(request.param("id")?, write).await?)
+}
+
+/// `POST /v1/pki/ca/{id}/rekey`.
+pub(in crate::routes) async fn rekey(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::created(&request.app().vault.pki(&ctx).rekey_ca(request.param("id")?, write).await?)
+}
+
+/// `POST /v1/pki/ca/{id}/default`.
+pub(in crate::routes) async fn make_default(request: Request, ctx: Caller) -> Result<Reply> {
+    Reply::ok(&request.app().vault.pki(&ctx).make_default(request.param("id")?).await?)
+}
+
 /// `GET /v1/pki/ca/{id}`.
 pub(in crate::routes) async fn read(request: Request, ctx: Caller) -> Result<Reply> {
     Reply::ok(&request.app().vault.pki(&ctx).ca(request.param("id")?).await?)
@@ -181,4 +198,26 @@ fn published(request: &Request, crl: PublicCrl) -> Result<Reply> {
 /// `POST /v1/pki/ca/{id}/crl`: builds the list now.
 pub(in crate::routes) async fn build_crl(request: Request, ctx: Caller) -> Result<Reply> {
     Reply::ok(&request.app().vault.pki(&ctx).build_crl(request.param("id")?).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<String> {
+        let text: KeyText = serde_json::from_str(json).unwrap();
+        assert_eq!(format!("{text:?}"), "KeyText(..)");
+        text.read().map(|key| key.expose().to_owned())
+    }
+
+    #[test]
+    fn the_text_of_a_key_is_what_its_string_stands_for() {
+        for json in [r#""-----BEGIN X-----\nA+/=\r\n""#, r#""-----BEGIN X-----\u000aA+\/=\u000D\u000A""#] {
+            assert_eq!(read(json).unwrap(), "-----BEGIN X-----\nA+/=\r\n", "{json}");
+        }
+        for json in [r#""\u00e9""#, r#""\b""#, r#""é""#, "1", "null", "{}", r#"["a"]"#] {
+            let error = read(json).unwrap_err();
+            assert!(error.details().fields.contains_key("private_key_pem"), "{json}");
+        }
+    }
 }
