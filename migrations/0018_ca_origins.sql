@@ -9,3 +9,4 @@ ALTER TABLE pki_ca ADD COLUMN above TEXT NOT NULL DEFAULT '';
 ALTER TABLE pki_ca ADD COLUMN family TEXT COLLATE "C";
 ALTER TABLE pki_ca ADD COLUMN replaces TEXT COLLATE "C";
 ALTER TABLE pki_ca ADD COLUMN generation BIGINT NOT NULL DEFAULT 1;
+CREATE UNIQUE INDEX pki_ca_generation ON pki_ca (tenant_id, family, generation) WHERE family IS NOT NULL;

@@ -5,4 +5,5 @@ WITH RECURSIVE suffix (tenant_id, certificate_id, rest) AS (
     UNION
     SELECT tenant_id, certificate_id, regexp_replace(rest, '^[^.@/:]*[.@/:]', '') FROM suffix WHERE rest ~ '[.@/:]'
 )
-SELECT DISTINCT tenant_id, 'san', substr(rest, 1, 255), certificate_id FROM suffix WHERE rest <> '';
+SELECT DISTINCT tenant_id, 'san', substr(rest, 1, 255), certificate_id FROM suffix
+WHERE EXISTS (SELECT 1 FROM pki_serial s WHERE s.tenant_id = suffix.tenant_id AND s.certificate_id = suffix.certificate_id) AND rest <> '';

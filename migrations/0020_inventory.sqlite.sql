@@ -8,4 +8,5 @@ WITH RECURSIVE suffix (tenant_id, certificate_id, rest) AS (
         substr(rest, instr(replace(replace(replace(rest, '@', '.'), '/', '.'), ':', '.'), '.') + 1)
     FROM suffix WHERE instr(replace(replace(replace(rest, '@', '.'), '/', '.'), ':', '.'), '.') > 0
 )
-SELECT DISTINCT tenant_id, 'san', substr(rest, 1, 255), certificate_id FROM suffix WHERE rest <> '';
+SELECT DISTINCT tenant_id, 'san', substr(rest, 1, 255), certificate_id FROM suffix
+WHERE EXISTS (SELECT 1 FROM pki_serial s WHERE s.tenant_id = suffix.tenant_id AND s.certificate_id = suffix.certificate_id) AND rest <> '';

@@ -7,7 +7,10 @@ use scaivault_pki::{CaPlan, Certificate, Csr, issue_intermediate, pem};
 
 use super::{
     Pki,
-    ca::{INTERMEDIATE_DAYS, Lineage, ROOT_DAYS, active_issuer, check, check_key_ref, finish, make, told},
+    ca::{
+        INTERMEDIATE_DAYS, Lineage, ROOT_DAYS, active_issuer, check, check_key_ref, finish, lock_issuing,
+        make, told,
+    },
     certificate::{Inventory, check_issuing, check_key_first, insert_certificate},
     issuer::{self as issuers, CaIssuer, not_found},
     key::{Wanted, unsigned},
@@ -152,7 +155,7 @@ async fn cross(
     let issued = issued.map_err(unsigned)?;
     permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
-    check_issuing(&mut tx, id).await?;
+    lock_issuing(&mut tx, std::iter::once(id).chain(write.ca_id.as_deref())).await?;
     let inventory = Inventory {
         id: &certificate_id,
         ca_id: id,
@@ -199,7 +202,6 @@ struct LineageRow {
     parent_ca_id: Option<String>,
     common_name: String,
     family: String,
-    generation: i64,
 }
 
 async fn rekey(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaRekey) -> Result<Outcome<Ca>> {
@@ -244,7 +246,7 @@ async fn rekey(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaRekey) -> 
     let now = permit.ctx().now();
     let plan = CaPlan::named(old.issuer.name_der(), wanted.spec(), days, length, above, now)?;
     let plan = plan.limited(old.issuer.name_constraints()?.as_ref(), &old.issuer.policies()?)?;
-    let lineage = Lineage { replaces: id.to_owned(), family: row.family, generation: row.generation + 1 };
+    let lineage = Lineage { replaces: id.to_owned(), family: row.family };
     make(vault, permit, (&asked, &name, Some(&lineage)), (wanted, Some(plan)), parent.as_deref()).await
 }
 
@@ -253,6 +255,8 @@ async fn make_default(vault: &Inner, permit: Permit<'_>, id: &str) -> Result<Out
     let row: Option<LineageRow> = tx.fetch_optional(query(sql::LINEAGE).bind(tx.tenant()).bind(id)).await?;
     let row = row.ok_or_else(not_found)?;
     check_issuing(&mut tx, id).await?;
+    let family: Vec<(String,)> = tx.fetch_all(query(sql::FAMILY).bind(tx.tenant()).bind(&row.family)).await?;
+    let family: Vec<String> = family.into_iter().map(|(id,)| id).collect();
     let names = query(sql::ROLES_OF_FAMILY).bind(tx.tenant()).bind(&row.family).bind(id);
     let names: Vec<(String,)> = tx.fetch_all(names).await?;
     for (name,) in &names {
@@ -261,6 +265,10 @@ async fn make_default(vault: &Inner, permit: Permit<'_>, id: &str) -> Result<Out
         let role: Option<RoleRow> = tx.fetch_optional(query(sql::ROLE).bind(tx.tenant()).bind(name)).await?;
         let Some(role) = role else { continue };
         let mut config = role.config.0;
+        // Somebody may have given it to another CA meanwhile.
+        if !family.contains(&config.ca_id) {
+            continue;
+        }
         config.ca_id = id.to_owned();
         let update = query(sql::UPDATE_ROLE).bind(tx.tenant()).bind(name).bind(id).bind(json(&config)?);
         tx.execute(update.bind(tx.ctx().now())).await?;

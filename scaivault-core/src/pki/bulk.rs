@@ -79,7 +79,7 @@ async fn revoke(mut permit: Permit<'_>, write: &BulkRevoke) -> Result<Outcome<Bu
         let serial_number = Serial::from_bytes(&serial)?.to_string();
         let revocation_reason = write.reason.as_str().to_owned();
         let revocation = Revocation { id, ca_id, serial_number, revoked_at: now, revocation_reason };
-        settle(&mut tx, &revocation, write.reason).await?;
+        settle(&mut tx, &revocation, write.reason == RevocationReason::KeyCompromise).await?;
         marks.insert((revocation.ca_id, shard));
         serials.push(serial);
     }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_kms::{KeySpec, Secret, SigningKey as _, local::SoftwareKey};
@@ -187,7 +187,6 @@ pub(super) struct Lineage {
     pub(super) replaces: String,
     /// The first of that name.
     pub(super) family: String,
-    pub(super) generation: i64,
 }
 
 impl NewCa<'_> {
@@ -243,9 +242,9 @@ impl NewCa<'_> {
             });
         }
         numbering.insert(tx, self.id).await?;
-        if let Some(Lineage { replaces, family, generation }) = self.lineage {
+        if let Some(Lineage { replaces, family }) = self.lineage {
             let set = query(sql::SET_LINEAGE).bind(tx.tenant()).bind(self.id).bind(replaces).bind(family);
-            tx.execute(set.bind(*generation)).await?;
+            tx.execute(set).await?;
             tx.note("replaces", replaces.as_str());
         }
         tx.resource(self.id);
@@ -274,6 +273,11 @@ async fn certify(
     let sealed = new.seal(&permit, &keys)?;
     permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
+    lock_issuing(
+        &mut tx,
+        new.parent_ca_id.into_iter().chain(new.lineage.map(|lineage| lineage.replaces.as_str())),
+    )
+    .await?;
     new.insert(&mut tx, &sealed, Some(&issued)).await?;
     // A root is listed under itself, everything else under who signed it.
     let listed = new.parent_ca_id.unwrap_or(new.id);
@@ -476,6 +480,18 @@ pub(super) async fn active_issuer(vault: &Inner, permit: &Permit<'_>, id: &str) 
 pub(super) async fn issuer(vault: &Inner, permit: &Permit<'_>, id: &str) -> Result<Arc<CaIssuer>> {
     let load = permit.fetch_all(issuer::chain(permit.tenant(), id));
     vault.issuers.get((permit.tenant(), id), vault.settings.base_url.as_deref(), load).await
+}
+
+/// Sees to it, in the transaction that lists what was signed, that these CAs issue until its end: the key may have taken
+/// long, and whoever ends one of them waits, and finds what is made here.
+pub(super) async fn lock_issuing<'i>(tx: &mut Write<'_>, cas: impl Iterator<Item = &'i str>) -> Result<()> {
+    // In one order, so that nobody waits for each other.
+    for id in cas.collect::<BTreeSet<_>>() {
+        if tx.execute(query(sql::LOCK_ISSUING).bind(tx.tenant()).bind(id)).await? == 0 {
+            return Err(inactive());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn inactive() -> Error {

@@ -1,6 +1,8 @@
 //! The end of a CA. The certificates of the CAs below it are revoked row by row, of which there are few; what those
 //! CAs issued to others is revoked by rule: OCSP and the inventory look at the issuer as well.
 
+use std::collections::BTreeSet;
+
 use scaivault_pki::Serial;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     crl::{self, Marks},
     issuer::{not_found, pending},
     revoke::settle,
-    store::{self, BelowRow, CaRow, sql},
+    store::{self, BelowRow, CaRow, OfCaRow, sql},
     types::{Ca, Revocation},
 };
 use crate::{
@@ -57,7 +59,9 @@ async fn revoke_ca(
     tx.commit(ca).await
 }
 
-/// Ends a CA and those below it; gives the certificates that were not revoked before.
+/// Ends a CA and those below it; gives the certificates that were not revoked before. Those of others for their keys, by
+/// which they were cross-signed, are revoked with them. The keys of those below were not compromised, but who vouched
+/// for them.
 ///
 /// # Errors
 /// [`Code::CaNotFound`](crate::Code::CaNotFound);
@@ -67,30 +71,68 @@ pub(super) async fn revoke(tx: &mut Write<'_>, id: &str, reason: RevocationReaso
         let message = "a CA is not put on hold: what it issued meanwhile would come back with it";
         return Err(Error::field("reason", message));
     }
-    let now = tx.ctx().now();
-    let cas: Vec<BelowRow> = tx.fetch_all(query(sql::WITH_THOSE_BELOW).bind(tx.tenant()).bind(id)).await?;
-    if cas.is_empty() {
-        return Err(not_found());
-    }
-    let (mut revoked, mut marks) = (Vec::new(), Marks::new());
-    for ca in cas {
-        tx.execute(query(sql::DEACTIVATE_CA).bind(tx.tenant()).bind(&ca.id)).await?;
-        let revoke =
-            query(sql::REVOKE).bind(tx.tenant()).bind(&ca.certificate_id).bind(now).bind(reason.as_str());
-        if tx.execute(revoke).await? == 0 {
-            continue;
+    let (mut revoked, mut marks, mut ended) = (Vec::new(), Marks::new(), BTreeSet::new());
+    // A CA that is being made below one of them holds it until it is there: then it is seen the next time.
+    loop {
+        let below = query(sql::WITH_THOSE_BELOW).bind(tx.tenant()).bind(id);
+        let mut cas: Vec<BelowRow> = tx.fetch_all(below).await?;
+        cas.retain(|ca| !ended.contains(&ca.id));
+        if cas.is_empty() {
+            break;
         }
-        let revocation = Revocation {
-            id: ca.certificate_id,
-            ca_id: ca.issuer_id,
-            serial_number: Serial::from_bytes(&ca.serial)?.to_string(),
-            revoked_at: now,
-            revocation_reason: reason.as_str().to_owned(),
-        };
-        settle(tx, &revocation, reason).await?;
-        marks.insert((revocation.ca_id, ca.shard));
-        revoked.push(revocation.id);
+        for ca in cas {
+            tx.execute(query(sql::DEACTIVATE_CA).bind(tx.tenant()).bind(&ca.id)).await?;
+            let why = if ca.id == id { reason } else { of_those_below(reason) };
+            let block = ca.id == id && compromised(reason);
+            let cross = query(sql::CROSS_OF).bind(tx.tenant()).bind(&ca.certificate.certificate_id);
+            let cross: Vec<OfCaRow> = tx.fetch_all(cross).await?;
+            for certificate in std::iter::once(ca.certificate).chain(cross) {
+                if let Some(revocation) = end(tx, &certificate, why, block).await? {
+                    marks.insert((certificate.issuer_id, certificate.shard));
+                    revoked.push(revocation.id);
+                }
+            }
+            ended.insert(ca.id);
+        }
+    }
+    if ended.is_empty() {
+        return Err(not_found());
     }
     crl::mark(tx, &marks).await?;
     Ok(revoked)
+}
+
+fn compromised(reason: RevocationReason) -> bool {
+    matches!(reason, RevocationReason::KeyCompromise | RevocationReason::CaCompromise)
+}
+
+fn of_those_below(reason: RevocationReason) -> RevocationReason {
+    if compromised(reason) { RevocationReason::CaCompromise } else { reason }
+}
+
+/// Revokes one certificate of a CA, unless it is.
+async fn end(
+    tx: &mut Write<'_>,
+    certificate: &OfCaRow,
+    reason: RevocationReason,
+    block: bool,
+) -> Result<Option<Revocation>> {
+    let now = tx.ctx().now();
+    let revoke = query(sql::REVOKE)
+        .bind(tx.tenant())
+        .bind(&certificate.certificate_id)
+        .bind(now)
+        .bind(reason.as_str());
+    if tx.execute(revoke).await? == 0 {
+        return Ok(None);
+    }
+    let revocation = Revocation {
+        id: certificate.certificate_id.clone(),
+        ca_id: certificate.issuer_id.clone(),
+        serial_number: Serial::from_bytes(&certificate.serial)?.to_string(),
+        revoked_at: now,
+        revocation_reason: reason.as_str().to_owned(),
+    };
+    settle(tx, &revocation, block).await?;
+    Ok(Some(revocation))
 }

@@ -117,6 +117,7 @@ pub(crate) async fn build_due(vault: &Vault) -> Result<()> {
             }
             // One that cannot be built does not keep the others.
             if let Err(error) = build_claimed(vault, &tenant, &ca_id, shard, now).await {
+                give_back(inner, &tenant, &ca_id, shard, now).await?;
                 tracing::error!(ca_id, shard, error = %error, causes = error.causes(), "a revocation list could not be built");
                 result = Err(error);
             }
@@ -143,8 +144,24 @@ async fn build_claimed(
     vault.pki(&ctx).build(ca_id, Some(shard)).await.map(drop)
 }
 
+async fn give_back(
+    vault: &Inner,
+    tenant: &str,
+    ca_id: &str,
+    shard: i64,
+    now: time::OffsetDateTime,
+) -> Result<()> {
+    let owner = TenantId::parse(tenant)?;
+    let again = query(sql::UNCLAIM_CRL).bind(tenant).bind(ca_id).bind(shard).bind(now + AGAIN);
+    vault.door.job_db_of(&owner).execute(again).await.map(drop)
+}
+
 /// How long a replica that took a list may work on it before another may.
 const CLAIM: time::Duration = time::Duration::minutes(5);
+/// How long after a list could not be built it is tried again.
+const AGAIN: time::Duration = time::Duration::seconds(30);
+/// By how much the clock of the replica that published a list before may be ahead of ours.
+const SKEW: time::Duration = time::Duration::minutes(1);
 
 /// How long after its identifier was made a certificate may come to be written.
 const SETTLED: time::Duration = time::Duration::minutes(10);
@@ -153,13 +170,15 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
     let ca = issuer(vault, &permit, ca_id).await?;
     let keys = async |key_id: &str| permit.keys_for(key_id).await;
     let key = ca.open_key((permit.tenant(), vault.door.roots()), keys).await?;
-    let now = permit.ctx().now();
     let lists = ca.numbering.as_ref().map(|numbering| numbering.lists.clone()).unwrap_or_default();
     let last = list::rows(&permit, ca_id, shard).await?;
     if last.is_empty() {
         return Err(not_found());
     }
-    let maker = Maker { permit: &permit, ca: ca.clone(), key, lists };
+    let now = permit.ctx().now();
+    let latest = last.iter().map(|row| row.this_update.get()).max().unwrap_or(now);
+    let now = if latest <= now + SKEW { now.max(latest) } else { now };
+    let maker = Maker { permit: &permit, ca: ca.clone(), key, lists, now };
     let mut built = Vec::with_capacity(last.len());
     for row in &last {
         built.push(maker.build(row, shard.is_none() || row.wants_all(now)).await?);
@@ -180,7 +199,7 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
     // In the order in which lists are marked, after the CA: the complete one, which is the first here, last.
     let lists: Vec<_> = last.iter().zip(&built).collect();
     for (row, built) in lists.iter().skip(1).chain(lists.first()) {
-        publish(&mut tx, ca_id, row, built, deltas).await?;
+        publish(&mut tx, (ca_id, now), row, built, deltas).await?;
     }
     if let Some(numbering) = &numbering {
         numbering.insert(&mut tx, ca_id).await?;
@@ -200,8 +219,13 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
     tx.commit(Crl { crl_pem, crl_number, this_update: now, next_update }).await
 }
 
-async fn publish(tx: &mut Write<'_>, ca_id: &str, row: &ListRow, built: &Built, deltas: bool) -> Result<()> {
-    let now = tx.ctx().now();
+async fn publish(
+    tx: &mut Write<'_>,
+    (ca_id, now): (&str, time::OffsetDateTime),
+    row: &ListRow,
+    built: &Built,
+    deltas: bool,
+) -> Result<()> {
     let delta_ends = built.delta.as_ref().map(|_| now + limits::DELTA_VALIDITY);
     let published = match &built.crl {
         Some(crl) => query(sql::UPDATE_CRL)

@@ -27,7 +27,9 @@ pub(super) struct ListRow {
     pub(super) number: i64,
     base_number: i64,
     crl: Option<Vec<u8>>,
-    this_update: Ts,
+    pub(super) this_update: Ts,
+    delta: Option<Vec<u8>>,
+    delta_this_update: Option<Ts>,
     /// How often it was marked.
     pub(super) marks: i64,
     pub(super) due_at: Ts,
@@ -68,6 +70,8 @@ pub(super) struct Maker<'m> {
     pub(super) ca: Arc<CaIssuer>,
     pub(super) key: CaKey,
     pub(super) lists: Lists,
+    /// When the lists are from.
+    pub(super) now: OffsetDateTime,
 }
 
 impl ListRow {
@@ -75,20 +79,30 @@ impl ListRow {
     pub(super) fn wants_all(&self, now: OffsetDateTime) -> bool {
         self.crl.is_none() || self.delta_due_at.is_none() || self.due_at.get() <= now
     }
+
+    /// What a delta of this very list had on hold, or had released, and what is on the list neither before nor now: whoever
+    /// has read that delta has to be told (RFC 5280, 5.2.4).
+    fn released_since(&self, entries: &[CrlEntry], known: &[Serial]) -> Result<Vec<Serial>> {
+        let of_this_list = self.delta_this_update.is_some_and(|delta| delta.get() > self.this_update.get());
+        let (Some(delta), true) = (&self.delta, of_this_list) else { return Ok(Vec::new()) };
+        let mut told = PublishedCrl::parse(delta)?.entries;
+        told.retain(|(serial, reason)| {
+            [RevocationReason::CertificateHold.code(), REMOVE_FROM_CRL].contains(reason)
+                && !known.contains(serial)
+                && !entries.iter().any(|entry| entry.serial == *serial)
+        });
+        Ok(told.into_iter().map(|(serial, _)| serial).collect())
+    }
 }
 
 impl Maker<'_> {
-    fn now(&self) -> OffsetDateTime {
-        self.permit.ctx().now()
-    }
-
     /// Builds what follows `last`: the list with its delta, or the delta alone.
     ///
     /// # Errors
     /// [`Code::InternalError`] if the clock went back or something is missing that was on the list before: then it must not
     /// be published. [`Code::VersionConflict`] if rows changed while they were read.
     pub(super) async fn build(&self, last: &ListRow, all: bool) -> Result<Built> {
-        if self.now() < last.this_update.get() {
+        if self.now < last.this_update.get() {
             return Err(Error::internal("a revocation list would be older than the one before"));
         }
         let before = match &last.crl {
@@ -107,6 +121,7 @@ impl Maker<'_> {
         let mut released = Vec::new();
         if let Some(before) = &before {
             released = self.explain(before, last, &entries).await?;
+            released.extend(last.released_since(&entries, &released)?);
         }
         let count = entries.len();
         let delta = match &before {
@@ -144,7 +159,7 @@ impl Maker<'_> {
         let changed =
             entries.iter().filter(|entry| known.get(entry.serial.as_bytes()) != Some(&entry.reason.code()));
         let changed = changed.cloned().collect();
-        let now = self.now();
+        let now = self.now;
         let scope = CrlScope {
             distribution_point: self.url(last.shard, false),
             delta_base: Some(last.base_number.unsigned_abs()),
@@ -202,7 +217,7 @@ impl Maker<'_> {
     fn cutoff(&self) -> OffsetDateTime {
         match self.lists.keep_expired {
             true => OffsetDateTime::UNIX_EPOCH,
-            false => self.now() - limits::CRL_VALIDITY,
+            false => self.now - limits::CRL_VALIDITY,
         }
     }
 
@@ -232,7 +247,7 @@ impl Maker<'_> {
                     Some((_, Some(_))) => return Err(changed()),
                     // Records of what expired are kept for longer than this.
                     None if last.this_update.get()
-                        <= self.now() - (limits::AUDIT_RETENTION_MIN - limits::CRL_VALIDITY) => {}
+                        <= self.now - (limits::AUDIT_RETENTION_MIN - limits::CRL_VALIDITY) => {}
                     _ => {
                         tracing::error!(ca_id = self.ca.id, shard = last.shard, serial = %serial, "is not revoked any more");
                         return Err(Error::internal("a revoked certificate would be missing from its list"));
@@ -251,7 +266,7 @@ impl Maker<'_> {
         validity: std::time::Duration,
         entries: Vec<CrlEntry>,
     ) -> Result<Vec<u8>> {
-        let (ca, key, now) = (Arc::clone(&self.ca), self.key.clone(), self.now());
+        let (ca, key, now) = (Arc::clone(&self.ca), self.key.clone(), self.now);
         let long = entries.len() > LONG;
         let work = async move {
             let times = [now, now + validity];
@@ -279,6 +294,8 @@ pub(super) fn changed() -> Error {
     Error::new(Code::VersionConflict, "Another list was published in between.")
 }
 
+/// The reason of an entry of a delta that ends a hold (RFC 5280, 5.3.1).
+const REMOVE_FROM_CRL: u8 = 8;
 /// Serial numbers that are looked up at once.
 const EXPLAINED: usize = 500;
 /// Entries of a list that takes long to encode.

@@ -326,6 +326,7 @@ async fn unkept(
     let Some(key) = ca.serial_key(tenant, &keys)? else { return Ok(None) };
     let query = query(sql::CA_STATUS).bind(tenant).bind(&ca.id);
     let own: Vec<StatusRow> = permit.fetch_all_of(tenant, query).await?;
-    let status = own.first().map(StatusRow::status).transpose()?.unwrap_or(CertStatus::Good);
+    // Of a CA whose own record is gone nothing is known.
+    let status = own.first().map(StatusRow::status).transpose()?.unwrap_or(CertStatus::Unknown);
     Ok(Some((key, status)))
 }

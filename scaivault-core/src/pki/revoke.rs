@@ -39,7 +39,7 @@ impl Pki<'_> {
     ///
     /// # Errors
     /// [`Code::CertificateNotFound`]; [`Code::InvalidRequest`] as for [`revoke`](Self::revoke);
-    /// [`Code::InvalidState`] if it is not on hold.
+    /// [`Code::InvalidState`] if it is not on hold, or its key was compromised meanwhile.
     pub async fn release(&self, write: ReleaseWrite) -> Result<Released> {
         let act = Act::object(Action::PkiRelease, &[Scope::PkiAdmin], "pki_certificate", None);
         self.vault.door.perform(self.ctx, act, |permit| async move { release(permit, &write).await }).await
@@ -87,6 +87,10 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
         "ca" => Some(tx.fetch_optional::<(String,)>(below).await?.ok_or_else(root)?.0),
         _ => None,
     };
+    if row.source == "cross" && write.reason == RevocationReason::CertificateHold {
+        return Err(Error::field("reason", "a certificate of a CA is not put on hold"));
+    }
+    let block = write.reason == RevocationReason::KeyCompromise;
     let revoked = match &of_ca {
         Some(ca_id) => cascade::revoke(&mut tx, ca_id, write.reason).await?.contains(&row.id),
         None => {
@@ -103,10 +107,14 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
         let before =
             row.revocation(&serial)?.ok_or_else(|| Error::internal("neither revoked nor revocable"))?;
         tx.note("already_revoked", true);
+        if block {
+            // What is new about it is that nobody may use the key again.
+            tx.execute(query(sql::BLOCK).bind(tx.tenant()).bind(&row.id)).await?;
+        }
         return tx.commit(before).await;
     }
     if of_ca.is_none() {
-        settle(&mut tx, &revocation, write.reason).await?;
+        settle(&mut tx, &revocation, block).await?;
         crl::mark(&mut tx, &Marks::from([(row.ca_id, row.shard)])).await?;
     }
     tx.commit(revocation).await
@@ -121,12 +129,8 @@ fn root() -> Error {
 }
 
 /// What follows from a revocation: an event, and the end of a key that was compromised.
-pub(super) async fn settle(
-    tx: &mut Write<'_>,
-    revocation: &Revocation,
-    reason: RevocationReason,
-) -> Result<()> {
-    if reason == RevocationReason::KeyCompromise {
+pub(super) async fn settle(tx: &mut Write<'_>, revocation: &Revocation, block: bool) -> Result<()> {
+    if block {
         tx.execute(query(sql::BLOCK).bind(tx.tenant()).bind(&revocation.id)).await?;
     }
     let data = json!({
@@ -145,7 +149,10 @@ async fn release(permit: Permit<'_>, write: &ReleaseWrite) -> Result<Outcome<Rel
     let row = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
     let release = query(sql::RELEASE).bind(tx.tenant()).bind(&row.id);
     if tx.execute(release).await? == 0 {
-        return Err(Error::new(Code::InvalidState, "The certificate is not on hold."));
+        return Err(Error::new(
+            Code::InvalidState,
+            "The certificate is not on hold, or its key was compromised.",
+        ));
     }
     let released = Released {
         id: row.id.clone(),

@@ -55,14 +55,15 @@ pub(crate) mod sql {
     pub(crate) const INSTALL: &str = "\
         UPDATE pki_ca SET pending = FALSE, is_active = TRUE, common_name = $3, certificate = $4, serial = $5, above = $6, \
         not_before = $7, not_after = $8 WHERE tenant_id = $1 AND id = $2 AND pending";
-    /// A CA, the first of its name, and how many keys have followed it.
+    /// A CA, and the first of its name.
     pub(crate) const LINEAGE: &str = "\
-        SELECT c.ca_type, c.parent_ca_id, c.common_name, COALESCE(c.family, c.id) AS family, \
-        (SELECT max(f.generation) FROM pki_ca f WHERE f.tenant_id = c.tenant_id \
-        AND COALESCE(f.family, f.id) = COALESCE(c.family, c.id)) AS generation \
-        FROM pki_ca c WHERE c.tenant_id = $1 AND c.id = $2";
-    pub(crate) const SET_LINEAGE: &str =
-        "UPDATE pki_ca SET replaces = $3, family = $4, generation = $5 WHERE tenant_id = $1 AND id = $2";
+        SELECT ca_type, parent_ca_id, common_name, COALESCE(family, id) AS family FROM pki_ca \
+        WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const SET_LINEAGE: &str = "\
+        UPDATE pki_ca SET replaces = $3, family = $4, generation = (SELECT max(f.generation) + 1 FROM pki_ca f \
+        WHERE f.tenant_id = $1 AND COALESCE(f.family, f.id) = $4 AND f.id <> $2) WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const FAMILY: &str =
+        "SELECT id FROM pki_ca WHERE tenant_id = $1 AND COALESCE(family, id) = $2 ORDER BY id";
     pub(crate) const ROLES_OF_FAMILY: &str = "\
         SELECT r.name FROM pki_role r JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id \
         WHERE r.tenant_id = $1 AND COALESCE(c.family, c.id) = $2 AND c.id <> $3 ORDER BY r.name";
@@ -70,7 +71,16 @@ pub(crate) mod sql {
     pub(crate) const CROSS: &str = "\
         SELECT c.id, c.ca_id, c.certificate FROM pki_serial s JOIN pki_certificate c ON c.tenant_id = s.tenant_id \
         AND c.id = s.certificate_id AND c.not_after = s.not_after WHERE s.tenant_id = $1 AND s.key_hash = $2 \
-        AND s.source = 'cross' AND s.revoked_at IS NULL ORDER BY c.id LIMIT 100";
+        AND s.source = 'cross' AND s.revoked_at IS NULL AND EXISTS (SELECT 1 FROM pki_ca k WHERE k.tenant_id = c.tenant_id \
+        AND k.id = c.ca_id AND k.is_active) ORDER BY c.id LIMIT 100";
+    /// The certificates that others gave to the key of a CA, whose own is $2.
+    pub(crate) const CROSS_OF: &str = "\
+        SELECT x.certificate_id, x.ca_id AS issuer_id, x.serial, x.shard FROM pki_serial s \
+        JOIN pki_serial x ON x.tenant_id = s.tenant_id AND x.key_hash = s.key_hash AND x.source = 'cross' \
+        AND x.revoked_at IS NULL WHERE s.tenant_id = $1 AND s.certificate_id = $2 ORDER BY x.certificate_id";
+    /// Has who ends the CA wait for what is made below it.
+    pub(crate) const LOCK_ISSUING: &str =
+        "UPDATE pki_ca SET name = name WHERE tenant_id = $1 AND id = $2 AND is_active";
     pub(crate) const CA_WITH_KEY: &str =
         "SELECT ca_id FROM pki_serial WHERE tenant_id = $1 AND key_hash = $2 AND source = 'ca'";
     pub(crate) const CA_CSR: &str = "SELECT csr FROM pki_ca WHERE tenant_id = $1 AND id = $2";
@@ -104,7 +114,9 @@ pub(crate) mod sql {
         ON CONFLICT DO NOTHING";
     pub(crate) const RELEASE: &str = "\
         UPDATE pki_serial SET revoked_at = NULL, revocation_reason = NULL \
-        WHERE tenant_id = $1 AND certificate_id = $2 AND revocation_reason = 'certificate_hold'";
+        WHERE tenant_id = $1 AND certificate_id = $2 AND revocation_reason = 'certificate_hold' \
+        AND NOT EXISTS (SELECT 1 FROM pki_blocked_key b WHERE b.tenant_id = pki_serial.tenant_id \
+        AND b.key_hash = pki_serial.key_hash)";
     pub(crate) const INSERT_CRL: &str = "\
         INSERT INTO pki_crl (tenant_id, ca_id, shard, number, base_number, crl, this_update, next_update, due_at) \
         VALUES ($1, $2, -1, $3, $3, $4, $5, $6, $7)";
@@ -140,11 +152,14 @@ pub(crate) mod sql {
         due_at = CASE WHEN delta_due_at IS NULL AND due_at > $3 THEN $3 ELSE due_at END, \
         delta_due_at = CASE WHEN delta_due_at > $3 THEN $3 ELSE delta_due_at END \
         WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
+    /// Gives a list back that could not be built.
+    pub(crate) const UNCLAIM_CRL: &str =
+        "UPDATE pki_crl SET claimed_until = $4 WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3";
     pub(crate) const LIST: &str = "\
-        SELECT shard, number, base_number, crl, this_update, marks, due_at, delta_due_at FROM pki_crl \
+        SELECT shard, number, base_number, crl, this_update, delta, delta_this_update, marks, due_at, delta_due_at FROM pki_crl \
         WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3";
     pub(crate) const LISTS: &str = "\
-        SELECT shard, number, base_number, crl, this_update, marks, due_at, delta_due_at FROM pki_crl \
+        SELECT shard, number, base_number, crl, this_update, delta, delta_this_update, marks, due_at, delta_due_at FROM pki_crl \
         WHERE tenant_id = $1 AND ca_id = $2 ORDER BY shard";
     pub(crate) const PUBLIC_CRL: &str =
         "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1 AND shard = $2";
@@ -228,8 +243,11 @@ pub(crate) mod sql {
         INSTALL,
         LINEAGE,
         SET_LINEAGE,
+        FAMILY,
         ROLES_OF_FAMILY,
         CROSS,
+        CROSS_OF,
+        LOCK_ISSUING,
         CA_WITH_KEY,
         CA_CSR,
         CA_NAMED,
@@ -254,6 +272,7 @@ pub(crate) mod sql {
         PUBLIC_DELTA,
         DUE_CRLS,
         CLAIM_CRL,
+        UNCLAIM_CRL,
         ROLE,
         ROLES,
         INSERT_ROLE,
@@ -530,6 +549,13 @@ pub(super) struct RevokedCa {
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct BelowRow {
     pub(super) id: String,
+    #[sqlx(flatten)]
+    pub(super) certificate: OfCaRow,
+}
+
+/// A certificate of a CA, on whose lists it would stand.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct OfCaRow {
     pub(super) issuer_id: String,
     pub(super) serial: Vec<u8>,
     pub(super) certificate_id: String,
@@ -646,7 +672,8 @@ fn chosen<'a>(q: &mut QueryBuilder<'a>, tenant: &'a TenantId, filter: &'a BulkFi
         " FROM pki_serial s JOIN pki_certificate c ON c.tenant_id = s.tenant_id AND c.id = s.certificate_id \
          AND c.not_after = s.not_after WHERE s.tenant_id = ",
     );
-    q.arg(tenant).text(" AND s.revoked_at IS NULL AND s.source <> 'ca' AND s.not_after >= ").arg(now);
+    q.arg(tenant).text(" AND (s.revoked_at IS NULL OR s.revocation_reason = 'certificate_hold')");
+    q.text(" AND s.source NOT IN ('ca', 'cross', 'ocsp') AND s.not_after >= ").arg(now);
     q.and("s.ca_id = ", filter.ca_id.as_deref()).and("c.role = ", filter.role.as_deref());
     q.and("c.issued_to = ", filter.issued_to.as_deref());
     q.and("s.key_hash = ", filter.key_hash.as_deref());
