@@ -203,6 +203,9 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
 async fn publish(tx: &mut Write<'_>, ca_id: &str, row: &ListRow, built: &Built, deltas: bool) -> Result<()> {
     let now = tx.ctx().now();
     let delta_ends = built.delta.as_ref().map(|_| now + limits::DELTA_VALIDITY);
+    // The first list names a delta that there is not yet.
+    let first = built.delta.is_none() && matches!(built.crl, Some(Some(_)));
+    let next_delta = if first { now } else { now + limits::DELTA_EVERY };
     let published = match &built.crl {
         Some(crl) => query(sql::UPDATE_CRL)
             .bind(tx.tenant())
@@ -218,7 +221,7 @@ async fn publish(tx: &mut Write<'_>, ca_id: &str, row: &ListRow, built: &Built, 
             .bind(Arg::Bytes(built.delta.as_deref()))
             .bind(built.delta.as_ref().map(|_| now))
             .bind(delta_ends)
-            .bind(deltas.then(|| now + limits::DELTA_EVERY)),
+            .bind(deltas.then_some(next_delta)),
         None => query(sql::UPDATE_DELTA)
             .bind(tx.tenant())
             .bind(ca_id)
