@@ -227,6 +227,9 @@ async fn publish(
     deltas: bool,
 ) -> Result<()> {
     let delta_ends = built.delta.as_ref().map(|_| now + limits::DELTA_VALIDITY);
+    // The first list names a delta that there is not yet.
+    let first = built.delta.is_none() && matches!(built.crl, Some(Some(_)));
+    let next_delta = if first { now } else { now + limits::DELTA_EVERY };
     let published = match &built.crl {
         Some(crl) => query(sql::UPDATE_CRL)
             .bind(tx.tenant())
@@ -242,7 +245,7 @@ async fn publish(
             .bind(Arg::Bytes(built.delta.as_deref()))
             .bind(built.delta.as_ref().map(|_| now))
             .bind(delta_ends)
-            .bind(deltas.then(|| now + limits::DELTA_EVERY)),
+            .bind(deltas.then_some(next_delta)),
         None => query(sql::UPDATE_DELTA)
             .bind(tx.tenant())
             .bind(ca_id)

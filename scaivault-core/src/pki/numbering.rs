@@ -75,7 +75,8 @@ impl Lists {
             tx.execute(insert).await?;
         }
         if delta_due.is_some() {
-            tx.execute(query(sql::WITH_DELTA).bind(tx.tenant()).bind(ca_id).bind(delta_due)).await?;
+            let with_delta = query(sql::WITH_DELTA).bind(tx.tenant()).bind(ca_id).bind(now).bind(delta_due);
+            tx.execute(with_delta).await?;
         }
         Ok(())
     }

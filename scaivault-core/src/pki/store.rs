@@ -136,8 +136,9 @@ pub(crate) mod sql {
     pub(crate) const INSERT_SHARD: &str = "\
         INSERT INTO pki_crl (tenant_id, ca_id, shard, number, base_number, this_update, next_update, due_at, delta_due_at) \
         VALUES ($1, $2, $3, 0, 0, $4, $4, $4, $5)";
-    pub(crate) const WITH_DELTA: &str =
-        "UPDATE pki_crl SET delta_due_at = $3 WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
+    /// A complete list that is to name its delta, which the first of a CA does not.
+    pub(crate) const WITH_DELTA: &str = "\
+        UPDATE pki_crl SET due_at = $3, delta_due_at = $4 WHERE tenant_id = $1 AND ca_id = $2 AND shard = -1";
     pub(crate) const SHARDS: &str = "SELECT shards FROM pki_numbering WHERE tenant_id = $1 AND id = $2";
     /// Brings forward the list for certificates with the octet $4 in their serial number, or its delta if it has one.
     pub(crate) const MARK_SHARD: &str = "\

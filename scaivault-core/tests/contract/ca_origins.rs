@@ -49,13 +49,13 @@ keyUsage=digitalSignature
 ";
 
 /// A root of OpenSSL's: `outside.key` and `outside.pem`.
-struct Outside {
-    files: Files,
+pub(crate) struct Outside {
+    pub(crate) files: Files,
     life: String,
 }
 
 impl Outside {
-    fn new(t: &Bench) -> Self {
+    pub(crate) fn new(t: &Bench) -> Self {
         let day = |at: time::OffsetDateTime| {
             format!("{}{:02}{:02}000000Z", at.year(), u8::from(at.month()), at.day())
         };
@@ -75,7 +75,7 @@ impl Outside {
         new
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         String::from_utf8(self.files.read(name)).unwrap()
     }
 
@@ -85,7 +85,7 @@ impl Outside {
     }
 
     /// Signs a request with those extensions.
-    fn sign(&self, request: &str, extensions: &str) -> String {
+    pub(crate) fn sign(&self, request: &str, extensions: &str) -> String {
         self.files.add("request.pem", request);
         let life = &self.life;
         self.files.agrees(&format!(
@@ -96,7 +96,7 @@ impl Outside {
     }
 
     /// A self-signed CA of that key, which is in the file.
-    fn own(&self, key: &str, name: &str) -> String {
+    pub(crate) fn own(&self, key: &str, name: &str) -> String {
         self.request(key, &format!("/CN={name}"));
         let life = &self.life;
         self.files.agrees(&format!(
@@ -107,7 +107,7 @@ impl Outside {
     }
 }
 
-fn external(name: &str) -> CaCreate {
+pub(crate) fn external(name: &str) -> CaCreate {
     CaCreate { ca_type: CaType::Intermediate, external: true, ..root_write(name) }
 }
 

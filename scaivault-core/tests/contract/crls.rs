@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use scaivault_core::{
     Code,
-    pki::{Ca, CaCreate, IssuedCertificate, ReleaseWrite, RevocationReason, RolePatch},
+    pki::{Ca, CaCreate, CaImport, CaInstall, IssuedCertificate, ReleaseWrite, RevocationReason, RolePatch},
 };
 use time::OffsetDateTime;
 
 use crate::{
     bench::{Bench, DAY, HOUR, code, contract, refusal},
-    pki::{Files, below, crl_text, issue, read_crl, revocation, revoke, role, root, root_write, wanted},
+    ca_origins::{Outside, external},
+    pki::{
+        Files, below, crl_text, import, issue, read_crl, rekey, revocation, revoke, role, root, root_write,
+        wanted,
+    },
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -76,6 +80,57 @@ async fn verdict(
         "verify -x509_strict -crl_check_all -extended_crl{more} -CRLfile lists.pem -CAfile top.pem -untrusted mid.pem \
          -attime {at} leaf.pem"
     ))
+}
+
+/// The CA has its four lists, with deltas and a complete one; what it revokes comes on the right one of them.
+async fn publishes_its_shards(t: &Bench, ca: &Ca, web: &str) {
+    assert_eq!((ca.crl_shards, ca.delta_crls), (4, true));
+    t.vault.run_due_jobs().await.unwrap();
+    for of in 0..4 {
+        let text = text_of(t, ca, of).await;
+        assert!(text.contains(&format!("URI:https://vault.test/v1/pki/ca/{}/crl/{of}\n", ca.id)), "{text}");
+        assert!(text.contains(&format!("/v1/pki/ca/{}/crl/{of}/delta\n", ca.id)), "{text}");
+        assert_eq!(number(&text), 1);
+    }
+    let complete = crl_text(t, ca).await;
+    assert!(complete.contains(&format!("/v1/pki/ca/{}/crl/delta\n", ca.id)), "{complete}");
+    assert_eq!((number(&complete), number(&delta_of(t, ca, None).await)), (2, 2));
+    // What the lists name exists with the next round, though there is nothing on it.
+    t.vault.run_due_jobs().await.unwrap();
+    for of in 0..4 {
+        let delta = delta_of(t, ca, Some(of)).await;
+        assert!(number(&delta) == 2 && delta.contains("No Revoked Certificates"), "{delta}");
+    }
+    role(&t.vault, &t.admin(), web, &ca.id).await;
+    let leaf = t.vault.pki(&t.admin()).issue(web, wanted("a.svc.test")).await.unwrap();
+    let of = shard(&leaf.serial_number, 4);
+    let files = Files::new();
+    files.add("leaf.pem", &leaf.certificate);
+    files.add("above.pem", leaf.ca_chain.concat());
+    files.add("anchor.pem", leaf.ca_chain.last().unwrap());
+    let said = files.agrees("x509 -in leaf.pem -noout -ext crlDistributionPoints");
+    assert!(said.contains(&format!("URI:https://vault.test/v1/pki/ca/{}/crl/{of}\n", ca.id)), "{said}");
+    let verdict = async || {
+        files.add("list.der", t.vault.public_pki().crl_of_shard(&ca.id, of).await.unwrap().der);
+        files.agrees("crl -inform DER -in list.der -out list.pem");
+        let at = t.now().unix_timestamp();
+        files.openssl(&format!(
+            "verify -x509_strict -crl_check -extended_crl -CRLfile list.pem -CAfile anchor.pem -untrusted above.pem \
+             -attime {at} leaf.pem"
+        ))
+    };
+    let (good, said) = verdict().await;
+    assert!(good, "{said}");
+    t.clock.advance(MINUTE);
+    revoke(t, &leaf.serial_number, RevocationReason::Superseded).await;
+    t.vault.run_due_jobs().await.unwrap();
+    assert!(delta_of(t, ca, Some(of)).await.contains(&serial(&leaf)));
+    t.vault.pki(&t.admin()).build_crl(&ca.id).await.unwrap();
+    let (good, said) = verdict().await;
+    assert!(!good && said.contains("certificate revoked"), "{said}");
+    for other in (0..4).filter(|other| *other != of) {
+        assert!(!text_of(t, ca, other).await.contains(&serial(&leaf)));
+    }
 }
 
 contract! {
@@ -300,5 +355,51 @@ contract! {
         let text = crl_text(&t, &mid).await;
         assert!(serials.iter().all(|serial| text.contains(&serial.replace(':', ""))), "{text}");
         assert_eq!(t.vault.pki(&t.admin()).issue("web", wanted("z.svc.test")).await.unwrap().ca_chain.len(), 2);
+    }
+
+    async fn a_ca_that_waited_has_its_lists_when_it_issues(t: Bench) {
+        let outside = Outside::new(&t);
+        let write = CaCreate { crl_shards: Some(4), delta_crls: true, ..external("Mid") };
+        let waiting = t.vault.pki(&t.admin()).create_ca(write).await.unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(t.raw.count("pki_crl").await, 0, "nobody has certified it");
+        assert_eq!(code(t.vault.public_pki().crl_of_shard(&waiting.id, 0).await), Code::CaNotFound);
+        let request = t.vault.pki(&t.admin()).ca_csr(&waiting.id).await.unwrap().csr_pem.unwrap();
+        let certificate_pem = outside.sign(&request, "mid");
+        let install = CaInstall { certificate_pem, chain_pem: vec![outside.text("outside.pem")] };
+        let ca = t.vault.pki(&t.admin()).install_ca(&waiting.id, install).await.unwrap();
+        assert_eq!(t.raw.count("pki_crl").await, 5);
+        publishes_its_shards(&t, &ca, "web").await;
+    }
+
+    async fn a_new_key_has_lists_like_those_of_the_one_before(t: Bench) {
+        let write = CaCreate { crl_shards: Some(4), delta_crls: true, ..root_write("Top") };
+        let old = t.vault.pki(&t.admin()).create_ca(write).await.unwrap();
+        publishes_its_shards(&t, &old, "old").await;
+        let before = text_of(&t, &old, 1).await;
+        let new = t.vault.pki(&t.admin()).rekey_ca(&old.id, rekey("Top 2")).await.unwrap();
+        publishes_its_shards(&t, &new, "new").await;
+        assert_eq!(text_of(&t, &old, 1).await, before, "not those of the one before");
+    }
+
+    async fn a_ca_from_elsewhere_counts_its_lists_on(t: Bench) {
+        let outside = Outside::new(&t);
+        outside.files.agrees("ecparam -name prime256v1 -genkey -noout -out ec.key");
+        let own = outside.own("ec.key", "Elsewhere");
+        let write = CaImport { crl_number: 41, ..import("Moved", &own, &outside.text("ec.key")) };
+        let ca = t.vault.pki(&t.admin()).import_ca(write).await.unwrap();
+        assert_eq!((ca.crl_shards, ca.delta_crls), (1, false));
+        role(&t.vault, &t.admin(), "web", &ca.id).await;
+        let leaf = issue(&t, "a.svc.test").await;
+        revoke(&t, &leaf.serial_number, RevocationReason::Superseded).await;
+        t.vault.run_due_jobs().await.unwrap();
+        let text = crl_text(&t, &ca).await;
+        assert!(number(&text) == 43 && text.contains(&serial(&leaf)), "{text}");
+        t.clock.advance(HOUR);
+        t.vault.run_due_jobs().await.unwrap();
+        let text = crl_text(&t, &ca).await;
+        assert!(number(&text) == 44 && text.contains(&serial(&leaf)), "{text}");
+        assert_eq!(code(t.vault.public_pki().crl_of_shard(&ca.id, 0).await), Code::CaNotFound);
+        assert_eq!(code(t.vault.public_pki().delta_crl(&ca.id, None).await), Code::CaNotFound);
     }
 }
