@@ -6,7 +6,7 @@ use scaivault_fuzz::{judge_leaf, leaf_serial, own_list};
 use scaivault_pki::validate::{Evidence, Verdict};
 
 fuzz_target!(|data: &[u8]| {
-    let judge = |lists: Vec<Vec<u8>>| judge_leaf(&Evidence { crls: lists, ocsp: Vec::new() });
+    let judge = |lists: Vec<Vec<u8>>| judge_leaf(&Evidence { crls: lists, ..Evidence::default() });
     assert_eq!(judge(vec![data.to_vec()]), (false, Verdict::Unknown));
     let Some(signed) = own_list(data) else { return };
     let (valid, verdict) = judge(vec![signed.clone()]);

@@ -8,7 +8,7 @@ use scaivault_pki::validate::{Evidence, OcspEvidence, Verdict};
 fuzz_target!(|data: &[u8]| {
     let judge = |der: &[u8], nonce: Option<&[u8]>| {
         let answer = OcspEvidence { der: der.to_vec(), nonce: nonce.map(<[u8]>::to_vec) };
-        judge_leaf(&Evidence { crls: Vec::new(), ocsp: vec![answer] })
+        judge_leaf(&Evidence { ocsp: vec![answer], ..Evidence::default() })
     };
     assert_eq!(judge(data, None), (false, Verdict::Unknown));
     let Some(signed) = own_answer(data) else { return };

@@ -200,7 +200,7 @@ async fn such_a_key_may_sign_and_nothing_else() {
     let has = |der: &[u8], wanted: &[u8]| der.windows(wanted.len()).any(|window| window == wanted);
     assert!(has(&leaf.der, &usage(&[7, 0x80])));
     assert!(has(&root.issued.der, &usage(&[1, 0x86])));
-    assert!(pem::encode_private_key(&pkcs8).as_bytes().len() < 160, "the seed alone");
+    assert!(pem::encode_private_key(&pkcs8).len() < 160, "the seed alone");
     let admitted = common::role(KeySpec::EcP256).admit(&request("a.svc.test"), &root.issuer, now()).unwrap();
     let error = issue_leaf(admitted, common::serial(), key.public_key_der(), &root.issuer, &root.key).await;
     assert!(error.unwrap_err().to_string().contains("ec-p256"));
