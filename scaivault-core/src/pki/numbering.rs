@@ -184,6 +184,13 @@ impl CaIssuer {
         }
     }
 
+    /// Whether it gave out the serial number, by its tag.
+    pub(super) async fn gave_out(&self, permit: &Permit<'_>, serial: &Serial) -> Result<bool> {
+        let Some(keys) = self.tenant_keys(permit, None).await? else { return Ok(false) };
+        let key = self.serial_key(permit.tenant(), &keys)?;
+        Ok(key.is_some_and(|key| key.shard(serial).is_some()))
+    }
+
     /// The key for serial numbers, if it has one.
     pub(super) fn serial_key(&self, tenant: &TenantId, keys: &TenantKeys) -> Result<Option<SerialKey>> {
         let Some(numbering) = &self.numbering else { return Ok(None) };
@@ -213,8 +220,7 @@ pub(super) async fn issuer_of_unkept(
             Err(error) if error.code() == Code::CaNotFound => continue,
             found => found?,
         };
-        let Some(keys) = ca.tenant_keys(permit, None).await? else { continue };
-        if ca.serial_key(permit.tenant(), &keys)?.is_some_and(|key| key.shard(serial).is_some()) {
+        if ca.gave_out(permit, serial).await? {
             return Ok(Some(ca));
         }
     }

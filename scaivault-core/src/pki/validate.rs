@@ -12,22 +12,23 @@ use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{AnchorPurpose, Pki, anchors};
+use super::{AnchorPurpose, Pki, anchors, ca::issuer, numbering::is_unkept};
 use crate::{
     Error, Result, TenantId,
     audit::Action,
     limits,
     pipeline::{Act, Outcome, Permit},
     storage::{Query, QueryBuilder, Ts, query},
+    vault::Inner,
     wire,
 };
 
 pub(crate) mod sql {
-    /// Every CA of a tenant, and since when its own certificate is revoked.
+    /// Every CA of a tenant that has a certificate, and since when that is revoked.
     pub(crate) const OWN_CAS: &str = "\
-        SELECT c.id, c.ca_type, c.certificate, own.revoked_at, own.revocation_reason FROM pki_ca c \
+        SELECT c.id, c.ca_type, c.certificate, c.above, own.revoked_at, own.revocation_reason FROM pki_ca c \
         LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id AND own.ca_id = COALESCE(c.parent_ca_id, c.id) \
-        AND own.serial = c.serial WHERE c.tenant_id = $1 ORDER BY c.id";
+        AND own.serial = c.serial WHERE c.tenant_id = $1 AND NOT c.pending ORDER BY c.id";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[OWN_CAS];
 }
@@ -147,7 +148,8 @@ impl Pki<'_> {
     /// [`Code::ValidationError`](crate::Code::ValidationError) for what cannot be read, or is too much.
     pub async fn validate_certificate(&self, write: ValidateWrite) -> Result<ValidationReport> {
         let act = Act::object(Action::PkiValidate, &[], "pki_certificate", None);
-        self.vault.door.perform(self.ctx, act, |permit| async move { judge(permit, &write).await }).await
+        let vault = self.vault;
+        vault.door.perform(self.ctx, act, |permit| async move { judge(vault, permit, &write).await }).await
     }
 }
 
@@ -232,6 +234,7 @@ struct OwnCaRow {
     id: String,
     ca_type: String,
     certificate: Vec<u8>,
+    above: String,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
 }
@@ -241,6 +244,8 @@ struct OwnCa {
     id: String,
     is_root: bool,
     certificate: Certificate,
+    /// Those above it that are nobody's here.
+    above: Vec<Certificate>,
     revoked: Option<Verdict>,
 }
 
@@ -251,6 +256,10 @@ impl OwnCa {
             id: row.id,
             is_root: row.ca_type == super::CaType::Root.as_str(),
             certificate: Certificate::from_der(&row.certificate)?,
+            above: match row.above.as_str() {
+                "" => Vec::new(),
+                above => parse_bundle("above", above)?,
+            },
         })
     }
 }
@@ -262,7 +271,11 @@ fn revoked(at: Option<Ts>, reason: Option<&str>) -> Result<Option<Verdict>> {
     Ok(Some(Verdict::Revoked { at: at.get(), reason }))
 }
 
-async fn judge(mut permit: Permit<'_>, write: &ValidateWrite) -> Result<Outcome<ValidationReport>> {
+async fn judge(
+    vault: &Inner,
+    mut permit: Permit<'_>,
+    write: &ValidateWrite,
+) -> Result<Outcome<ValidationReport>> {
     let now = permit.ctx().now();
     let mut question = Question::parse(write, now)?;
     let at = question.rules.now;
@@ -279,7 +292,7 @@ async fn judge(mut permit: Permit<'_>, write: &ValidateWrite) -> Result<Outcome<
     }
     let reached = reach(&mut question, &own);
     if question.rules.revocation != RevocationMode::None {
-        question.evidence.register = register(&permit, &own, &reached, at).await?;
+        question.evidence.register = register(vault, &permit, &own, &reached, at).await?;
     }
     let fingerprint = hex::encode(question.leaf.fingerprint_sha256());
     let (ids, anchors): (Vec<String>, Vec<TrustAnchor>) = anchors.into_iter().unzip();
@@ -299,7 +312,8 @@ async fn judge(mut permit: Permit<'_>, write: &ValidateWrite) -> Result<Outcome<
 /// The certificates that can be on a path by their names. Those of own CAs that can join the bag.
 fn reach(question: &mut Question, own: &[OwnCa]) -> Vec<Certificate> {
     let mut waiting: Vec<Certificate> = question.bag.clone();
-    let between = own.iter().filter(|ca| !ca.is_root).map(|ca| ca.certificate.clone());
+    let between = own.iter().filter(|ca| !ca.is_root);
+    let between = between.flat_map(|ca| std::iter::once(&ca.certificate).chain(&ca.above)).cloned();
     let own: Vec<Certificate> = between.filter(|certificate| !waiting.contains(certificate)).collect();
     waiting.extend(own.iter().cloned());
     let mut reached = vec![question.leaf.clone()];
@@ -337,6 +351,7 @@ fn serials<'q>(tenant: &'q TenantId, serials: &'q [Serial]) -> Query<'q> {
 
 /// What the register says, as of `at`, of the certificates that bear the names of the tenant's CAs as issuers.
 async fn register(
+    vault: &Inner,
     permit: &Permit<'_>,
     own: &[OwnCa],
     reached: &[Certificate],
@@ -363,6 +378,12 @@ async fn register(
             Some(row) => revoked(row.revoked_at, row.revocation_reason.as_deref())?,
             // Of what ended long ago nothing is kept.
             None if certificate.not_after() < now => continue,
+            // Without a row it was not kept, and not revoked.
+            None if is_unkept(serial)
+                && issuer(vault, permit, &ca.id).await?.gave_out(permit, serial).await? =>
+            {
+                None
+            }
             None => Some(Verdict::Unknown),
         };
         let verdict = match (own, ca.revoked) {

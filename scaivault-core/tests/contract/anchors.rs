@@ -22,12 +22,12 @@ use crate::{
 };
 
 /// A CA outside of the vault.
-struct Outside {
-    certificate: Certificate,
-    issuer: Issuer<'static, KeyPair>,
+pub(crate) struct Outside {
+    pub(crate) certificate: Certificate,
+    pub(crate) issuer: Issuer<'static, KeyPair>,
 }
 
-fn params(name: &str, years: std::ops::Range<i32>) -> CertificateParams {
+pub(crate) fn params(name: &str, years: std::ops::Range<i32>) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     (params.not_before, params.not_after) =
@@ -35,7 +35,7 @@ fn params(name: &str, years: std::ops::Range<i32>) -> CertificateParams {
     params
 }
 
-fn outside(name: &str, years: std::ops::Range<i32>) -> Outside {
+pub(crate) fn outside(name: &str, years: std::ops::Range<i32>) -> Outside {
     let mut params = params(name, years);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -75,21 +75,21 @@ impl Outside {
     }
 }
 
-fn anchor(name: &str, pem: String) -> AnchorWrite {
+pub(crate) fn anchor(name: &str, pem: String) -> AnchorWrite {
     AnchorWrite { name: name.to_owned(), certificate_pem: Some(pem), ..AnchorWrite::default() }
 }
 
-async fn add(t: &Bench, write: AnchorWrite) -> TrustAnchor {
+pub(crate) async fn add(t: &Bench, write: AnchorWrite) -> TrustAnchor {
     let mut added = t.vault.pki(&t.admin()).add_trust_anchors(write).await.unwrap();
     assert_eq!(added.len(), 1);
     added.remove(0)
 }
 
-fn to_judge(pem: &str) -> ValidateWrite {
+pub(crate) fn to_judge(pem: &str) -> ValidateWrite {
     ValidateWrite { certificate_pem: pem.to_owned(), ..ValidateWrite::default() }
 }
 
-async fn judge(t: &Bench, write: ValidateWrite) -> ValidationReport {
+pub(crate) async fn judge(t: &Bench, write: ValidateWrite) -> ValidationReport {
     // Whoever has a token of the tenant may ask.
     let ctx = t.scoped("sa:relying", &[]);
     let report = t.vault.pki(&ctx).validate_certificate(write).await.unwrap();
@@ -99,12 +99,12 @@ async fn judge(t: &Bench, write: ValidateWrite) -> ValidationReport {
     report
 }
 
-fn codes(report: &ValidationReport) -> Vec<&'static str> {
+pub(crate) fn codes(report: &ValidationReport) -> Vec<&'static str> {
     report.errors.iter().map(|error| error.code).collect()
 }
 
 /// Status and source of each certificate of the chain that has them.
-fn findings(report: &ValidationReport) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn findings(report: &ValidationReport) -> Vec<(&'static str, &'static str)> {
     let known = report.chain.iter().filter_map(|certificate| certificate.revocation.as_ref());
     known.map(|known| (known.status, known.source)).collect()
 }

@@ -36,3 +36,4 @@ mod secrets;
 mod tenancy;
 mod trust;
 mod upgrade;
+mod validate;
