@@ -30,6 +30,10 @@ pub const VALIDATE_EVIDENCE: usize = 16;
 pub const VALIDATE_REGISTER: usize = 256;
 /// Certificates that a search counts; of more it is said that there are more.
 pub const COUNTED_CERTIFICATES: i64 = 10_000;
+/// Active certificates that a summary of the inventory is made of; of more, those that end first.
+pub const SUMMARIZED_CERTIFICATES: i64 = 20_000;
+/// Keys of more than one certificate that a summary names.
+pub const SHARED_KEYS: i64 = 100;
 /// Rules of one policy.
 pub const POLICY_RULES: usize = 1000;
 /// Ranges of source addresses in one rule.

@@ -163,6 +163,7 @@ async fn cross(
         common_name: subject.common_name.as_deref(),
         alt_names: &[],
         ip_sans: &[],
+        tags: None,
         source: "cross",
         key: None,
     };

@@ -336,6 +336,7 @@ pub(super) async fn list_certificate(
         common_name: Some(common_name),
         alt_names: &[],
         ip_sans: &[],
+        tags: None,
         source: "ca",
         key: None,
     };

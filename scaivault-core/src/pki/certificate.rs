@@ -1,10 +1,13 @@
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_pki::Issued;
 
 use super::{
-    Pki, PrivateKeyPem, inventory,
+    Pki, PrivateKeyPem,
     numbering::shard_octet,
     store::{CertificateRow, RevokedCa, StateRow, sql},
+    tags,
     types::Certificate,
 };
 use crate::{
@@ -64,6 +67,7 @@ pub(super) struct Inventory<'i> {
     pub(super) common_name: Option<&'i str>,
     pub(super) alt_names: &'i [String],
     pub(super) ip_sans: &'i [String],
+    pub(super) tags: Option<&'i BTreeMap<String, String>>,
     pub(super) source: &'static str,
     pub(super) key: Option<&'i Sealed>,
 }
@@ -94,7 +98,7 @@ pub(super) async fn insert_certificate(
         .bind(Arg::Bytes(about.key.map(|key| key.wrapped_key.as_slice())))
         .bind(about.key.map(|key| key.key_id.as_str()));
     tx.execute(insert).await?;
-    inventory::index(tx, about).await
+    tags::index(tx, about).await
 }
 
 /// The serial number alone: all that is kept of a certificate whose role keeps none.

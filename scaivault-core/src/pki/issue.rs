@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use scaivault_kms::SigningKey as _;
 use scaivault_pki::{IssueRequest, Issued, KeyKind, Plan, issue_leaf};
@@ -15,6 +15,7 @@ use super::{
     numbering::is_unkept,
     pool::KeyPair,
     store::{RoleRow, sql},
+    tags::check_tags,
     types::{IssueWrite, IssuedCertificate, PrivateKeyPem},
 };
 use crate::{
@@ -64,13 +65,15 @@ async fn issue(
         return permit.answer(known.into_issued());
     }
     let ready = Ready::find(vault, &permit, role_name).await?;
+    let tags = ready.tags(&mut write.tags)?;
     let plan = ready.role.admit(&asked(write), &ready.ca.issuer, permit.ctx().now())?;
     let keys = match ready.row.config.0.store_private_keys {
         true => Some(permit.keys_to_seal(ready.ca.key_id()).await?),
         false => None,
     };
     let (public, pkcs8) = leaf_key(vault, plan.key().to_make()).await?;
-    let signed = ready.sign(vault, &permit, plan, &public, keys.as_ref()).await?;
+    let mut signed = ready.sign(vault, &permit, plan, &public, keys.as_ref()).await?;
+    signed.tags = tags;
     let kept = match &keys {
         Some(keys) => Some(keys.seal(&key_slot(permit.tenant(), &[&signed.id]), pkcs8.expose())?),
         None => None,
@@ -130,6 +133,18 @@ impl Ready {
         Ok(Self { row, role, ca })
     }
 
+    /// The tags that a certificate of the role is to get.
+    ///
+    /// # Errors
+    /// [`Code::ValidationError`](crate::Code::ValidationError) naming `tags`, also where nothing is kept of it.
+    pub(super) fn tags(&self, asked: &mut BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+        check_tags(asked)?;
+        if self.row.config.0.no_store && !asked.is_empty() {
+            return Err(Error::field("tags", "must be absent: the role keeps no certificates"));
+        }
+        Ok(std::mem::take(asked))
+    }
+
     /// Signs what was planned, for that public key. `keys` are those of the tenant, where they are open already.
     pub(super) async fn sign(
         &self,
@@ -161,6 +176,7 @@ impl Ready {
             common_name,
             names,
             ip_sans,
+            tags: BTreeMap::new(),
         })
     }
 }
@@ -176,6 +192,7 @@ pub(super) struct Signed {
     /// DNS names, e-mail addresses and URIs.
     names: Vec<String>,
     ip_sans: Vec<String>,
+    pub(super) tags: BTreeMap<String, String>,
 }
 
 impl Signed {
@@ -215,6 +232,7 @@ impl Signed {
             common_name: self.common_name.as_deref(),
             alt_names: &self.names,
             ip_sans: &self.ip_sans,
+            tags: Some(&self.tags),
             source,
             key,
         };

@@ -26,6 +26,8 @@ mod revoke;
 mod role;
 mod sign;
 pub(crate) mod store;
+pub(crate) mod summary;
+pub(crate) mod tags;
 mod types;
 pub(crate) mod validate;
 
@@ -44,8 +46,10 @@ pub use scaivault_pki::RevocationReason;
 pub use self::{
     anchors::{AnchorFilter, AnchorPurpose, AnchorWrite, TrustAnchor},
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
-    inventory::{CertificatePage, CertificateSearch, Count, Sort, StatusFilter, TaggedCertificate},
+    inventory::{CertificatePage, CertificateSearch, Count, Sort, StatusFilter},
     ocsp::{OcspReply, PublicPki},
+    summary::{CertificateSummary, IssuerCount, RoleCount, SharedKey, StatusCounts},
+    tags::TaggedCertificate,
     types::{
         BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaCrossSign, CaCsr, CaImport, CaInstall,
         CaRekey, CaState, CaType, Certificate, CertificateFilter, Crl, CrossCertificate, IssueWrite,

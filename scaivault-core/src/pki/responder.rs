@@ -119,6 +119,7 @@ async fn issue(vault: &Inner, permit: Permit<'_>, ca: &CaIssuer) -> Result<Outco
         common_name: Some("OCSP responder"),
         alt_names: &[],
         ip_sans: &[],
+        tags: None,
         source: "ocsp",
         key: None,
     };

@@ -48,12 +48,14 @@ async fn sign(
         return permit.answer(known.into_issued());
     }
     let ready = Ready::find(vault, &permit, role_name).await?;
+    let tags = ready.tags(&mut write.tags)?;
     let csr = Csr::parse(write.csr_pem.as_bytes())?;
     let names = write.names.map(SignNames::into_override);
     let ttl = write.ttl.map(|ttl| ttl.get());
     let plan = ready.role.admit_csr(&csr, names, ttl, &ready.ca.issuer, permit.ctx().now())?;
     check_key_first(&permit, csr.public_key_spki()).await?;
-    let signed = ready.sign(vault, &permit, plan, csr.public_key_spki(), None).await?;
+    let mut signed = ready.sign(vault, &permit, plan, csr.public_key_spki(), None).await?;
+    signed.tags = tags;
     permit.make_room(signed.not_after()).await?;
     let mut tx = permit.begin().await?;
     if let Some(known) = signed.claim(&mut tx, once.as_ref(), false).await? {

@@ -224,6 +224,66 @@ contract! {
         assert_eq!(t.raw.count("pki_term WHERE field = 'tag'").await, 1);
     }
 
+    async fn the_inventory_in_figures(t: Bench) {
+        let (mid, leaves) = filled(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let figures = pki.certificate_summary().await.unwrap();
+        assert_eq!((figures.by_status.active.count, figures.by_status.active.count_is_exact), (6, true));
+        // Leaves of one, two, three and four days; the CAs live for years.
+        let ending = (figures.expiring_within_1d, figures.expiring_within_7d, figures.expiring_within_30d);
+        assert_eq!(ending, (1, 4, 4));
+        let roles: Vec<(&str, i64)> = figures.by_role.iter().map(|of| (of.role.as_str(), of.active)).collect();
+        assert_eq!(roles, [("mail", 1), ("web", 3)]);
+        let of_mid = figures.by_issuer.iter().find(|of| of.ca_id == mid).unwrap();
+        assert_eq!((of_mid.active, figures.by_issuer.iter().map(|of| of.active).sum::<i64>()), (4, 6));
+        assert!(figures.shared_keys.is_empty());
+
+        // Two with the key of a third.
+        let key = "(SELECT k.key_hash FROM pki_serial k WHERE k.certificate_id = ";
+        for leaf in [&leaves[1], &leaves[2]] {
+            t.raw.execute(&format!("UPDATE pki_serial SET key_hash = {key}'{}') WHERE certificate_id = '{}'", leaves[3].id, leaf.id)).await;
+        }
+        revoke(&t, &leaves[0].serial_number, RevocationReason::CertificateHold).await;
+        let figures = pki.certificate_summary().await.unwrap();
+        let shared = &figures.shared_keys;
+        assert_eq!((shared.len(), shared[0].certificates), (1, 3));
+        let same = CertificateSearch { key_hash: Some(shared[0].key_hash.clone()), ..CertificateSearch::default() };
+        assert_eq!(named(&t, same, 10).await.len(), 3);
+        let states = &figures.by_status;
+        assert_eq!([states.active.count, states.expired.count, states.revoked.count, states.on_hold.count], [5, 0, 1, 1]);
+        t.clock.advance(DAY * 3);
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let states = pki.certificate_summary().await.unwrap().by_status;
+        assert_eq!([states.active.count, states.expired.count, states.revoked.count, states.on_hold.count], [3, 2, 1, 1]);
+        pki.revoke_ca(&mid, RevocationReason::Superseded).await.unwrap();
+        let figures = pki.certificate_summary().await.unwrap();
+        assert_eq!((figures.by_status.active.count, figures.by_status.revoked.count), (1, 5), "the root is left");
+        assert!(figures.by_role.is_empty());
+        let other = t.vault.pki(&t.admin_of(OTHER)).certificate_summary().await.unwrap();
+        assert_eq!((other.by_status.active.count, other.by_status.revoked.count), (0, 0));
+        let nobody = t.scoped("sa:nobody", &[Scope::SecretsRead]);
+        assert_eq!(code(t.vault.pki(&nobody).certificate_summary().await), Code::InsufficientScope);
+    }
+
+    async fn tags_are_given_at_issue(t: Bench) {
+        walk(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let tags = |key: &str| BTreeMap::from([(key.to_owned(), "prod".to_owned())]);
+        let tagged = IssueWrite { tags: tags("env"), ..write("a.svc.test", &[], "1d") };
+        let leaf = issue_with(&t, "web", tagged.clone()).await;
+        assert_eq!(pki.tagged_certificate(&leaf.id).await.unwrap().tags, tags("env"));
+        assert_eq!(found(&t, |s| s.tag = Some("env=prod".to_owned())).await, ["a.svc.test"]);
+        let bad = IssueWrite { tags: tags("a=b"), ..write("a.svc.test", &[], "1d") };
+        assert!(refusal(pki.issue("web", bad).await).details().fields.contains_key("tags"));
+        // Where nothing is kept there is nothing to tag.
+        pki.patch_role("web", RolePatch { no_store: Some(true), ..RolePatch::default() }).await.unwrap();
+        assert!(refusal(pki.issue("web", tagged).await).details().fields.contains_key("tags"));
+        assert_eq!(t.raw.count("pki_term WHERE field = 'tag'").await, 1);
+    }
+
     async fn of_what_is_not_kept_nothing_is_found_or_counted(t: Bench) {
         let (_, mid) = walk(&t).await;
         let mut role = role_write("brief", &mid.id);
@@ -237,7 +297,12 @@ contract! {
         assert_eq!(found.page.items[0].certificate.common_name.as_deref(), Some("a.svc.test"));
         assert_eq!(t.raw.count(&format!("pki_term WHERE certificate_id = '{}'", brief.id)).await, 0);
         assert_eq!(code(t.vault.pki(&t.admin()).certificate(&brief.id).await), Code::CertificateNotFound);
-        assert_eq!(t.raw.count(&format!("pki_serial WHERE certificate_id = '{}'", brief.id)).await, 1, "its number is");
+        assert_eq!(t.raw.count(&format!("pki_serial WHERE certificate_id = '{}'", brief.id)).await, 0);
+        // Revoked, it has a row for its number, which is still no certificate of the inventory.
+        revoke(&t, &brief.serial_number, RevocationReason::Superseded).await;
+        let search = CertificateSearch { ca_id: Some(mid.id), count: true, include_revoked: true, ..CertificateSearch::default() };
+        let found = t.vault.pki(&t.admin()).search_certificates(search).await.unwrap();
+        assert_eq!((found.page.items.len(), found.count.unwrap().count), (1, 1));
     }
 
     async fn a_kept_key_is_for_administrators_of_roles_that_keep_keys(t: Bench) {

@@ -216,6 +216,13 @@ fn pki_rows() -> Vec<Route<Service>> {
         route(POST, "/v1/pki/certificates/validate", pki::validate::validate)
             .action(Action::PkiValidate.as_str()),
         row(GET, "/v1/pki/certificates", pki::certificates::list, Action::PkiCertificateRead, either),
+        row(
+            GET,
+            "/v1/pki/certificates/summary",
+            pki::certificates::summary,
+            Action::PkiCertificateRead,
+            either,
+        ),
         row(GET, "/v1/pki/certificates/{id}", pki::certificates::read, Action::PkiCertificateRead, either),
         row(
             PATCH,

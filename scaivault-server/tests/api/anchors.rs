@@ -154,6 +154,13 @@ async fn certificates_are_found_counted_and_tagged() {
             .await
             .refusal(status, code);
     }
+    let figures = api.get("/v1/pki/certificates/summary").await;
+    assert_eq!(figures["by_role"][0]["role"], "svc", "{figures}");
+    assert_eq!(figures["by_status"]["expired"], json!({ "count": 0, "count_is_exact": true }));
+    let body = json!({ "common_name": "billing.svc.cluster.local", "tags": { "env": "test" } });
+    let issued = api.write("POST", "/v1/pki/issue/svc", &body, 201).await;
+    let found = api.get("/v1/pki/certificates?tag=env=test").await;
+    assert_eq!((&found["certificates"][0]["id"], &found["has_more"]), (&issued["id"], &json!(false)));
     let bad = json!({ "tags": { "a=b": "c" } });
     api.call(&api.admin, "PATCH", &format!("/v1/pki/certificates/{id}"))
         .json(&bad)

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use scaivault_kms::Secret;
 use scaivault_pki::pem;
@@ -26,6 +26,9 @@ pub struct IssueWrite {
     pub subject: SubjectFields,
     /// How long it lives; the role's default unless given.
     pub ttl: Option<DurationText>,
+    /// Its tags in the inventory, within the bounds of [`Pki::tag_certificate`](crate::pki::Pki::tag_certificate).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// What the caller names this request by, so that sending it again issues nothing more.
     #[serde(skip)]
     pub idempotency_key: Option<IdempotencyKey>,
@@ -40,6 +43,9 @@ pub struct SignWrite {
     pub names: Option<SignNames>,
     /// How long it lives; the role's default unless given.
     pub ttl: Option<DurationText>,
+    /// Its tags in the inventory, within the bounds of [`Pki::tag_certificate`](crate::pki::Pki::tag_certificate).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// See [`IssueWrite::idempotency_key`].
     #[serde(skip)]
     pub idempotency_key: Option<IdempotencyKey>,

@@ -68,6 +68,11 @@ pub(in crate::routes) async fn list(request: Request, ctx: Caller) -> Result<Rep
     Reply::ok(&envelope)
 }
 
+/// `GET /v1/pki/certificates/summary`.
+pub(in crate::routes) async fn summary(request: Request, ctx: Caller) -> Result<Reply> {
+    Reply::ok(&request.app().vault.pki(&ctx).certificate_summary().await?)
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ReadQuery {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use http::HeaderName;
 use scaivault_core::{
     IdempotencyKey, Result,
@@ -19,6 +21,7 @@ struct IssueBody {
     uri_sans: Vec<String>,
     subject: SubjectFields,
     ttl: Option<String>,
+    tags: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,6 +32,8 @@ struct SignBody {
     email_sans: Option<Vec<String>>,
     uri_sans: Option<Vec<String>>,
     ttl: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
 }
 
 impl SignBody {
@@ -42,7 +47,7 @@ impl SignBody {
             uri_sans: self.uri_sans.unwrap_or_default(),
         });
         let ttl = self.ttl.map(|text| wire::duration("ttl", &text)).transpose()?;
-        Ok(SignWrite { csr_pem: self.csr_pem, names, ttl, idempotency_key: None })
+        Ok(SignWrite { csr_pem: self.csr_pem, names, ttl, tags: self.tags, idempotency_key: None })
     }
 }
 
@@ -72,6 +77,7 @@ pub(in crate::routes) async fn issue(mut request: Request, ctx: Caller) -> Resul
         uri_sans: body.uri_sans,
         subject: body.subject,
         ttl: body.ttl.map(|text| wire::duration("ttl", &text)).transpose()?,
+        tags: body.tags,
         idempotency_key,
     };
     reply(&request.app().vault.pki(&ctx).issue(request.param("role")?, write).await?)

@@ -148,7 +148,7 @@ impl TestBody {
                 uri_sans: names.uri_sans,
                 subject: self.subject.unwrap_or_default(),
                 ttl,
-                idempotency_key: None,
+                ..IssueWrite::default()
             }));
         };
         let mut apart = FieldErrors::default();
@@ -161,7 +161,7 @@ impl TestBody {
         }
         apart.finish()?;
         let names = named.then_some(names);
-        Ok(RoleQuestion::Sign(SignWrite { csr_pem, names, ttl, idempotency_key: None }))
+        Ok(RoleQuestion::Sign(SignWrite { csr_pem, names, ttl, ..SignWrite::default() }))
     }
 }
 
