@@ -181,10 +181,13 @@ fn terms(about: &Inventory<'_>, issued_to: &str) -> BTreeSet<(&'static str, Stri
     terms
 }
 
-/// A name from each of its labels on.
+/// From how many of its labels on a name is found: a URI may have hundreds, and every one is a row.
+const SUFFIXES: usize = 32;
+
+/// A name from each of its first labels on.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     let after = name.match_indices(['.', '@', '/', ':']).filter_map(|(at, _)| name.get(at + 1..));
-    std::iter::once(name).chain(after).filter(|suffix| !suffix.is_empty())
+    std::iter::once(name).chain(after).filter(|suffix| !suffix.is_empty()).take(SUFFIXES)
 }
 
 pub(super) fn cut(text: &str) -> String {

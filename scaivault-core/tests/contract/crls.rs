@@ -259,6 +259,33 @@ contract! {
         assert!(!delta_of(&t, &mid, None).await.contains(&serial(&new)), "it is on the list by now");
     }
 
+    async fn a_hold_that_one_delta_told_of_is_taken_back_by_the_next(t: Bench) {
+        let (_, mid) = with_lists(&t, |write| write.delta_crls = true).await;
+        t.vault.run_due_jobs().await.unwrap();
+        let held = issue(&t, "a.svc.test").await;
+        let next = async || {
+            t.clock.advance(MINUTE);
+            t.vault.run_due_jobs().await.unwrap();
+            delta_of(&t, &mid, None).await
+        };
+        next().await;
+        revoke(&t, &held.serial_number, RevocationReason::CertificateHold).await;
+        let told = next().await;
+        assert!(told.contains(&serial(&held)) && told.contains("Certificate Hold"), "{told}");
+        let release = ReleaseWrite { serial_number: held.serial_number.clone(), ca_id: None };
+        t.vault.pki(&t.admin()).release(release).await.unwrap();
+        let taken = next().await;
+        assert!(taken.contains(&serial(&held)) && taken.contains("Remove From CRL"), "{taken}");
+        // For as long as somebody may have the delta with the hold: until there is another list.
+        let leaf = issue(&t, "b.svc.test").await;
+        revoke(&t, &leaf.serial_number, RevocationReason::Superseded).await;
+        let still = next().await;
+        assert!(still.contains(&serial(&held)) && still.contains(&serial(&leaf)), "{still}");
+        t.vault.pki(&t.admin()).build_crl(&mid.id).await.unwrap();
+        t.clock.advance(MINUTE * 11);
+        assert!(!next().await.contains(&serial(&held)));
+    }
+
     async fn shards_have_deltas_of_their_own(t: Bench) {
         let (top, mid) = with_lists(&t, |write| {
             write.delta_crls = true;

@@ -3,7 +3,9 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_core::{
     Code,
-    pki::{BulkRevoke, CertificateFilter, ReleaseWrite, RevocationReason, RevokeWrite, RolePatch},
+    pki::{
+        BulkRevoke, CaCrossSign, CertificateFilter, ReleaseWrite, RevocationReason, RevokeWrite, RolePatch,
+    },
 };
 use serde_json::json;
 
@@ -229,5 +231,89 @@ contract! {
         assert_eq!(blocked, [leaf.id.as_str()]);
         let both = "pki_blocked_key b JOIN pki_serial s ON s.key_hash = b.key_hash AND s.certificate_id = b.certificate_id";
         assert_eq!(t.raw.count(both).await, 1);
+    }
+
+    async fn a_compromised_key_comes_back_by_no_door(t: Bench) {
+        let (_, mid) = walk(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let hash = async |id: &str| {
+            let of = format!("SELECT certificate_id FROM pki_blocked_key WHERE certificate_id = '{id}'");
+            t.raw.texts(&of).await.len()
+        };
+        // It was revoked for another reason before.
+        let late = issue(&t, "a.svc.test").await;
+        let first = revoke(&t, &late.serial_number, RevocationReason::Superseded).await;
+        assert_eq!(hash(&late.id).await, 0);
+        assert_eq!(revoke(&t, &late.serial_number, RevocationReason::KeyCompromise).await, first);
+        assert_eq!(hash(&late.id).await, 1);
+        // What is on hold is among many, and is not released when its key is known to be lost.
+        let held = issue(&t, "b.svc.test").await;
+        revoke(&t, &held.serial_number, RevocationReason::CertificateHold).await;
+        t.raw.execute(&format!(
+            "INSERT INTO pki_blocked_key (tenant_id, key_hash, certificate_id, blocked_at) SELECT tenant_id, key_hash, 'elsewhere', \
+             revoked_at FROM pki_serial WHERE certificate_id = '{}'", held.id
+        )).await;
+        assert_eq!(code(pki.release(release(&held.serial_number)).await), Code::InvalidState);
+        let many = BulkRevoke { key_sha256: Some(key_sha256(&held.certificate)), ..BulkRevoke::new(RevocationReason::KeyCompromise) };
+        let done = pki.revoke_many(many).await.unwrap();
+        assert_eq!((done.matched, done.revoked), (1, 1));
+        let listed = pki.certificate(&held.id).await.unwrap();
+        assert_eq!(listed.revocation_reason.as_deref(), Some("key_compromise"));
+        assert!(pki.ca(&mid.id).await.unwrap().is_active);
+    }
+
+    async fn what_is_below_a_compromised_ca_ends_for_that_and_its_keys_are_nobodys_fault(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let other = crate::pki::root(&t.vault, &admin, "Voucher").await;
+        let low = pki.create_ca(below(&mid, "Low")).await.unwrap();
+        let by_id = |id: &str| CaCrossSign { ca_id: Some(id.to_owned()), ..CaCrossSign::default() };
+        let cross = [
+            pki.cross_sign(&other.id, by_id(&mid.id)).await.unwrap(),
+            pki.cross_sign(&other.id, by_id(&low.id)).await.unwrap(),
+        ];
+        let hold = RevokeWrite { reason: RevocationReason::CertificateHold, ..revocation(&pki.certificate(&cross[0].id).await.unwrap().serial_number) };
+        assert_eq!(code(pki.revoke(hold).await), Code::ValidationError);
+        let many = BulkRevoke { issued_to: Some("user:admin".to_owned()), dry_run: true, ..BulkRevoke::new(RevocationReason::Superseded) };
+        assert_eq!(pki.revoke_many(many).await.unwrap().matched, 0, "certificates of CAs are not among many");
+        pki.revoke_ca(&mid.id, RevocationReason::KeyCompromise).await.unwrap();
+        let reason = async |id: &str| t.vault.pki(&t.admin()).ca(id).await.unwrap().revocation_reason;
+        assert_eq!(reason(&mid.id).await.as_deref(), Some("key_compromise"));
+        assert_eq!(reason(&low.id).await.as_deref(), Some("ca_compromise"));
+        assert_eq!((reason(&top.id).await, reason(&other.id).await), (None, None));
+        for cross in &cross {
+            assert_eq!(pki.certificate(&cross.id).await.unwrap().status, "revoked");
+        }
+        assert!(pki.ca_certificate(&mid.id).await.unwrap().cross_certificates.is_empty());
+        assert_eq!(t.raw.count("pki_blocked_key").await, 1, "the key of the one that was lost");
+        pki.build_crl(&other.id).await.unwrap();
+        let list = crl_text(&t, &other).await;
+        for cross in &cross {
+            let serial = pki.certificate(&cross.id).await.unwrap().serial_number;
+            assert!(list.contains(&serial.replace(':', "")), "{list}");
+        }
+    }
+
+    async fn nothing_is_made_below_a_ca_that_ends_meanwhile(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        // Each way round, many times: either the CA below was refused, or it ended with the one above it.
+        for n in 0..4 {
+            let parent = t.vault.pki(&t.admin()).create_ca(below(&top, &format!("Parent {n}"))).await.unwrap();
+            let (maker, ender) = (t.admin(), t.admin());
+            let (makes, ends) = (t.vault.pki(&maker), t.vault.pki(&ender));
+            let name = format!("Child {n}");
+            let (made, ended) = tokio::join!(
+                makes.create_ca(below(&parent, &name)),
+                ends.revoke_ca(&parent.id, RevocationReason::Superseded)
+            );
+            assert!(!ended.unwrap().is_active);
+            match made {
+                Ok(child) => assert!(!ends.ca(&child.id).await.unwrap().is_active),
+                Err(error) => assert_eq!(error.code(), Code::InvalidState),
+            }
+        }
+        assert!(t.vault.pki(&t.admin()).ca(&mid.id).await.unwrap().is_active);
     }
 }
