@@ -502,7 +502,10 @@ impl Scratch {
 pub(crate) fn server() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
     let read = || {
-        #[expect(clippy::disallowed_methods, reason = "the one setting that the tests themselves have")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one of the two settings that the tests themselves have"
+        )]
         let url = std::env::var("SCAIVAULT_TEST_POSTGRES").ok();
         if url.is_none() {
             // Not by a macro: the harness would keep it to itself.

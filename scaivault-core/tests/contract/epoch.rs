@@ -14,7 +14,9 @@ use crate::bench::{TestClock, bind_user, contract, path, policy, root_key, user}
 
 /// Interleavings on SQLite: `SCAIVAULT_TEST_INTERLEAVINGS`, or few, as ten thousand take minutes. On PostgreSQL a tenth.
 fn rounds() -> u64 {
-    std::env::var("SCAIVAULT_TEST_INTERLEAVINGS").map_or(40, |rounds| rounds.parse().unwrap())
+    #[expect(clippy::disallowed_methods, reason = "one of the two settings that the tests themselves have")]
+    let rounds = std::env::var("SCAIVAULT_TEST_INTERLEAVINGS");
+    rounds.map_or(40, |rounds| rounds.parse().unwrap())
 }
 
 /// Steps of each.
