@@ -45,7 +45,7 @@ built() {
     sleep 1
   done
   ((n < 600)) || die "lists are due for ten minutes" "$SCRATCH/vault.log"
-  sql -c "SELECT COALESCE(round(percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms)), 0) || ' ' || COALESCE(max(duration_ms), 0) FROM audit_trail
+  sql -c "SELECT COALESCE(round(percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms)), 0) || ' ' || COALESCE(max(duration_ms), 0) FROM audit_log
     WHERE action = 'pki_crl_build' AND success AND extra_data ? 'shard' AND $1 extra_data ? 'delta' AND timestamp > '$SINCE'"
 }
 
