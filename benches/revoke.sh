@@ -107,7 +107,7 @@ step "$(uname -srm), $(nproc) CPUs; one of 128 lists, $revocations revocations o
 {
   echo "what|1000|$rows|ratio"
   for what in 'revoke p50 ms' 'revoke p99 ms' 'list p50 ms' 'list max ms' 'delta p50 ms' 'delta max ms' 'memory KiB' 'list octets' 'delta octets'; do
-    awk -v n="$what" -v a="${SAID[few-$what]}" -v b="${SAID[many-$what]}" 'BEGIN { printf "%s|%s|%s|%.2f\n", n, a, b, a > 0 ? b / a : 0 }'
+    awk -v n="$what" -v a="${SAID[few-$what]}" -v b="${SAID[many-$what]}" 'BEGIN { printf "%s|%s|%s|%.2f\n", n, a, b, (a > 0 ? b / a : 0) }'
   done
 } | column -t -s '|'
 stop "$SERVER_PID"
