@@ -176,7 +176,7 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
         return Err(not_found());
     }
     let now = permit.ctx().now();
-    let latest = last.iter().map(|row| row.this_update.get()).max().unwrap_or(now);
+    let latest = last.iter().map(ListRow::latest).max().unwrap_or(now);
     let now = if latest <= now + SKEW { now.max(latest) } else { now };
     let maker = Maker { permit: &permit, ca: ca.clone(), key, lists, now };
     let mut built = Vec::with_capacity(last.len());

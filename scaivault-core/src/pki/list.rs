@@ -27,7 +27,7 @@ pub(super) struct ListRow {
     pub(super) number: i64,
     base_number: i64,
     crl: Option<Vec<u8>>,
-    pub(super) this_update: Ts,
+    this_update: Ts,
     delta: Option<Vec<u8>>,
     delta_this_update: Option<Ts>,
     /// How often it was marked.
@@ -80,10 +80,15 @@ impl ListRow {
         self.crl.is_none() || self.delta_due_at.is_none() || self.due_at.get() <= now
     }
 
+    /// The time of the newest of it and its delta.
+    pub(super) fn latest(&self) -> OffsetDateTime {
+        self.delta_this_update.map_or(self.this_update.get(), |delta| delta.get().max(self.this_update.get()))
+    }
+
     /// What a delta of this very list had on hold, or had released, and what is on the list neither before nor now: whoever
     /// has read that delta has to be told (RFC 5280, 5.2.4).
     fn released_since(&self, entries: &[CrlEntry], known: &[Serial]) -> Result<Vec<Serial>> {
-        let of_this_list = self.delta_this_update.is_some_and(|delta| delta.get() > self.this_update.get());
+        let of_this_list = self.number > self.base_number;
         let (Some(delta), true) = (&self.delta, of_this_list) else { return Ok(Vec::new()) };
         let mut told = PublishedCrl::parse(delta)?.entries;
         told.retain(|(serial, reason)| {
