@@ -1,3 +1,5 @@
+mod builder;
+
 use std::{
     fmt,
     sync::{
@@ -10,26 +12,20 @@ use std::{
 use scaivault_kms::KeyProvider;
 use tokio::{sync::watch, task::JoinHandle};
 
-#[cfg(feature = "redis")]
-use crate::RedisUrl;
-#[cfg(feature = "postgres")]
-use crate::storage::RolePasswords;
+pub use self::builder::VaultBuilder;
 use crate::{
-    Action, Audit, Caller, Category, Clock, Code, Ctx, Database, Error, Introspection, PartnerId, Random,
-    RateLimits, Result, SchemaState, Scope, SystemClock, SystemRandom, TenantId, TokenVerifier, Whoami,
-    audit::{AuditKey, Recorder, Sequencer},
-    envelope::{Keyring, Keys, RootHealth, Roots},
+    Action, Audit, Caller, Category, Clock, Ctx, Database, Error, Introspection, Random, Result, SchemaState,
+    Scope, TenantId, TokenVerifier, Whoami,
+    audit::{AuditKey, Sequencer},
+    envelope::{Keys, RootHealth},
     id,
-    identity::directory::{Directory, DirectorySettings, Identities, IdentitySource, WebhookSecrets},
-    limits,
-    pipeline::{Act, Door, DoorSettings},
+    identity::directory::{Identities, IdentitySource, WebhookSecrets},
+    pipeline::{Act, Door},
     pki::{Issuers, KeyPool, OcspAnswers, OcspCounts, Pki, PublicPki, Responders},
-    policy::{Policies, PolicyCache},
-    ratelimit::RateLimiter,
+    policy::Policies,
     secrets::Secrets,
     storage::Db,
-    tenancy::Tenants,
-    trust::{ExchangeRequest, ExchangeSettings, Exchanged, Exchanger, Origin, Trusts},
+    trust::{ExchangeRequest, Exchanged, Exchanger, Origin, Trusts},
 };
 
 /// A vault: everything behind one database and one root key. Cheap to clone; several may live in a process.
@@ -109,8 +105,8 @@ pub struct Statistics {
     /// How long ago the last complete sync of the directory began; `None` if there was none.
     pub identity_sync_age: Option<Duration>,
     /// What OCSP requests came to since the vault was opened, by a word for it: `good`, `revoked` and `unknown` for
-    /// each certificate; `malformed`, `unauthorized` and `try_later` for each request; `cached` and `signed` say where
-    /// answers came from.
+    /// each certificate; `malformed`, `unauthorized` and `try_later` for each request; `cached` and `signed` say
+    /// where answers came from.
     pub ocsp: Vec<(&'static str, u64)>,
     /// RSA keys that were made ahead and wait.
     pub rsa_keys_ready: usize,
@@ -118,77 +114,22 @@ pub struct Statistics {
     pub rsa_keys_taken: u64,
     /// Certificates whose RSA key had to be waited for, since the vault was opened.
     pub rsa_keys_missed: u64,
-    /// Revocation lists that were not published since the vault was opened: older than the one before, without something
-    /// that is still revoked, or not built at all.
+    /// Revocation lists that were not published since the vault was opened: older than the one before, without
+    /// something that is still revoked, or not built at all.
     pub crls_refused: u64,
-}
-
-/// Puts a vault together. From [`Vault::builder`].
-#[derive(Debug)]
-pub struct VaultBuilder {
-    database: Database,
-    provider: Arc<dyn KeyProvider>,
-    first_root_name: Option<String>,
-    further_roots: Vec<(String, Arc<dyn KeyProvider>)>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    migrate: bool,
-    allow_unfenced: bool,
-    key_cache_ttl: Duration,
-    rate_limits: RateLimits,
-    #[cfg(feature = "redis")]
-    redis: Option<RedisUrl>,
-    tenant_admin_bypass: bool,
-    mfa_window: Duration,
-    rsa_pool: u32,
-    default_partner: Option<PartnerId>,
-    exchange: Option<ExchangeSettings>,
-    identity_source: Option<Arc<dyn IdentitySource>>,
-    identity_sync_every: Duration,
-    webhook_secrets: Option<Arc<WebhookSecrets>>,
-    bootstrap: Option<String>,
-    settings: Settings,
 }
 
 impl Vault {
     /// Starts with a database and the provider of the root key; everything else has a default.
     #[must_use]
     pub fn builder(database: Database, provider: Arc<dyn KeyProvider>) -> VaultBuilder {
-        VaultBuilder {
-            database,
-            provider,
-            first_root_name: None,
-            further_roots: Vec::new(),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-            migrate: true,
-            allow_unfenced: false,
-            key_cache_ttl: limits::KEY_CACHE_TTL,
-            rate_limits: RateLimits::none(),
-            #[cfg(feature = "redis")]
-            redis: None,
-            tenant_admin_bypass: true,
-            mfa_window: limits::MFA_WINDOW,
-            rsa_pool: 0,
-            default_partner: None,
-            exchange: None,
-            identity_source: None,
-            identity_sync_every: limits::IDENTITY_SYNC_EVERY,
-            webhook_secrets: None,
-            bootstrap: None,
-            settings: Settings {
-                base_url: None,
-                soft_delete_retention: limits::SOFT_DELETE_RETENTION,
-                audit_retention: limits::AUDIT_RETENTION,
-                anchor: None,
-            },
-        }
+        VaultBuilder::new(database, provider)
     }
 
     /// Whether a database holds keys that were wrapped by a root key: then another root key is of no use to it.
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if the database cannot be reached.
     pub async fn holds_keys(database: &Database) -> Result<bool> {
         let db = Db::open(database).await?;
         let held = match db.schema().await {
@@ -203,7 +144,7 @@ impl Vault {
     /// Says who asks. The request gets a name of its own unless [`Ctx::with_request_id`] gives it one.
     ///
     /// # Errors
-    /// [`Code::InternalError`] if the random generator fails.
+    /// [`Code::InternalError`](crate::Code::InternalError) if the random generator fails.
     pub fn ctx(&self, caller: Caller) -> Result<Ctx> {
         let now = self.inner.clock.now();
         Ok(Ctx::new(caller, id::new("req_", now, self.inner.random.as_ref())?, now))
@@ -227,14 +168,17 @@ impl Vault {
         Trusts::new(&self.inner, ctx)
     }
 
-    /// Gives a workload a token of its own for what its platform gave it, if a trust configuration of the tenant that it
-    /// names accepts that (RFC 8693). Whoever asks needs nothing else, and is charged by his address.
+    /// Gives a workload a token of its own for what its platform gave it, if a trust configuration of the tenant
+    /// that it names accepts that (RFC 8693). Whoever asks needs nothing else, and is charged by his address.
     ///
     /// # Errors
-    /// - [`Code::TokenInvalid`], with one message whatever the reason is; the reason is in the tenant's audit trail.
-    /// - [`Code::InvalidRequest`] for a scope or path beyond what the trust configuration gives.
-    /// - [`Code::RateLimited`]; [`Code::ServiceUnavailable`] if nothing mints the token;
-    ///   [`Code::NotFound`] if nothing is configured that could.
+    /// - [`Code::TokenInvalid`](crate::Code::TokenInvalid), with one message whatever the reason is; the reason is
+    ///   in the tenant's audit trail.
+    /// - [`Code::InvalidRequest`](crate::Code::InvalidRequest) for a scope or path beyond what the trust
+    ///   configuration gives.
+    /// - [`Code::RateLimited`](crate::Code::RateLimited);
+    ///   [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if nothing mints the token;
+    ///   [`Code::NotFound`](crate::Code::NotFound) if nothing is configured that could.
     pub async fn exchange(&self, request: &ExchangeRequest, origin: Origin<'_>) -> Result<Exchanged> {
         self.inner.door.charge_address(Category::AuthExchange, origin.source_ip).await?;
         crate::trust::exchange(&self.inner, request, origin).await
@@ -267,7 +211,7 @@ impl Vault {
     /// Numbers of this process, for monitoring. Needs `admin`.
     ///
     /// # Errors
-    /// [`Code::InsufficientScope`].
+    /// [`Code::InsufficientScope`](crate::Code::InsufficientScope).
     pub async fn statistics(&self, ctx: &Ctx) -> Result<Statistics> {
         let act = Act::object(Action::MetricsRead, &[Scope::Admin], "vault", None);
         let rewrap_remaining = self.inner.rewrap_remaining.load(Ordering::Relaxed);
@@ -299,7 +243,8 @@ impl Vault {
     /// is to verify exported trails is to have it from here.
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if the database or the provider of the root key does not answer.
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if the database or the provider of the root
+    /// key does not answer.
     pub async fn audit_key(&self) -> Result<AuditKey> {
         crate::audit::public_key(&self.inner).await
     }
@@ -307,7 +252,7 @@ impl Vault {
     /// Every tenant that has, or had, an audit trail; for whoever runs the vault.
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if the database does not answer.
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if the database does not answer.
     pub async fn audited_tenants(&self) -> Result<Vec<TenantId>> {
         let tenants = crate::storage::query(crate::audit::store::sql::TENANTS);
         let rows: Vec<(String,)> = self.inner.door.audit_db().fetch_all(tenants).await?;
@@ -317,19 +262,21 @@ impl Vault {
     /// Who asks, as far as he may be told. Charged like a verb, and not recorded.
     ///
     /// # Errors
-    /// [`Code::TenantAccessDenied`] in a tenant that is not his; [`Code::RateLimited`].
+    /// [`Code::TenantAccessDenied`](crate::Code::TenantAccessDenied) in a tenant that is not his;
+    /// [`Code::RateLimited`](crate::Code::RateLimited).
     pub async fn whoami<'c>(&self, ctx: &'c Ctx) -> Result<Whoami<'c>> {
         self.inner.door.whoami(ctx).await?;
         Ok(ctx.caller().whoami())
     }
 
-    /// Whom a token speaks for, by the judgement of `verifier`. A token that is bad, or of a tenant that is none of the
-    /// caller's business, is not active: nothing tells one from the other. An administrator of a partner may know of
-    /// the tokens of its tenants, and a super admin of all.
+    /// Whom a token speaks for, by the judgement of `verifier`. A token that is bad, or of a tenant that is none of
+    /// the caller's business, is not active: nothing tells one from the other. An administrator of a partner may
+    /// know of the tokens of its tenants, and a super admin of all.
     ///
     /// # Errors
-    /// [`Code::InsufficientScope`]; [`Code::RateLimited`]; [`Code::ServiceUnavailable`] if the issuer is needed and
-    /// does not answer.
+    /// [`Code::InsufficientScope`](crate::Code::InsufficientScope);
+    /// [`Code::RateLimited`](crate::Code::RateLimited);
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if the issuer is needed and does not answer.
     pub async fn introspect(
         &self,
         ctx: &Ctx,
@@ -342,16 +289,17 @@ impl Vault {
     /// Charges the source address of a token that was not believed.
     ///
     /// # Errors
-    /// [`Code::RateLimited`] if there were too many: answer with that instead.
+    /// [`Code::RateLimited`](crate::Code::RateLimited) if there were too many: answer with that instead.
     pub async fn failed_login(&self, from: std::net::IpAddr) -> Result<()> {
         self.inner.door.failed_login(from).await
     }
 
-    /// Whether a token from there may be looked up at its issuer ([`TokenVerifier::has_to_ask`]): not while the address
-    /// has been told to wait for showing tokens that were not believed, so that guessing is no load on the issuer.
+    /// Whether a token from there may be looked up at its issuer ([`TokenVerifier::has_to_ask`]): not while the
+    /// address has been told to wait for showing tokens that were not believed, so that guessing is no load on the
+    /// issuer.
     ///
     /// # Errors
-    /// [`Code::RateLimited`] if not: answer with that.
+    /// [`Code::RateLimited`](crate::Code::RateLimited) if not: answer with that.
     pub fn may_look_up(&self, from: std::net::IpAddr) -> Result<()> {
         self.inner.door.may_look_up(from)
     }
@@ -364,7 +312,7 @@ impl Vault {
     /// One round trip to the database.
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if it does not answer.
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if it does not answer.
     pub async fn check_database(&self) -> Result<()> {
         self.inner.door.check_database().await
     }
@@ -372,7 +320,7 @@ impl Vault {
     /// One round trip to each root key; that one of them works is enough. See [`check_roots`](Self::check_roots).
     ///
     /// # Errors
-    /// [`Code::ServiceUnavailable`] if none of them works.
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if none of them works.
     pub async fn check_encryption(&self) -> Result<()> {
         let found = self.check_roots().await;
         if found.iter().any(|root| root.failure.is_none()) {
@@ -384,7 +332,7 @@ impl Vault {
     }
 
     /// Whether each root key that the vault is configured with can be used, in order of preference. They are asked at
-    /// most once in [`limits::ROOT_CHECK_SHARED`], however often this is called.
+    /// most once in [`limits::ROOT_CHECK_SHARED`](crate::limits::ROOT_CHECK_SHARED), however often this is called.
     pub async fn check_roots(&self) -> Vec<RootHealth> {
         self.inner.door.roots().check().await
     }
@@ -422,338 +370,6 @@ impl Vault {
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
-    }
-}
-
-impl VaultBuilder {
-    /// What the first root key is called, if not after the kind of its provider; as the names of
-    /// [`add_root`](Self::add_root).
-    #[must_use]
-    pub fn first_root_name(mut self, name: impl Into<String>) -> Self {
-        self.first_root_name = Some(name.into());
-        self
-    }
-
-    /// A further root key, less preferred than those before it; at most [`limits::ROOTS`] with the first, which is
-    /// named after the kind of its provider (`local`, `aws`, …). A name is 1 to 32 of `a-z`, `0-9` and `-`; names
-    /// that are no names or there twice are refused by [`open`](Self::open).
-    #[must_use]
-    pub fn add_root(mut self, name: impl Into<String>, provider: Arc<dyn KeyProvider>) -> Self {
-        self.further_roots.push((name.into(), provider));
-        self
-    }
-
-    /// Takes the time from somewhere else.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Takes randomness for identifiers, serial numbers, nonces and data keys from somewhere else.
-    #[must_use]
-    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-        self.random = random;
-        self
-    }
-
-    /// Whether a schema that is behind is migrated (the default), or refused.
-    #[must_use]
-    pub fn migrate(mut self, migrate: bool) -> Self {
-        self.migrate = migrate;
-        self
-    }
-
-    /// Whether the vault also opens on PostgreSQL with a role that could get past the fence between tenants: a
-    /// superuser, the owner of the tables, or one with `BYPASSRLS`. For development; refused unless allowed.
-    #[must_use]
-    pub fn allow_unfenced(mut self, allow: bool) -> Self {
-        self.allow_unfenced = allow;
-        self
-    }
-
-    /// How often an identity may ask; without this as often as it likes.
-    #[must_use]
-    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
-        self.rate_limits = limits;
-        self
-    }
-
-    /// Shares rate limits with other replicas, through Redis. It need not answer, now or later.
-    #[cfg(feature = "redis")]
-    #[must_use]
-    pub fn redis(mut self, url: RedisUrl) -> Self {
-        self.redis = Some(url);
-        self
-    }
-
-    /// How long unwrapped keys may stay in memory; zero makes a call to the provider for each request.
-    #[must_use]
-    pub fn key_cache_ttl(mut self, ttl: Duration) -> Self {
-        self.key_cache_ttl = ttl;
-        self
-    }
-
-    /// Where this vault is reached, such as `https://vault.example`: certificates carry the addresses of
-    /// their revocation list and OCSP responder under it. Without one they carry none.
-    #[must_use]
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.settings.base_url = Some(url.into().trim_end_matches('/').to_owned());
-        self
-    }
-
-    /// How long a deleted secret can be restored, at most a thousand years.
-    #[must_use]
-    pub fn soft_delete_retention(mut self, retention: Duration) -> Self {
-        self.settings.soft_delete_retention = retention.min(limits::RETENTION_MAX);
-        self
-    }
-
-    /// How long audit records are kept: seven years unless given, at least 90 days, at most a thousand years.
-    #[must_use]
-    pub fn audit_retention(mut self, retention: Duration) -> Self {
-        self.settings.audit_retention = retention.clamp(limits::AUDIT_RETENTION_MIN, limits::RETENTION_MAX);
-        self
-    }
-
-    /// A file outside of the database, best beside the root key, in which it is written down at checkpoints what the
-    /// database has at least. A database that is older puts the vault in quarantine; see [`Vault::quarantine`].
-    #[must_use]
-    pub fn anchor(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.settings.anchor = Some(path.into());
-        self
-    }
-
-    /// Whether admins may act on every path without a policy (the default): tenant admins in their own tenant, partner
-    /// admins in all tenants of their partner and on what he shares, super admins everywhere.
-    #[must_use]
-    pub fn tenant_admin_bypass(mut self, bypass: bool) -> Self {
-        self.tenant_admin_bypass = bypass;
-        self
-    }
-
-    /// How many RSA keys are made ahead for certificates, once somebody asked for one: none unless given, at most
-    /// [`limits::RSA_POOL_MAX`]. They are in memory alone.
-    #[must_use]
-    pub fn rsa_pool(mut self, keys: u32) -> Self {
-        self.rsa_pool = keys.min(limits::RSA_POOL_MAX);
-        self
-    }
-
-    /// How long ago a second factor may have been shown where a rule that requires one does not say it: 15 minutes
-    /// unless given.
-    #[must_use]
-    pub fn mfa_window(mut self, window: Duration) -> Self {
-        self.mfa_window = window;
-        self
-    }
-
-    /// What exchanges of foreign proofs for tokens stand on; without it there are none.
-    #[must_use]
-    pub fn exchange(mut self, settings: ExchangeSettings) -> Self {
-        self.exchange = Some(settings);
-        self
-    }
-
-    /// The partner of tenants whose callers name none; `ptn_default` unless given.
-    #[must_use]
-    pub fn default_partner(mut self, partner: PartnerId) -> Self {
-        self.default_partner = Some(partner);
-        self
-    }
-
-    /// Where the directory of people is synced from: at the start, every so often, and when it is asked for. All replicas
-    /// are to have the same. Until the first complete sync, and so long after the last one that
-    /// [`limits::DIRECTORY_SYNCS_MISSED`] were missed, the directory gives no roles and groups.
-    #[must_use]
-    pub fn identity_source(mut self, source: Arc<dyn IdentitySource>, every: Duration) -> Self {
-        self.identity_source = Some(source);
-        self.identity_sync_every = every.clamp(Duration::from_secs(10), limits::RETENTION_MAX);
-        self
-    }
-
-    /// What the identity provider signs its events with; without it none are taken.
-    #[must_use]
-    pub fn webhook_secrets(mut self, secrets: Arc<WebhookSecrets>) -> Self {
-        self.webhook_secrets = Some(secrets);
-        self
-    }
-
-    /// The address of the person who becomes super admin when he first signs in, if there never was one. Whoever has a
-    /// verified token with that address, or that name, of whatever tenant, is taken for him.
-    #[must_use]
-    pub fn bootstrap_super_admin(mut self, email: impl Into<String>) -> Self {
-        self.bootstrap = Some(email.into()).filter(|email: &String| !email.is_empty());
-        self
-    }
-
-    /// Compares the database's schema with what this build needs; changes nothing.
-    ///
-    /// # Errors
-    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
-    pub async fn schema(&self) -> Result<SchemaState> {
-        if self.database.is_to_be_made() {
-            // Opening it would make it.
-            return Ok(SchemaState::empty());
-        }
-        let db = Db::open(&self.database).await?;
-        let state = db.schema().await;
-        db.close().await;
-        state
-    }
-
-    /// Brings the schema up to date without opening the vault.
-    ///
-    /// # Errors
-    /// [`Code::InvalidState`] if the schema is ahead of this build or was changed by hand;
-    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
-    pub async fn migrate_now(&self) -> Result<()> {
-        let db = Db::open(&self.database).await?;
-        let done = db.migrate().await;
-        db.close().await;
-        done
-    }
-
-    /// Whether PostgreSQL's fence between tenants holds the role that connects; [`open`](Self::open) asks this
-    /// unless told not to. SQLite has none.
-    ///
-    /// # Errors
-    /// [`Code::InvalidRequest`] if the role could get past it.
-    pub async fn check_fence(&self) -> Result<()> {
-        if self.database.is_to_be_made() {
-            return Ok(());
-        }
-        let db = Db::open(&self.database).await?;
-        let held = db.check_fence(false).await;
-        db.close().await;
-        held
-    }
-
-    /// Makes the roles that PostgreSQL's fence between tenants takes, as far as they are missing, and brings the
-    /// schema up to date: for a superuser, or an owner who may create roles.
-    ///
-    /// # Errors
-    /// As [`migrate_now`](Self::migrate_now); [`Code::InvalidRequest`] on SQLite, which has no roles, and for a
-    /// password that is not printable ASCII.
-    #[cfg(feature = "postgres")]
-    pub async fn create_roles(&self, passwords: &RolePasswords) -> Result<()> {
-        let verifiers = passwords.verifiers(self.random.as_ref())?;
-        let db = Db::open(&self.database).await?;
-        let done = db.create_roles(&verifiers).await;
-        db.close().await;
-        done
-    }
-
-    /// Opens the vault. Needs a tokio runtime, here and for every verb.
-    ///
-    /// # Errors
-    /// [`Code::InvalidRequest`] if the role that connects to PostgreSQL could get past the fence between tenants, or
-    /// the root keys are too many, or two of them the same;
-    /// [`Code::InvalidState`] if the schema is ahead of this build, or behind and may not be migrated;
-    /// [`Code::ServiceUnavailable`] if the database cannot be reached.
-    pub async fn open(self) -> Result<Vault> {
-        let roots =
-            Roots::new(self.first_root_name.clone(), self.provider.clone(), self.further_roots.clone())?;
-        let db = Db::open(&self.database).await?;
-        if let Err(error) = self.prepare(&db).await {
-            db.close().await;
-            return Err(error);
-        }
-        let partner = self.default_partner.map_or_else(|| PartnerId::parse("ptn_default"), Ok)?;
-        let (clock, random) = (self.clock, self.random);
-        let keyring = Keyring::new(db.clone(), roots, clock.clone(), random.clone(), self.key_cache_ttl);
-        let sequencer = Sequencer::new(db.clone());
-        let (recorder, task) = Recorder::start(db.clone(), sequencer.clone());
-        // What a crash left without a place, or an older schema.
-        sequencer.waiting().await?.iter().for_each(|tenant| recorder.wake(tenant));
-        let vault = self.settings.base_url.clone().unwrap_or_default();
-        let limiter = RateLimiter::new(self.rate_limits, vault);
-        #[cfg(feature = "redis")]
-        let limiter = match self.redis {
-            Some(url) => limiter.shared(url),
-            None => limiter,
-        };
-        let configured =
-            self.identity_source.is_some() || self.webhook_secrets.is_some() || self.bootstrap.is_some();
-        // What was closed once stays closed, also where nothing tells of people any more.
-        let fed = configured || Directory::holds_anything(&db).await?;
-        let directory = DirectorySettings { fed, sync_every: self.identity_sync_every };
-        let directory = Directory::new(db.clone(), clock.clone(), directory);
-        let door = Door::new(
-            db.clone(),
-            keyring,
-            PolicyCache::new(db.clone(), clock.clone()),
-            Tenants::new(db.clone(), clock.clone(), partner),
-            directory,
-            recorder,
-            limiter,
-            clock.clone(),
-            random.clone(),
-            DoorSettings { tenant_admin_bypass: self.tenant_admin_bypass, mfa_window: self.mfa_window },
-        );
-        let exchanger = self.exchange.map(|settings| Exchanger::new(settings, clock.clone()));
-        let inner = Arc::new(Inner {
-            door,
-            exchanger,
-            clock,
-            random,
-            settings: self.settings,
-            issuers: Issuers::new(),
-            ocsp_answers: OcspAnswers::new(),
-            ocsp_counts: OcspCounts::default(),
-            crls_refused: AtomicU64::new(0),
-            responders: Responders::new(),
-            rsa_keys: KeyPool::new(usize::try_from(self.rsa_pool).unwrap_or_default()),
-            rewrap_remaining: AtomicU64::new(0),
-            root_wraps_missing: AtomicU64::new(0),
-            sequencer,
-            identity_source: self.identity_source,
-            webhook_secrets: self.webhook_secrets,
-            sync_wanted: tokio::sync::Notify::new(),
-            bootstrap: self.bootstrap,
-            anchored: std::sync::atomic::AtomicBool::new(false),
-            closed: watch::Sender::new(false),
-            db,
-        });
-        if let Some(reason) = crate::anchor::check(&inner).await? {
-            tracing::error!(reason, "the database is older than its anchor: the vault is in quarantine");
-            inner.door.quarantine(Some(reason));
-        }
-        if let Err(error) = inner.door.keyring().tell_inactive().await {
-            tracing::warn!(%error, causes = error.causes(), "it is not known which root keys wrap");
-        }
-        Ok(Vault { inner, recorder: Arc::new(tokio::sync::Mutex::new(Some(task))) })
-    }
-}
-
-impl VaultBuilder {
-    /// Brings the schema up to date if that is wanted, and refuses what may not be served.
-    async fn prepare(&self, db: &Db) -> Result<()> {
-        if !self.allow_unfenced {
-            db.check_fence(false).await?;
-        }
-        match db.schema().await? {
-            SchemaState::Current => {}
-            SchemaState::Behind(missing) if self.migrate => db.migrate().await.map_err(|error| {
-                let behind = format!("the schema lacks the migrations {missing:?}, and {}", error.message());
-                if error.code() == Code::InvalidState {
-                    Error::new(Code::InvalidState, behind)
-                } else {
-                    error
-                }
-            })?,
-            SchemaState::Behind(missing) => {
-                let message = format!("the schema lacks the migrations {missing:?}: run `migrate`");
-                return Err(Error::new(Code::InvalidState, message));
-            }
-            SchemaState::Ahead(version) => {
-                let message = format!(
-                    "the schema has migration {version}, which this build does not know: use a newer build"
-                );
-                return Err(Error::new(Code::InvalidState, message));
-            }
-        }
-        if self.allow_unfenced { Ok(()) } else { db.check_fence(true).await }
     }
 }
 

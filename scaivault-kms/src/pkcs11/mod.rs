@@ -11,13 +11,15 @@
 
 mod config;
 mod error;
+mod provider;
 mod session;
 mod sign;
 mod wrap;
 
 pub use config::{Pin, Pkcs11Config, Token};
+pub use provider::Pkcs11Provider;
 pub use sign::Pkcs11Key;
-pub use wrap::{Pkcs11Provider, Wrapping};
+pub use wrap::Wrapping;
 
 /// The name of this provider in errors and wraps.
 pub(crate) const PROVIDER: &str = "pkcs11";

@@ -18,7 +18,7 @@ use super::{
     Pkcs11Config, Token,
     config::MECHANISMS,
     error::{Failure, denied, device, unavailable, unsupported},
-    wrap::Root,
+    provider::Root,
 };
 use crate::{KmsError, Secret};
 

@@ -13,8 +13,8 @@ use cryptoki::{
 
 use super::{
     error::{Failure, device, invalid, not_found, unsupported},
+    provider::{Use, fill, hidden},
     session::{Abilities, Kind, Need, Object, Open, Worker, check_made},
-    wrap::{Use, fill, hidden},
 };
 use crate::{KeyRef, KeySpec, KmsError, SignatureScheme, SigningKey, der, device::Pool};
 
