@@ -62,11 +62,12 @@ step "wrk -t2 -c$connections -d${seconds}s"
 load "OCSP, kept" "/v1/pki/ocsp/$ca" application/ocsp-request "$SCRATCH/kept.der"
 load "OCSP, signed afresh (nonce)" "/v1/pki/ocsp/$ca" application/ocsp-request "$SCRATCH/fresh.der"
 
-# each NAME KEY-FIELDS GENPKEY-OPTION...
+# each NAME KEY-FIELDS [GENPKEY-OPTION...]: without options nothing is signed that came with a request
 each() {
   local name=$1
   role "$name" "$2"
   load "issue $name" "/v1/pki/issue/$name" application/json "$SCRATCH/issue.json" "$TOKEN"
+  (($# > 2)) || return 0
   openssl genpkey -out "$SCRATCH/key.pem" "${@:3}" 2>/dev/null
   openssl req -new -key "$SCRATCH/key.pem" -subj /CN=load.example.com -out "$SCRATCH/csr.pem" 2>/dev/null
   jq -n --rawfile csr "$SCRATCH/csr.pem" '{csr_pem: $csr, ttl: "24h"}' >"$SCRATCH/sign.json"
@@ -74,8 +75,15 @@ each() {
 }
 each ec-256 '"key_type": "ec", "key_bits": 256' -algorithm EC -pkeyopt ec_paramgen_curve:P-256
 each ec-384 '"key_type": "ec", "key_bits": 384' -algorithm EC -pkeyopt ec_paramgen_curve:P-384
+each ec-521 '"key_type": "ec", "key_bits": 521' -algorithm EC -pkeyopt ec_paramgen_curve:P-521
+each ed25519 '"key_type": "ed25519"' -algorithm ED25519
 each rsa-2048 '"key_type": "rsa", "key_bits": 2048' -algorithm RSA -pkeyopt rsa_keygen_bits:2048
 each rsa-3072 '"key_type": "rsa", "key_bits": 3072' -algorithm RSA -pkeyopt rsa_keygen_bits:3072
+each rsa-4096 '"key_type": "rsa", "key_bits": 4096' -algorithm RSA -pkeyopt rsa_keygen_bits:4096
+# OpenSSL has these since 3.5: without it there is nobody who makes a request.
+for kind in ml-dsa-44 ml-dsa-65 ml-dsa-87; do
+  if openssl list -public-key-algorithms | grep -qi "$kind"; then each "$kind" "\"key_type\": \"$kind\"" -algorithm "$kind"; else each "$kind" "\"key_type\": \"$kind\""; fi
+done
 
 step "RSA keys made by the server, five requests a second for 20 s"
 python3 - "$URL/v1/pki/issue/rsa-2048" "$TOKEN" "$SCRATCH/issue.json" <<'PY' >"$SCRATCH/paced.txt"

@@ -59,7 +59,7 @@ SELECT :'tenant', :'ca', '\x40'::bytea || set_byte('\x00'::bytea, 0, n % 128) ||
     'cert_0' || lpad(n::text, 25, '0'), 'internal', now() + interval '300 days', n % 128, now(), 'superseded'
 FROM generate_series(:from::int, :to::int) n;
 SQL
-  sql -c 'VACUUM ANALYZE'
+  sql -c 'VACUUM ANALYZE' -c CHECKPOINT
 }
 
 declare -A SAID
