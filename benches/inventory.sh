@@ -27,6 +27,7 @@ sql() { "$PG_BIN/psql" -XqAt -v ON_ERROR_STOP=1 -d inventory "$@"; }
 admin() { call "$TOKEN" "$@"; }
 
 server_start vault "$database"
+sql -c "SELECT count(scaivault_make_partition('pki_certificate', (now() + make_interval(months => m))::date)) FROM generate_series(-13, 13) m" >/dev/null
 CAS=()
 for n in 0 1 2 3 4 5 6 7 8 9; do
   admin POST /v1/pki/ca '{"name": "scale-'"$n"'", "common_name": "Scale '"$n"'", "ca_type": "root", "key_type": "ec", "key_size": 256}'
