@@ -197,6 +197,8 @@ fn an_entry_that_is_not_understood_revokes() {
     assert_eq!(judged(vec![list().entry(&leaf.serial, 0, &critical).sign(&root.key)]), [Reason::Revoked]);
     assert_eq!(judged(vec![list().revoking(&leaf.serial, 7).sign(&root.key)]), [Reason::Revoked]);
     assert_eq!(judged(vec![list().entry(&[9, 9], 0, &critical).sign(&root.key)]), []);
+    assert_eq!(judged(vec![list().revoking_of(&root.name, &leaf.serial).sign(&root.key)]), [Reason::Revoked]);
+    assert_eq!(judged(vec![list().revoking_of(&name("other"), &leaf.serial).sign(&root.key)]), []);
     let both = list().entry(&[9, 9], 0, &critical).revoking(&leaf.serial, 1);
     assert_eq!(judged(vec![both.sign(&root.key)]), [Reason::Revoked]);
     // That it is released is not believed of a list of which a part is not understood.
@@ -232,4 +234,23 @@ fn a_last_dot_is_no_part_of_a_certificate() {
     let leaf = ca.draft("leaf").with(dns(&["a.bad.test."])).sign(&ca.key);
     let found = reasons(&judge(&leaf, &[&ca], &root, &Rules::at(NOW)));
     assert_eq!(found, [Reason::UnsupportedNameConstraint]);
+}
+
+/// What nothing here goes by is not understood, so it must not be critical; and a constraint has to constrain.
+#[test]
+fn extensions_that_are_not_gone_by_are_not_critical() {
+    const ISSUER_NAMES: &str = "2.5.29.18";
+    let root = Made::root("root");
+    let host = sequence(&[&tlv(0x82, &[b"ca.test"])]);
+    let empty = extension("2.5.29.36", true, &sequence(&[]));
+    for (change, expected) in [
+        (extension(ISSUER_NAMES, false, &host), vec![]),
+        (extension(ISSUER_NAMES, true, &host), vec![Reason::UnknownCriticalExtension]),
+        (empty, vec![Reason::Malformed]),
+    ] {
+        let leaf = root.draft("leaf").with(change.clone()).sign(&root.key);
+        assert_eq!(reasons(&judge(&leaf, &[], &root, &Rules::at(NOW))), expected);
+        let ca = root.ca_draft("CA").with(change).sign(&root.key);
+        assert_eq!(reasons(&judge(&ca.leaf(), &[&ca], &root, &Rules::at(NOW))), expected);
+    }
 }

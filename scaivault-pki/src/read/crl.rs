@@ -173,9 +173,8 @@ impl<'a> Crl<'a> {
                         }
                         () if extension.oid.is(id::ID_CE_CERTIFICATE_ISSUER) => {
                             if !self.scope.indirect {
-                                return Err(Malformed(
-                                    "an entry of another issuer, and the list is not indirect",
-                                ));
+                                let why = "an entry of another issuer, and the list is not indirect";
+                                fault = Some(Malformed(why));
                             }
                             let names = general_names(Reader::only(extension.value, SEQUENCE)?)?;
                             named = Some(names.into_iter().filter_map(directory).collect());

@@ -168,6 +168,8 @@ impl Extensions {
             }
             () if oid.is(id::ID_CE_ISSUER_ALT_NAME) => {
                 general_names(Reader::only(value, SEQUENCE)?)?;
+                // Nothing here goes by it, which is not enough if it has to be gone by.
+                return Ok(!critical);
             }
             () if oid.is(id::ID_CE_BASIC_CONSTRAINTS) => {
                 self.basic = Some(basic(value)?);
@@ -184,6 +186,9 @@ impl Extensions {
                 self.inhibit_mapping = reader.optional(context(1))?.map(count).transpose()?;
                 self.policy_constraints_critical = Some(*critical);
                 reader.end()?;
+                if self.require_explicit.is_none() && self.inhibit_mapping.is_none() {
+                    return Err(Malformed("policy constraints without a constraint"));
+                }
             }
             () if oid.is(id::ID_CE_INHIBIT_ANY_POLICY) => {
                 self.inhibit_any = Some(count(Reader::only(value, INTEGER)?)?);
