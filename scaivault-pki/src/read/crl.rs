@@ -147,12 +147,13 @@ impl<'a> Crl<'a> {
         Ok(all)
     }
 
-    /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all.
+    /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all. An entry that is
+    /// not understood leaves open what the list does not have, and not that the certificate it names was revoked.
     pub(crate) fn entry(&self, issuer: &Dn, serial: &[u8]) -> Result<Option<Entry>> {
         let mut reader = Reader::new(self.entries);
         // An entry of an indirect list is about the issuer named last before it (RFC 5280, 5.3.3).
         let mut named: Option<Vec<Dn>> = None;
-        let mut found = None;
+        let (mut found, mut fault) = (None, None);
         while !reader.is_empty() {
             let mut entry = reader.sequence()?;
             let entry_serial = entry.integer()?;
@@ -164,20 +165,22 @@ impl<'a> Crl<'a> {
                         () if extension.oid.is(id::ID_CE_CRL_REASONS) => {
                             reason = match Reader::only(extension.value, ENUMERATED)? {
                                 [code @ (0..=6 | 8..=10)] => *code,
-                                _ => return Err(Malformed("an entry with an unknown reason")),
+                                _ => {
+                                    fault = Some(Malformed("an entry with an unknown reason"));
+                                    0
+                                }
                             };
                         }
                         () if extension.oid.is(id::ID_CE_CERTIFICATE_ISSUER) => {
                             if !self.scope.indirect {
-                                return Err(Malformed(
-                                    "an entry of another issuer, and the list is not indirect",
-                                ));
+                                let why = "an entry of another issuer, and the list is not indirect";
+                                fault = Some(Malformed(why));
                             }
                             let names = general_names(Reader::only(extension.value, SEQUENCE)?)?;
                             named = Some(names.into_iter().filter_map(directory).collect());
                         }
                         () if extension.critical => {
-                            return Err(Malformed("an entry with an unknown critical extension"));
+                            fault = Some(Malformed("an entry with an unknown critical extension"));
                         }
                         () => {}
                     }
@@ -190,7 +193,10 @@ impl<'a> Crl<'a> {
                 found = Some(Entry { at, reason });
             }
         }
-        Ok(found)
+        match (found, fault) {
+            (None | Some(Entry { reason: REMOVED, .. }), Some(why)) => Err(why),
+            _ => Ok(found),
+        }
     }
 }
 
