@@ -140,13 +140,21 @@ pub(super) async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<(
 /// # Errors
 /// [`Code::ValidationError`] naming `public_key`.
 pub(super) async fn check_key_first(permit: &Permit<'_>, public_key: &[u8]) -> Result<()> {
-    let hash = digest(&SHA256, public_key);
-    let blocked = query(sql::BLOCKED).bind(permit.tenant()).bind(hash.as_ref());
-    permit.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), |_| Err(compromised()))
+    if is_blocked(permit, public_key).await? { Err(compromised()) } else { Ok(()) }
 }
 
+/// Whether the key, a DER `SubjectPublicKeyInfo`, was compromised.
+pub(super) async fn is_blocked(permit: &Permit<'_>, public_key: &[u8]) -> Result<bool> {
+    let hash = digest(&SHA256, public_key);
+    let blocked = query(sql::BLOCKED).bind(permit.tenant()).bind(hash.as_ref());
+    Ok(permit.fetch_optional::<(String,)>(blocked).await?.is_some())
+}
+
+/// Why a key that was compromised is refused.
+pub(super) const COMPROMISED: &str = "is a key that was compromised: a certificate of it was revoked";
+
 fn compromised() -> Error {
-    Error::field("public_key", "is a key that was compromised: a certificate of it was revoked")
+    Error::field("public_key", COMPROMISED)
 }
 
 /// Checks once more, in the transaction that lists what was signed, that the CA still issues.

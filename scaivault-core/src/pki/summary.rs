@@ -21,22 +21,22 @@ use crate::{
 
 pub(crate) mod sql {
     /// What is valid and kept, by CA and role; of more than $3 those that end first. `day`, `week` and `month` count what ends
-    /// before $4, $5 and $6.
+    /// before $4, $5 and $6. The role is looked up for each, so that the database is not tempted to read those of all.
     pub(crate) const GROUPS: &str = "\
-        SELECT live.ca_id, live.role, count(*) AS active, count(CASE WHEN live.not_after < $4 THEN 1 END) AS day, \
-        count(CASE WHEN live.not_after < $5 THEN 1 END) AS week, \
-        count(CASE WHEN live.not_after < $6 THEN 1 END) AS month \
-        FROM (SELECT s.ca_id, k.role, s.not_after FROM pki_serial s \
-        JOIN pki_certificate k ON k.tenant_id = s.tenant_id AND k.id = s.certificate_id AND k.not_after = s.not_after \
-        JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.id = s.ca_id \
-        WHERE s.tenant_id = $1 AND s.not_after >= $2 AND s.revoked_at IS NULL AND c.is_active \
-        ORDER BY s.not_after, s.certificate_id LIMIT $3) AS live GROUP BY live.ca_id, live.role";
+        SELECT named.ca_id, named.role, count(*) AS active, count(CASE WHEN named.not_after < $4 THEN 1 END) AS day, \
+        count(CASE WHEN named.not_after < $5 THEN 1 END) AS week, \
+        count(CASE WHEN named.not_after < $6 THEN 1 END) AS month \
+        FROM (SELECT live.ca_id, live.not_after, (SELECT t.value FROM pki_term t WHERE t.tenant_id = $1 \
+        AND t.certificate_id = live.certificate_id AND t.field = 'role' LIMIT 1) AS role \
+        FROM (SELECT s.ca_id, s.certificate_id, s.not_after FROM pki_serial s \
+        WHERE s.tenant_id = $1 AND s.not_after >= $2 AND s.revoked_at IS NULL AND s.source <> 'ocsp' \
+        AND s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active) \
+        ORDER BY s.not_after, s.certificate_id LIMIT $3) AS live) AS named GROUP BY named.ca_id, named.role";
     /// The keys that more than one of those have, the most first.
     pub(crate) const SHARED_KEYS: &str = "\
         SELECT live.key_hash, count(*) AS certificates FROM (SELECT s.key_hash FROM pki_serial s \
-        JOIN pki_certificate k ON k.tenant_id = s.tenant_id AND k.id = s.certificate_id AND k.not_after = s.not_after \
-        JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.id = s.ca_id \
-        WHERE s.tenant_id = $1 AND s.not_after >= $2 AND s.revoked_at IS NULL AND c.is_active \
+        WHERE s.tenant_id = $1 AND s.not_after >= $2 AND s.revoked_at IS NULL AND s.source <> 'ocsp' \
+        AND s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active) \
         ORDER BY s.not_after, s.certificate_id LIMIT $3) AS live WHERE live.key_hash IS NOT NULL \
         GROUP BY live.key_hash HAVING count(*) > 1 ORDER BY certificates DESC, live.key_hash LIMIT $4";
     #[cfg(test)]

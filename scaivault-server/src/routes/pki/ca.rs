@@ -135,7 +135,8 @@ pub(in crate::routes) async fn rekey(mut request: Request, ctx: Caller) -> Resul
 }
 
 /// `POST /v1/pki/ca/{id}/default`.
-pub(in crate::routes) async fn make_default(request: Request, ctx: Caller) -> Result<Reply> {
+pub(in crate::routes) async fn make_default(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let wire::Nothing {} = request.json_or_default().await?;
     Reply::ok(&request.app().vault.pki(&ctx).make_default(request.param("id")?).await?)
 }
 
@@ -196,7 +197,8 @@ fn published(request: &Request, crl: PublicCrl) -> Result<Reply> {
 }
 
 /// `POST /v1/pki/ca/{id}/crl`: builds the list now.
-pub(in crate::routes) async fn build_crl(request: Request, ctx: Caller) -> Result<Reply> {
+pub(in crate::routes) async fn build_crl(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let wire::Nothing {} = request.json_or_default().await?;
     Reply::ok(&request.app().vault.pki(&ctx).build_crl(request.param("id")?).await?)
 }
 
