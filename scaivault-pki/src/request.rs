@@ -48,7 +48,7 @@ pub async fn request_ca(
 /// The same for a name that is there: the DER of one that another certificate bears, which is copied byte for byte.
 ///
 /// # Errors
-/// As [`request_ca`], but [`PkiError::Invalid`] for what is no name.
+/// As [`request_ca`], but [`PkiError::Encoding`] for what is no name.
 pub async fn request_ca_named(
     name: &[u8],
     max_path_length: Option<u8>,

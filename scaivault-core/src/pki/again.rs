@@ -31,8 +31,10 @@ impl Pki<'_> {
     /// `pki:admin`. The certificate is in the inventory of this CA, which revokes it by its serial number.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`](crate::Code::CaNotFound) for either; [`Code::InvalidState`](crate::Code::InvalidState) if one of them does not issue;
-    /// [`Code::ValidationError`](crate::Code::ValidationError) naming every field, also for what the constraints of this CA forbid.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound) for either;
+    /// [`Code::InvalidState`](crate::Code::InvalidState) if one of them does not issue;
+    /// [`Code::ValidationError`](crate::Code::ValidationError) naming every field, also for what the constraints of this CA
+    /// forbid.
     pub async fn cross_sign(&self, id: &str, write: CaCrossSign) -> Result<CrossCertificate> {
         let act = Act::object(Action::PkiCaCrossSign, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;
@@ -48,8 +50,8 @@ impl Pki<'_> {
     /// request for the same name. Needs `pki:admin`; an existing key the role `super_admin` as well.
     ///
     /// # Errors
-    /// As [`create_ca`](Self::create_ca); [`Code::ValidationError`](crate::Code::ValidationError) naming `validity_days` where the certificate is signed
-    /// outside.
+    /// As [`create_ca`](Self::create_ca); [`Code::ValidationError`](crate::Code::ValidationError) naming `validity_days` where
+    /// the certificate is signed outside.
     pub async fn rekey_ca(&self, id: &str, write: CaRekey) -> Result<Ca> {
         let act = Act::object(Action::PkiCaRekey, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;
@@ -63,7 +65,8 @@ impl Pki<'_> {
     /// on. Approvals of requests under those roles are void. Needs `pki:admin`.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`](crate::Code::CaNotFound); [`Code::InvalidState`](crate::Code::InvalidState) if the CA does not issue.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound);
+    /// [`Code::InvalidState`](crate::Code::InvalidState) if the CA does not issue.
     pub async fn make_default(&self, id: &str) -> Result<Ca> {
         let act = Act::object(Action::PkiCaDefault, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;

@@ -88,10 +88,10 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
         revoked_at: row.since().unwrap_or(now),
         revocation_reason: write.reason.as_str().to_owned(),
     };
-    let of_ca = row.of_ca.as_deref();
-    if of_ca == Some(issuer.as_str()) {
-        return Err(root());
-    }
+    let of_ca = match row.source.as_str() {
+        "ca" => Some(row.of_ca.as_deref().filter(|id| *id != issuer).ok_or_else(root)?),
+        _ => None,
+    };
     if row.source == "cross" && write.reason == RevocationReason::CertificateHold {
         return Err(Error::field("reason", "a certificate of a CA is not put on hold"));
     }
