@@ -142,11 +142,11 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
         return Err(Error::field("certificate_pem", "signed itself; it is to be signed by another CA"));
     }
     let replaced = query(sql::REPLACED).bind(permit.tenant()).bind(id);
-    if let Some((before,)) = permit.fetch_optional::<(Vec<u8>,)>(replaced).await? {
-        if !Certificate::from_der(&read.own)?.has_name_of(&Certificate::from_der(&before)?) {
-            let message = "is for another name than that of the CA whose place it takes";
-            return Err(Error::field("certificate_pem", message));
-        }
+    if let Some((before,)) = permit.fetch_optional::<(Vec<u8>,)>(replaced).await?
+        && !Certificate::from_der(&read.own)?.has_name_of(&Certificate::from_der(&before)?)
+    {
+        let message = "is for another name than that of the CA whose place it takes";
+        return Err(Error::field("certificate_pem", message));
     }
     check_key_first(&permit, csr.public_key_spki()).await?;
     let ca = CaIssuer::adopted(id, &adopted, row)?;

@@ -254,9 +254,8 @@ async fn rekey(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaRekey) -> 
             let (days, length) = (write.validity_days.unwrap_or(default), asked.max_path_length);
             let now = permit.ctx().now();
             let plan = CaPlan::named(old.issuer.name_der(), wanted.spec(), days, length, above, now)?;
-            Paper::Certificate(
-                plan.limited(old.issuer.name_constraints()?.as_ref(), &old.issuer.policies()?)?,
-            )
+            let plan = plan.limited(old.issuer.name_constraints()?.as_ref(), &old.issuer.policies()?)?;
+            Paper::Certificate(Box::new(plan))
         }
     };
     make(vault, permit, (&asked, &name, Some(&lineage)), (wanted, paper), parent.as_deref()).await

@@ -104,7 +104,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
         true => Paper::Request(None),
         false => {
             let above = parent.as_ref().map(|parent| &parent.issuer);
-            Paper::Certificate(plan(write, wanted.spec(), above, permit.ctx().now())?)
+            Paper::Certificate(Box::new(plan(write, wanted.spec(), above, permit.ctx().now())?))
         }
     };
     make(vault, permit, (write, &name, None), (wanted, paper), parent.as_deref()).await
@@ -113,7 +113,7 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
 /// What is made of the key of a new CA.
 pub(super) enum Paper<'p> {
     /// A certificate.
-    Certificate(CaPlan),
+    Certificate(Box<CaPlan>),
     /// A request for one, for that name in DER, or for the one that was asked for.
     Request(Option<&'p [u8]>),
 }
@@ -142,7 +142,7 @@ pub(super) async fn make(
         lineage,
     };
     let done = match paper {
-        Paper::Certificate(plan) => certify(vault, permit, &new, plan, parent).await,
+        Paper::Certificate(plan) => certify(vault, permit, &new, *plan, parent).await,
         Paper::Request(subject) => super::adopt::request(vault, permit, &new, (write, subject)).await,
     };
     if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, &new.key.at, made) {

@@ -460,7 +460,7 @@ contract! {
         let by = t.admin();
         vault.pki(&by).delete_ca(&ca.id).await.unwrap();
         let key = ca.key_ref.unwrap();
-        assert_eq!(hsm.names(), [key.clone()]);
+        assert_eq!(hsm.names(), std::slice::from_ref(&key));
         let record = &t.trail(&by).await[0];
         assert_eq!((record.action.as_str(), &record.extra["key_provider"]), ("pki_ca_delete", &"hsm".into()));
         assert_eq!(record.extra["key_ref"], key);

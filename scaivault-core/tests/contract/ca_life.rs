@@ -224,7 +224,7 @@ contract! {
         let shown = pki.certificate(&own).await.unwrap();
         assert_eq!((shown.ca_id.as_str(), shown.source.as_str(), shown.status), (ca.id.as_str(), "ca", "active"));
         let issued_by = CertificateSearch { ca_id: Some(ca.id.clone()), ..CertificateSearch::default() };
-        assert_eq!(found(&t, issued_by).await, [leaf.id.clone()]);
+        assert_eq!(found(&t, issued_by).await, std::slice::from_ref(&leaf.id));
         let figures = pki.certificate_summary().await.unwrap();
         assert_eq!(figures.by_status.active.count, 2);
         assert_eq!(figures.by_issuer.iter().map(|of| of.active).collect::<Vec<_>>(), [1]);
