@@ -107,7 +107,7 @@ pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject, SubjectParts};
 pub use peer::PeerNames;
 pub use read::{certificate::Certificate, oid::Oid};
-pub use request::request_ca;
+pub use request::{request_ca, request_ca_named};
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, KeyRule, PastIssuerEnd, Plan, Role, RoleConfig, Verdict};
 pub use serial::{Serial, SerialKey};

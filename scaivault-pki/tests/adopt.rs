@@ -6,7 +6,9 @@ mod common;
 
 use common::{Bench, Ca, DAY, now, request, serial, subject};
 use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
-use scaivault_pki::{Adopted, IssuerUrls, PkiError, adopt, issue_leaf, pem, private_key, request_ca};
+use scaivault_pki::{
+    Adopted, Csr, IssuerUrls, PkiError, adopt, issue_leaf, pem, private_key, request_ca, request_ca_named,
+};
 
 /// A root of OpenSSL's in the files `outside.key` and `outside.pem`.
 fn outside(bench: &Bench) {
@@ -53,6 +55,20 @@ async fn a_ca_that_was_signed_outside_issues() {
             issue_leaf(plan, serial(), leaf_key.public_key_der(), &adopted.issuer, &key).await.unwrap();
         bench.write("leaf.pem", leaf.pem());
         bench.ok("verify -x509_strict -CAfile outside.pem -untrusted mid.pem leaf.pem");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_there_is_asked_for_as_it_is() {
+    let ca = Ca::root(KeySpec::EcP256, None).await;
+    // CN=Ab as a PrintableString, of which this engine makes a UTF8String.
+    let foreign = b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x13\x02Ab";
+    for name in [ca.issuer.name_der(), &foreign[..]] {
+        let asked = request_ca_named(name, None, &ca.key).await.unwrap();
+        assert_eq!(Csr::parse(&asked).unwrap().subject_der().unwrap(), name);
+    }
+    for none in [&b""[..], b"x", &foreign[..9]] {
+        assert!(request_ca_named(none, None, &ca.key).await.is_err());
     }
 }
 

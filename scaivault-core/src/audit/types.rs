@@ -67,6 +67,8 @@ actions! {
     PkiCaCrossSign = "pki_ca_cross_sign",
     /// A CA was made that has the name of another one and a new key.
     PkiCaRekey = "pki_ca_rekey",
+    /// A CA that waited for its certificate was given up.
+    PkiCaDelete = "pki_ca_delete",
     /// The roles of a CA's family went over to it.
     PkiCaDefault = "pki_ca_default",
     /// A CA was revoked, with everything below it.

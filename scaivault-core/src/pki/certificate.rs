@@ -78,6 +78,17 @@ pub(super) async fn insert_certificate(
     issued: &Issued,
 ) -> Result<()> {
     register_serial(tx, about, issued).await?;
+    keep(tx, about, issued).await
+}
+
+/// The certificate of the CA `about.ca_id`, which somebody outside signed and numbered: it is in the inventory, and no CA
+/// here answers for its serial number.
+pub(super) async fn insert_outside(tx: &mut Write<'_>, about: &Inventory<'_>, issued: &Issued) -> Result<()> {
+    register(tx, None, about, issued).await?;
+    keep(tx, about, issued).await
+}
+
+async fn keep(tx: &mut Write<'_>, about: &Inventory<'_>, issued: &Issued) -> Result<()> {
     let insert = query(sql::INSERT_CERTIFICATE)
         .bind(tx.tenant())
         .bind(about.id)
@@ -110,13 +121,22 @@ pub(super) async fn register_serial(
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
+    register(tx, Some(about.ca_id), about, issued).await
+}
+
+async fn register(
+    tx: &mut Write<'_>,
+    issuer: Option<&str>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
     // A key that was made a moment ago is nobody's yet.
     if !matches!(about.source, "internal" | "ocsp") {
         check_key(tx, &issued.key_sha256).await?;
     }
     let register = query(sql::INSERT_SERIAL)
         .bind(tx.tenant())
-        .bind(about.ca_id)
+        .bind(issuer)
         .bind(issued.serial.as_bytes())
         .bind(about.id)
         .bind(about.source)

@@ -364,7 +364,8 @@ pub(super) async fn count(permit: &Permit<'_>, status: StatusFilter, cas: &[Revo
 fn not_revoked<'q>(q: &mut QueryBuilder<'q>, cas: &'q [RevokedCa]) {
     q.text(" AND s.revoked_at IS NULL");
     for ca in cas {
-        q.and("s.ca_id <> ", Some(ca.id.as_str()));
+        // What was signed outside is of no CA here.
+        q.and("COALESCE(s.ca_id, '') <> ", Some(ca.id.as_str()));
     }
 }
 

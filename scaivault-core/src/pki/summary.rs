@@ -30,13 +30,13 @@ pub(crate) mod sql {
         AND t.certificate_id = live.certificate_id AND t.field = 'role' LIMIT 1) AS role \
         FROM (SELECT s.ca_id, s.certificate_id, s.not_after FROM pki_serial s \
         WHERE s.tenant_id = $1 AND s.not_after >= $2 AND s.revoked_at IS NULL AND s.source <> 'ocsp' \
-        AND s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active) \
+        AND (s.ca_id IS NULL OR s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active)) \
         ORDER BY s.not_after, s.certificate_id LIMIT $3) AS live) AS named GROUP BY named.ca_id, named.role";
     /// The keys that more than one of those have, the most first.
     pub(crate) const SHARED_KEYS: &str = "\
         SELECT live.key_hash, count(*) AS certificates FROM (SELECT s.key_hash FROM pki_serial s \
         WHERE s.tenant_id = $1 AND s.not_after >= $2 AND s.revoked_at IS NULL AND s.source <> 'ocsp' \
-        AND s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active) \
+        AND (s.ca_id IS NULL OR s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active)) \
         ORDER BY s.not_after, s.certificate_id LIMIT $3) AS live WHERE live.key_hash IS NOT NULL \
         GROUP BY live.key_hash HAVING count(*) > 1 ORDER BY certificates DESC, live.key_hash LIMIT $4";
     #[cfg(test)]
@@ -55,7 +55,7 @@ pub struct CertificateSummary {
     pub expiring_within_7d: i64,
     /// Within thirty days, those within seven included.
     pub expiring_within_30d: i64,
-    /// Active ones by the CA that issued them, by its identifier.
+    /// Active ones by the CA that issued them, by its identifier; those of CAs that were signed outside are in none.
     pub by_issuer: Vec<IssuerCount>,
     /// Active ones by role, by name; those of no role are in none.
     pub by_role: Vec<RoleCount>,
@@ -103,7 +103,7 @@ pub struct SharedKey {
 
 #[derive(Debug, sqlx::FromRow)]
 struct GroupRow {
-    ca_id: String,
+    ca_id: Option<String>,
     role: Option<String>,
     active: i64,
     day: i64,
@@ -148,7 +148,9 @@ async fn summarize(permit: Permit<'_>) -> Result<Outcome<CertificateSummary>> {
     let (active, day) = (sum(|group| group.active), sum(|group| group.day));
     let (week, month) = (sum(|group| group.week), sum(|group| group.month));
     for group in groups {
-        *issuers.entry(group.ca_id).or_default() += group.active;
+        if let Some(ca_id) = group.ca_id {
+            *issuers.entry(ca_id).or_default() += group.active;
+        }
         if let Some(role) = group.role {
             *roles.entry(role).or_default() += group.active;
         }

@@ -83,6 +83,7 @@ impl Category {
             | Action::PkiCaCrossSign
             | Action::PkiCaRekey
             | Action::PkiCaDefault
+            | Action::PkiCaDelete
             | Action::PkiRoleRead
             | Action::PkiRoleCreate
             | Action::PkiRoleUpdate

@@ -166,6 +166,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0020_inventory.postgres.sql"),
         sqlite: text!("0020_inventory.sqlite.sql"),
     },
+    Step {
+        version: 21,
+        description: "life of CAs",
+        shared: text!("0021_ca_life.sql"),
+        postgres: text!("0021_ca_life.postgres.sql"),
+        sqlite: text!("0021_ca_life.sqlite.sql"),
+    },
 ];
 
 impl Step {

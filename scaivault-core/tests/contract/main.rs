@@ -13,6 +13,7 @@ mod anchors;
 mod attacks;
 mod audit;
 mod ca_keys;
+mod ca_life;
 mod ca_origins;
 mod conditions;
 mod crls;

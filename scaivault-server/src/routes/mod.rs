@@ -187,6 +187,7 @@ fn pki_rows() -> Vec<Route<Service>> {
         row(GET, "/v1/pki/ca", pki::ca::list, Action::PkiCaRead, admin),
         row(POST, "/v1/pki/ca", pki::ca::create, Action::PkiCaCreate, admin),
         row(GET, "/v1/pki/ca/{id}", pki::ca::read, Action::PkiCaRead, either),
+        row(DELETE, "/v1/pki/ca/{id}", pki::ca::delete, Action::PkiCaDelete, admin),
         route(GET, "/v1/pki/ca/{id}/certificate", pki::ca::certificate).action(Action::PkiCaRead.as_str()),
         row(POST, "/v1/pki/ca/{id}/certificate", pki::ca::install, Action::PkiCaInstall, admin),
         row(GET, "/v1/pki/ca/{id}/csr", pki::ca::csr, Action::PkiCaRead, admin),

@@ -630,6 +630,31 @@ async fn authorities_of_others_are_taken_over_certified_and_given_new_keys() {
     let inside = api.write("POST", &path, &good, 200).await;
     assert_eq!((&inside["state"], &inside["max_path_length"]), (&json!("active"), &json!(0)));
 
+    // A new key for it waits as well, and is given up; a CA with a certificate is not.
+    let path = format!("/v1/pki/ca/{waits}/rekey");
+    let bounded = json!({ "name": "inside 2", "validity_days": 9 });
+    let refused = api.admin("POST", &path).json(&bounded).send().await.refusal(422, "validation_error");
+    assert_eq!(keys(&refused["details"]["fields"]), ["validity_days"]);
+    let next =
+        json!({ "name": "inside 2", "crl_shards": 2, "delta_crls": true, "keep_expired_on_crl": null });
+    for _ in 0..2 {
+        let next = api.write("POST", &path, &next, 201).await;
+        assert_eq!(
+            (&next["state"], &next["replaces"], &next["crl_shards"]),
+            (&json!("pending"), &json!(waits), &json!(2))
+        );
+        let next = format!("/v1/pki/ca/{}", text(&next["id"]));
+        let gone = api.admin("DELETE", &next).send().await.expect(204);
+        assert!(gone.body.is_empty());
+        api.admin("GET", &next).send().await.refusal(404, "ca_not_found");
+        api.admin("DELETE", &next).send().await.refusal(404, "ca_not_found");
+    }
+    let refused =
+        api.admin("DELETE", &format!("/v1/pki/ca/{waits}")).send().await.refusal(409, "invalid_state");
+    assert!(refused["message"].as_str().unwrap().contains("Revoke it"), "{refused}");
+    let theirs = json!({ "serial_number": inside["serial_number"], "ca_id": waits, "reason": "superseded" });
+    api.admin("POST", "/v1/pki/revoke").json(&theirs).send().await.refusal(409, "invalid_state");
+
     let again = api.write("POST", &format!("/v1/pki/ca/{id}/rekey"), &json!({ "name": "again" }), 201).await;
     assert_eq!((&again["generation"], &again["replaces"]), (&json!(2), &json!(id)));
     let new = text(&again["id"]);

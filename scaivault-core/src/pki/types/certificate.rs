@@ -8,6 +8,7 @@ use crate::{DurationText, wire};
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct Certificate {
     pub id: String,
+    /// Who issued it; for the certificate of a CA that was signed outside, that CA.
     pub ca_id: String,
     pub role: Option<String>,
     pub common_name: Option<String>,
