@@ -78,6 +78,15 @@ pub(super) async fn insert_certificate(
     issued: &Issued,
 ) -> Result<()> {
     register_serial(tx, about, issued).await?;
+    keep_certificate(tx, about, issued).await
+}
+
+/// The certificate of a serial number that is registered.
+pub(super) async fn keep_certificate(
+    tx: &mut Write<'_>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
     let insert = query(sql::INSERT_CERTIFICATE)
         .bind(tx.tenant())
         .bind(about.id)
@@ -110,8 +119,8 @@ pub(super) async fn register_serial(
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
-    // A key that was made a moment ago is nobody's yet.
-    if !matches!(about.source, "internal" | "ocsp") {
+    // A key that was made a moment ago is nobody's yet; what was issued elsewhere is a fact.
+    if !matches!(about.source, "internal" | "ocsp" | "imported") {
         check_key(tx, &issued.key_sha256).await?;
     }
     let register = query(sql::INSERT_SERIAL)

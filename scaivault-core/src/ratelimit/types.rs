@@ -89,6 +89,7 @@ impl Category {
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
             | Action::PkiCertificateUpdate
+            | Action::PkiCertificateRegister
             | Action::CsrRead
             | Action::CsrSubmit
             | Action::CsrApprove

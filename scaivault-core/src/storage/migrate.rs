@@ -166,6 +166,13 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0020_inventory.postgres.sql"),
         sqlite: text!("0020_inventory.sqlite.sql"),
     },
+    Step {
+        version: 22,
+        description: "what CAs did before",
+        shared: text!("0022_past.sql"),
+        postgres: text!("0022_past.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

@@ -79,7 +79,7 @@ impl Outside {
         String::from_utf8(self.files.read(name)).unwrap()
     }
 
-    fn request(&self, key: &str, subject: &str) {
+    pub(crate) fn request(&self, key: &str, subject: &str) {
         let ask = format!("req -new -config outside.cnf -key {key} -subj {subject} -out request.pem");
         self.files.agrees(&ask);
     }

@@ -216,6 +216,9 @@ pub struct CaImport {
     pub chain_pem: Vec<String>,
     /// The number of the last revocation list that was published elsewhere: numbers go on from there.
     pub crl_number: u64,
+    /// That list itself, PEM or DER in Base64: complete, and by the key of the CA. What is on it is revoked here, too, and
+    /// the higher of its number and `crl_number` counts.
+    pub crl_pem: Option<String>,
 }
 
 /// Another CA to be certified: one of the vault, or one that a request is there of.

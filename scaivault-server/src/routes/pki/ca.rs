@@ -40,6 +40,8 @@ struct ImportBody {
     chain_pem: Vec<String>,
     #[serde(default)]
     crl_number: Option<u64>,
+    #[serde(default)]
+    crl_pem: Option<String>,
 }
 
 /// A JSON string as it was sent, in memory that is wiped: a parser of strings would leave pieces behind.
@@ -101,8 +103,15 @@ pub(in crate::routes) async fn import(mut request: Request, ctx: Caller) -> Resu
         key_ref: body.key_ref,
         chain_pem: body.chain_pem,
         crl_number: body.crl_number.unwrap_or_default(),
+        crl_pem: body.crl_pem,
     };
     Reply::created(&request.app().vault.pki(&ctx).import_ca(write).await?)
+}
+
+/// `POST /v1/pki/ca/{id}/certificates`: what an imported CA had issued before.
+pub(in crate::routes) async fn register(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::ok(&request.app().vault.pki(&ctx).register_certificates(request.param("id")?, write).await?)
 }
 
 /// `GET /v1/pki/ca/{id}/csr`: JSON, or the request as PEM if there is one.
