@@ -85,6 +85,8 @@ actions! {
     PkiCertificateRead = "pki_certificate_read",
     /// The tags of a certificate were changed.
     PkiCertificateUpdate = "pki_certificate_update",
+    /// Certificates that an imported CA had issued before were registered.
+    PkiCertificateRegister = "pki_certificate_register",
     /// A certificate was issued with a key made here.
     PkiIssue = "pki_issue",
     /// A certificate was issued for a key of the caller's.

@@ -17,6 +17,7 @@ use super::{
     issuer::{self, CaIssuer, not_found, urls},
     key::{CaKey, NewKey, Place, Wanted, unsigned},
     numbering::Lists,
+    past::Past,
     store::{self, CaRow, ChainRow, sql},
     types::{Ca, CaCreate, CaCsr, CaImport, CaInstall, CaType, PrivateKeyPem},
 };
@@ -71,8 +72,9 @@ impl<'a> Pki<'a> {
     }
 
     /// Takes over a CA that was made elsewhere: its certificate, and its key, which is sealed at once, or which a key
-    /// provider has already. What it issued before is not known here: OCSP does not know it, and what was revoked before is
-    /// on no list of this vault. Needs `pki:admin`; a key in a provider needs the role `super_admin` as well.
+    /// provider has already. What it revoked before is on its lists here if its last list comes with it; what it issued before
+    /// is not known until it is [registered](Self::register_certificates). Needs `pki:admin`; a key in a provider needs the
+    /// role `super_admin` as well.
     ///
     /// # Errors
     /// [`Code::ValidationError`] naming every field; as [`install_ca`](Self::install_ca) for the certificates;
@@ -267,9 +269,8 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
         lists: &lists,
         lineage: None,
     };
-    let number = write.crl_number.checked_add(1).and_then(|number| i64::try_from(number).ok());
-    let number = number.ok_or_else(|| Error::field("crl_number", "must be below 2^63 - 1"))?;
-    let crl = first_crl(&permit, &adopted.issuer, &key.key, number.unsigned_abs()).await?;
+    let past = Past::read(write, &read.own, permit.ctx().now())?;
+    let (crl, number) = (past.first_crl(permit.ctx().now(), &adopted.issuer, &key.key).await?, past.number());
     let keys = permit.keys_to_seal(None).await?;
     let sealed = new.seal(&permit, &keys)?;
     permit.make_room(adopted.issued.not_after).await?;
@@ -282,6 +283,7 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     tx.execute(query(sql::SET_ABOVE).bind(tx.tenant()).bind(&id).bind(above_pem(&adopted))).await?;
     let listed = adopted.is_root.then_some(id.as_str());
     list_certificate(&mut tx, (&id, listed), common_name, &adopted.issued).await?;
+    past.insert(&mut tx, &id, adopted.issued.not_after).await?;
     insert_first_crl(&mut tx, &id, (&crl, number), &lists).await?;
     tx.note("serial_number", adopted.issued.serial.to_string());
     tx.note("crl_number", number);

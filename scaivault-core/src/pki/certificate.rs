@@ -78,17 +78,22 @@ pub(super) async fn insert_certificate(
     issued: &Issued,
 ) -> Result<()> {
     register_serial(tx, about, issued).await?;
-    keep(tx, about, issued).await
+    keep_certificate(tx, about, issued).await
 }
 
 /// The certificate of the CA `about.ca_id`, which somebody outside signed and numbered: it is in the inventory, and no CA
 /// here answers for its serial number.
 pub(super) async fn insert_outside(tx: &mut Write<'_>, about: &Inventory<'_>, issued: &Issued) -> Result<()> {
     register(tx, None, about, issued).await?;
-    keep(tx, about, issued).await
+    keep_certificate(tx, about, issued).await
 }
 
-async fn keep(tx: &mut Write<'_>, about: &Inventory<'_>, issued: &Issued) -> Result<()> {
+/// The certificate of a serial number that is registered.
+pub(super) async fn keep_certificate(
+    tx: &mut Write<'_>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
     let insert = query(sql::INSERT_CERTIFICATE)
         .bind(tx.tenant())
         .bind(about.id)
@@ -130,8 +135,8 @@ async fn register(
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
-    // A key that was made a moment ago is nobody's yet.
-    if !matches!(about.source, "internal" | "ocsp") {
+    // A key that was made a moment ago is nobody's yet; what was issued elsewhere is a fact.
+    if !matches!(about.source, "internal" | "ocsp" | "imported") {
         check_key(tx, &issued.key_sha256).await?;
     }
     let register = query(sql::INSERT_SERIAL)

@@ -138,7 +138,7 @@ pub(crate) mod sql {
         UPDATE pki_crl SET number = $5, base_number = $5, crl = $7, this_update = $8, next_update = $9, \
         due_at = CASE WHEN marks = $6 THEN $10 ELSE due_at END, delta = $11, delta_this_update = $12, \
         delta_next_update = $13, delta_due_at = CASE WHEN marks = $6 OR delta_due_at IS NULL THEN $14 ELSE delta_due_at END, \
-        claimed_until = NULL WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 AND number = $4";
+        entries = $15, claimed_until = NULL WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 AND number = $4";
     /// The same for a delta alone.
     pub(crate) const UPDATE_DELTA: &str = "\
         UPDATE pki_crl SET number = $5, delta = $7, delta_this_update = $8, delta_next_update = $9, \
@@ -183,6 +183,14 @@ pub(crate) mod sql {
         SELECT l.tenant_id, l.ca_id, l.shard FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
         WHERE (l.due_at <= $1 OR l.delta_due_at <= $1) AND (l.claimed_until IS NULL OR l.claimed_until <= $1) \
         AND c.not_after > $1 ORDER BY l.due_at, l.ca_id, l.shard LIMIT 100";
+    /// Since when the list has been due that has been for the longest.
+    pub(crate) const OVERDUE_CRL: &str = "\
+        SELECT l.due_at FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
+        WHERE l.due_at <= $1 AND c.not_after > $1 ORDER BY l.due_at LIMIT 1";
+    pub(crate) const OVERDUE_DELTA: &str = "\
+        SELECT l.delta_due_at FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
+        WHERE l.delta_due_at <= $1 AND c.not_after > $1 ORDER BY l.delta_due_at LIMIT 1";
+    pub(crate) const LONGEST_CRL: &str = "SELECT max(entries) FROM pki_crl";
     pub(crate) const CLAIM_CRL: &str = "\
         UPDATE pki_crl SET claimed_until = $5 WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 \
         AND (due_at <= $4 OR delta_due_at <= $4) AND (claimed_until IS NULL OR claimed_until <= $4)";
@@ -212,7 +220,7 @@ pub(crate) mod sql {
         fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
     pub(crate) const STATE: &str = "\
-        SELECT certificate_id, not_after, revoked_at, revocation_reason FROM pki_serial \
+        SELECT certificate_id, not_after, revoked_at, revocation_reason, weak FROM pki_serial \
         WHERE tenant_id = $1 AND certificate_id = $2";
     /// With its expiry, so that PostgreSQL looks into one partition.
     pub(crate) const CERTIFICATE: &str = "\
@@ -290,6 +298,9 @@ pub(crate) mod sql {
         PUBLIC_CRL,
         PUBLIC_DELTA,
         DUE_CRLS,
+        OVERDUE_CRL,
+        OVERDUE_DELTA,
+        LONGEST_CRL,
         CLAIM_CRL,
         UNCLAIM_CRL,
         ROLE,
@@ -505,6 +516,7 @@ impl CertificateRow {
         now: OffsetDateTime,
         with_pem: bool,
     ) -> Result<Certificate> {
+        let weak = state.weak.iter().flat_map(|words| words.split(',')).map(str::to_owned).collect();
         let with_ca = revoked_cas.iter().find(|ca| ca.id == self.ca_id);
         let (revoked_at, revocation_reason) = match (state.revoked_at, with_ca) {
             (None, Some(ca)) => (Some(ca.revoked_at), Some(ca.revocation_reason.clone())),
@@ -531,6 +543,7 @@ impl CertificateRow {
             revoked_at: revoked_at.map(Ts::get),
             revocation_reason,
             source: self.source,
+            weak,
             issued_to: self.issued_to,
             created_at: self.created_at.get(),
         })
@@ -544,6 +557,8 @@ pub(super) struct StateRow {
     pub(super) not_after: Ts,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
+    /// Words with commas between them.
+    weak: Option<String>,
 }
 
 #[derive(Debug, sqlx::FromRow)]

@@ -39,8 +39,14 @@ pub(crate) mod sql {
         AND (s.ca_id IS NULL OR s.ca_id NOT IN (SELECT c.id FROM pki_ca c WHERE c.tenant_id = $1 AND NOT c.is_active)) \
         ORDER BY s.not_after, s.certificate_id LIMIT $3) AS live WHERE live.key_hash IS NOT NULL \
         GROUP BY live.key_hash HAVING count(*) > 1 ORDER BY certificates DESC, live.key_hash LIMIT $4";
+    /// Those that nobody should rely on, by the reasons.
+    pub(crate) const WEAK: &str = "\
+        SELECT live.weak, count(*) AS active FROM (SELECT s.weak FROM pki_serial s \
+        JOIN pki_certificate k ON k.tenant_id = s.tenant_id AND k.id = s.certificate_id AND k.not_after = s.not_after \
+        JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.id = s.ca_id WHERE s.tenant_id = $1 AND s.weak IS NOT NULL \
+        AND s.not_after >= $2 AND s.revoked_at IS NULL AND c.is_active LIMIT $3) AS live GROUP BY live.weak";
     #[cfg(test)]
-    pub(crate) const ALL: &[&str] = &[GROUPS, SHARED_KEYS];
+    pub(crate) const ALL: &[&str] = &[GROUPS, SHARED_KEYS, WEAK];
 }
 
 /// The inventory in figures.
@@ -61,6 +67,9 @@ pub struct CertificateSummary {
     pub by_role: Vec<RoleCount>,
     /// Keys that more than one active certificate has, at most [`limits::SHARED_KEYS`], those of the most certificates first.
     pub shared_keys: Vec<SharedKey>,
+    /// Active ones that nobody should rely on, by [`Certificate::weak`](super::Certificate::weak); one with two reasons is
+    /// in both.
+    pub by_weakness: Vec<WeaknessCount>,
 }
 
 /// Certificates by state, each counted up to a bound.
@@ -89,6 +98,14 @@ pub struct IssuerCount {
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct RoleCount {
     pub role: String,
+    pub active: i64,
+}
+
+/// Active certificates that nobody should rely on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the fields of the API contract")]
+pub struct WeaknessCount {
+    pub weak: String,
     pub active: i64,
 }
 
@@ -140,6 +157,8 @@ async fn summarize(permit: Permit<'_>) -> Result<Outcome<CertificateSummary>> {
         .bind(limits::SUMMARIZED_CERTIFICATES)
         .bind(limits::SHARED_KEYS);
     let keys: Vec<(Vec<u8>, i64)> = permit.fetch_all_lagging(keys).await?;
+    let weak = query(sql::WEAK).bind(permit.tenant()).bind(now).bind(limits::SUMMARIZED_CERTIFICATES);
+    let weak: Vec<(String, i64)> = permit.fetch_all_lagging(weak).await?;
     let revoked = query(store::sql::REVOKED_CAS).bind(permit.tenant());
     let cas: Vec<RevokedCa> = permit.fetch_all_lagging(revoked).await?;
 
@@ -153,6 +172,12 @@ async fn summarize(permit: Permit<'_>) -> Result<Outcome<CertificateSummary>> {
         }
         if let Some(role) = group.role {
             *roles.entry(role).or_default() += group.active;
+        }
+    }
+    let mut weaknesses = BTreeMap::<&str, i64>::new();
+    for (words, active) in &weak {
+        for word in words.split(',') {
+            *weaknesses.entry(word).or_default() += active;
         }
     }
     let by_status = StatusCounts {
@@ -171,6 +196,10 @@ async fn summarize(permit: Permit<'_>) -> Result<Outcome<CertificateSummary>> {
         shared_keys: keys
             .into_iter()
             .map(|(hash, certificates)| SharedKey { key_hash: hex::encode(hash), certificates })
+            .collect(),
+        by_weakness: weaknesses
+            .into_iter()
+            .map(|(weak, active)| WeaknessCount { weak: weak.to_owned(), active })
             .collect(),
     })
 }

@@ -90,6 +90,7 @@ impl Category {
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
             | Action::PkiCertificateUpdate
+            | Action::PkiCertificateRegister
             | Action::CsrRead
             | Action::CsrSubmit
             | Action::CsrApprove

@@ -28,6 +28,7 @@ mod lifecycle;
 mod lists;
 mod look;
 mod partner;
+mod past;
 mod pki;
 mod policies;
 mod proof;

@@ -43,6 +43,7 @@ pub(crate) fn import(name: &str, certificate: &str, key: &str) -> CaImport {
         key_ref: None,
         chain_pem: Vec::new(),
         crl_number: 0,
+        crl_pem: None,
     }
 }
 

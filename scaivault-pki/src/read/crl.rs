@@ -53,6 +53,10 @@ pub(crate) struct Entry {
     pub(crate) reason: u8,
 }
 
+/// The fault of a list of version 1.
+pub(crate) const NOT_V2: &str = "is not of version 2";
+/// The fault of a list without a number.
+pub(crate) const NO_NUMBER: &str = "has no number";
 /// `removeFromCRL`, which only deltas have.
 pub(crate) const REMOVED: u8 = 8;
 
@@ -64,7 +68,7 @@ impl<'a> Crl<'a> {
         let mut tbs = Reader::new(Reader::only(tbs, SEQUENCE)?);
         let version = tbs.optional(INTEGER)?.map(count).transpose()?;
         if version != Some(1) {
-            faults.push("is not of version 2".to_owned());
+            faults.push(NOT_V2.to_owned());
         }
         if tbs.next()?.raw != &*signed.algorithm {
             faults.push("names two signature algorithms that differ".to_owned());
@@ -93,7 +97,7 @@ impl<'a> Crl<'a> {
         }
         tbs.end()?;
         if crl.number.is_none() {
-            crl.faults.push("has no number".to_owned());
+            crl.faults.push(NO_NUMBER.to_owned());
         }
         Ok(crl)
     }
@@ -124,27 +128,15 @@ impl<'a> Crl<'a> {
         self.entries.len()
     }
 
-    /// All entries of a list that is not indirect.
-    pub(crate) fn own_entries(&self) -> Result<Vec<(&'a [u8], Entry)>> {
-        let (mut reader, mut all) = (Reader::new(self.entries), Vec::new());
-        while !reader.is_empty() {
-            let mut entry = reader.sequence()?;
-            let (serial, at) = (entry.integer()?, entry.time()?);
-            let mut reason = 0;
-            if !entry.is_empty() {
-                for extension in distinct_extensions(entry.expect(SEQUENCE)?)? {
-                    if extension.oid.is(id::ID_CE_CRL_REASONS) {
-                        reason = match Reader::only(extension.value, ENUMERATED)? {
-                            [code] => *code,
-                            _ => return Err(Malformed("an entry with an unknown reason")),
-                        };
-                    }
-                }
-                entry.end()?;
-            }
-            all.push((serial, Entry { at, reason }));
-        }
-        Ok(all)
+    /// All entries of a list that is not indirect, up to the first that cannot be read.
+    pub(crate) fn own_entries(&self) -> impl Iterator<Item = Result<(&'a [u8], Entry)>> + use<'a> {
+        let mut reader = Some(Reader::new(self.entries));
+        std::iter::from_fn(move || {
+            let mut rest = reader.take().filter(|rest| !rest.is_empty())?;
+            let entry = own_entry(&mut rest);
+            reader = entry.is_ok().then_some(rest);
+            Some(entry)
+        })
     }
 
     /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all. An entry that is
@@ -198,6 +190,26 @@ impl<'a> Crl<'a> {
             _ => Ok(found),
         }
     }
+}
+
+fn own_entry<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Entry)> {
+    let mut entry = reader.sequence()?;
+    let (serial, at) = (entry.integer()?, entry.time()?);
+    let mut reason = 0;
+    if !entry.is_empty() {
+        for extension in distinct_extensions(entry.expect(SEQUENCE)?)? {
+            if extension.oid.is(id::ID_CE_CRL_REASONS) {
+                reason = match Reader::only(extension.value, ENUMERATED)? {
+                    [code] => *code,
+                    _ => return Err(Malformed("an entry with an unknown reason")),
+                };
+            } else if extension.critical {
+                return Err(Malformed("an entry with an unknown critical extension"));
+            }
+        }
+        entry.end()?;
+    }
+    Ok((serial, Entry { at, reason }))
 }
 
 impl Scope {

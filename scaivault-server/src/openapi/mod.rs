@@ -121,7 +121,8 @@ impl Contract {
             described["description"] = format!("Needs the scope {}.", scopes.join(" or ")).into();
         }
         if let Some(body) = &operation.body {
-            described["requestBody"] = json!({ "required": !operation.body_optional, "content": self.content(body)? });
+            described["requestBody"] =
+                json!({ "required": !operation.body_optional, "content": self.content(body)? });
         }
         Ok(described)
     }

@@ -192,6 +192,7 @@ fn pki_rows() -> Vec<Route<Service>> {
         row(POST, "/v1/pki/ca/{id}/certificate", pki::ca::install, Action::PkiCaInstall, admin),
         row(GET, "/v1/pki/ca/{id}/csr", pki::ca::csr, Action::PkiCaRead, admin),
         row(POST, "/v1/pki/ca/import", pki::ca::import, Action::PkiCaImport, admin),
+        row(POST, "/v1/pki/ca/{id}/certificates", pki::ca::register, Action::PkiCertificateRegister, admin),
         row(POST, "/v1/pki/ca/{id}/cross-sign", pki::ca::cross_sign, Action::PkiCaCrossSign, admin),
         row(POST, "/v1/pki/ca/{id}/rekey", pki::ca::rekey, Action::PkiCaRekey, admin),
         row(POST, "/v1/pki/ca/{id}/default", pki::ca::make_default, Action::PkiCaDefault, admin),

@@ -42,7 +42,7 @@ const CA: [&str; 28] = [
     "valid_until",
 ];
 
-const CERTIFICATE: [&str; 17] = [
+const CERTIFICATE: [&str; 18] = [
     "alt_names",
     "ca_id",
     "common_name",
@@ -60,6 +60,7 @@ const CERTIFICATE: [&str; 17] = [
     "source",
     "status",
     "tags",
+    "weak",
 ];
 
 #[tokio::test]
@@ -606,6 +607,32 @@ async fn authorities_of_others_are_taken_over_certified_and_given_new_keys() {
     );
     let id = text(&ca["id"]);
     assert_eq!(api.get(&format!("/v1/pki/ca/{id}/csr")).await, json!({ "csr_pem": null }));
+
+    // What it had issued.
+    for arguments in [
+        "req -new -key key.pem -config ca.cnf -out leaf.csr",
+        "x509 -req -in leaf.csr -CA own.pem -CAkey key.pem -set_serial 77 -days 5 -out leaf.pem",
+    ] {
+        let mut openssl = std::process::Command::new("openssl");
+        let done = openssl.args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "{arguments}: {done:?}");
+    }
+    let path = format!("/v1/pki/ca/{id}/certificates");
+    let mut register = json!({ "certificates_pem": [file("leaf.pem"), "x"] });
+    let refused = api.admin("POST", &path).json(&register).send().await.refusal(422, "validation_error");
+    assert_eq!(keys(&refused["details"]["fields"]), ["certificates_pem[1]"]);
+    register["certificates_pem"][1] = json!(file("own.pem"));
+    let done = api.write("POST", &path, &register, 200).await;
+    assert_eq!(done, json!({ "registered": 1, "known": 1, "expired": 0 }));
+    let found = api.get("/v1/pki/certificates?serial_number=4d&weak=false").await;
+    assert_eq!(
+        (&found["certificates"][0]["source"], &found["certificates"][0]["weak"]),
+        (&json!("imported"), &json!([]))
+    );
+    assert_eq!(api.get("/v1/pki/certificates?weak=true").await["certificates"], json!([]));
+    assert_eq!(api.get("/v1/pki/certificates/summary").await["by_weakness"], json!([]));
+    register["certificates_pem"] = json!([]);
+    api.admin("POST", &path).json(&register).send().await.refusal(422, "validation_error");
 
     let waiting = json!({
         "name": "inside", "common_name": "Inside", "ca_type": "intermediate", "key_type": "ec", "external": true,

@@ -37,6 +37,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/ca/import") => {
             json!({ "name": "mine", "certificate_pem": "x", "private_key_pem": "x" })
         }
+        ("POST", "/v1/pki/ca/{id}/certificates") => json!({ "certificates_pem": [ANCHOR] }),
         ("POST", "/v1/pki/ca/{id}/cross-sign") => json!({ "csr_pem": CSR }),
         ("POST", "/v1/pki/ca/{id}/rekey") => json!({ "name": "mine again" }),
         ("POST", "/v1/pki/ca/{id}/certificate") => json!({ "certificate_pem": "x" }),

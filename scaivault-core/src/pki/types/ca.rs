@@ -222,6 +222,9 @@ pub struct CaImport {
     pub delta_crls: bool,
     /// See [`CaCreate::keep_expired_on_crl`].
     pub keep_expired_on_crl: bool,
+    /// That list itself, PEM or DER in Base64: complete, and by the key of the CA. What is on it is revoked here, too, and
+    /// the higher of its number and `crl_number` counts.
+    pub crl_pem: Option<String>,
 }
 
 /// Another CA to be certified: one of the vault, or one that a request is there of.

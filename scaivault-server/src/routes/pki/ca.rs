@@ -47,6 +47,7 @@ struct ImportBody {
     delta_crls: bool,
     #[serde(default)]
     keep_expired_on_crl: bool,
+    crl_pem: Option<String>,
 }
 
 /// A JSON string as it was sent, in memory that is wiped: a parser of strings would leave pieces behind.
@@ -111,8 +112,15 @@ pub(in crate::routes) async fn import(mut request: Request, ctx: Caller) -> Resu
         crl_shards: body.crl_shards,
         delta_crls: body.delta_crls,
         keep_expired_on_crl: body.keep_expired_on_crl,
+        crl_pem: body.crl_pem,
     };
     Reply::created(&request.app().vault.pki(&ctx).import_ca(write).await?)
+}
+
+/// `POST /v1/pki/ca/{id}/certificates`: what an imported CA had issued before.
+pub(in crate::routes) async fn register(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::ok(&request.app().vault.pki(&ctx).register_certificates(request.param("id")?, write).await?)
 }
 
 /// `GET /v1/pki/ca/{id}/csr`: JSON, or the request as PEM if there is one.
