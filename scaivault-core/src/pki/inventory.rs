@@ -323,7 +323,7 @@ impl<'s> Wanted<'s> {
         limit: i64,
     ) -> Query<'q> {
         let mut q = QueryBuilder::new(
-            "SELECT s.certificate_id, s.not_after, s.revoked_at, s.revocation_reason, s.weak",
+            "SELECT s.certificate_id, s.not_after, s.revoked_at, s.revocation_reason, s.weak, s.key_hash",
         );
         self.matching(&mut q, tenant, cas, now);
         match (self.said.sort, after) {

@@ -220,7 +220,7 @@ pub(crate) mod sql {
         fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
     pub(crate) const STATE: &str = "\
-        SELECT certificate_id, not_after, revoked_at, revocation_reason, weak FROM pki_serial \
+        SELECT certificate_id, not_after, revoked_at, revocation_reason, weak, key_hash FROM pki_serial \
         WHERE tenant_id = $1 AND certificate_id = $2";
     /// With its expiry, so that PostgreSQL looks into one partition.
     pub(crate) const CERTIFICATE: &str = "\
@@ -537,6 +537,7 @@ impl CertificateRow {
             ip_sans: self.ip_sans.0,
             serial_number: Serial::from_bytes(&self.serial)?.to_string(),
             fingerprint_sha256: hex::encode(&self.fingerprint_sha256),
+            key_hash: state.key_hash.map(hex::encode),
             not_before: self.not_before.get(),
             not_after: self.not_after.get(),
             status,
@@ -559,6 +560,7 @@ pub(super) struct StateRow {
     revocation_reason: Option<String>,
     /// Words with commas between them.
     weak: Option<String>,
+    key_hash: Option<Vec<u8>>,
 }
 
 #[derive(Debug, sqlx::FromRow)]

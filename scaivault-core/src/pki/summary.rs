@@ -42,7 +42,6 @@ pub(crate) mod sql {
     /// Those that nobody should rely on, by the reasons.
     pub(crate) const WEAK: &str = "\
         SELECT live.weak, count(*) AS active FROM (SELECT s.weak FROM pki_serial s \
-        JOIN pki_certificate k ON k.tenant_id = s.tenant_id AND k.id = s.certificate_id AND k.not_after = s.not_after \
         JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.id = s.ca_id WHERE s.tenant_id = $1 AND s.weak IS NOT NULL \
         AND s.not_after >= $2 AND s.revoked_at IS NULL AND c.is_active LIMIT $3) AS live GROUP BY live.weak";
     #[cfg(test)]

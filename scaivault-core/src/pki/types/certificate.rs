@@ -16,6 +16,9 @@ pub struct Certificate {
     pub ip_sans: Vec<String>,
     pub serial_number: String,
     pub fingerprint_sha256: String,
+    /// The SHA-256 of the `SubjectPublicKeyInfo`, which [`CertificateSearch::key_hash`](crate::pki::CertificateSearch) finds it
+    /// by; `None` for what releases without it recorded.
+    pub key_hash: Option<String>,
     #[serde(serialize_with = "wire::seconds")]
     pub not_before: OffsetDateTime,
     #[serde(serialize_with = "wire::seconds")]
