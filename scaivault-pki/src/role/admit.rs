@@ -214,6 +214,10 @@ impl Role {
         }
         let subject = self.admit_subject(&request.subject, subject_prefix, found);
         check_subject(issuer, common_name.as_deref(), &subject, subject_prefix, found);
+        for purpose in self.purposes.iter().filter(|purpose| !issuer.is_for(**purpose)) {
+            let message = format!("the CA, or one above it, is not for {purpose}, which the role gives");
+            found.add("extended_key_usage", "issuer_purpose", message);
+        }
         let not_after = self.admit_ttl(request.ttl, issuer, now, found);
         Plan {
             common_name,
