@@ -11,7 +11,7 @@ use crate::{
     name::{DnsName, MAX_COMMON_NAME, SubjectParts, parse_ip, write_name},
     read::dn::Dn,
     sans::{Email, Uri},
-    time::{backdated, last_second, whole_second},
+    time::{backdated, last_second, shown, two_thirds, whole_second},
     validate::constraints::Name as Judged,
 };
 
@@ -218,7 +218,7 @@ impl Role {
             let message = format!("the CA, or one above it, is not for {purpose}, which the role gives");
             found.add("extended_key_usage", "issuer_purpose", message);
         }
-        let not_after = self.admit_ttl(request.ttl, issuer, now, found);
+        let (not_after, is_cut) = self.admit_ttl(request.ttl, issuer, now, found);
         Plan {
             common_name,
             subject,
@@ -228,6 +228,8 @@ impl Role {
             uris: names.uris.kept,
             not_before: backdated(now, self.config.backdate, Some(issuer.not_before())),
             not_after,
+            is_cut,
+            renew_after: two_thirds(now, not_after),
             key: self.config.key,
             public_key: None,
             purposes: self.purposes.clone(),
@@ -429,42 +431,42 @@ impl Role {
         subject
     }
 
-    /// The last second of the life; `now` if a rule is broken.
+    /// The last second of the life, `now` if a rule is broken; and whether it was cut to the end of the issuer.
     fn admit_ttl(
         &self,
         asked: Option<Duration>,
         issuer: &Issuer,
         now: OffsetDateTime,
         found: &mut Violations,
-    ) -> OffsetDateTime {
+    ) -> (OffsetDateTime, bool) {
         let ttl = asked.unwrap_or(self.config.default_ttl);
         if now < issuer.not_before() || now > issuer.not_after() {
             found.add("ttl", "issuer_validity", "the issuer is not valid at this time");
-            return now;
+            return (now, false);
         }
         if ttl.is_zero() || ttl.subsec_nanos() != 0 {
             found.add("ttl", "range", "must be whole seconds, at least one");
-            return now;
+            return (now, false);
         }
         if ttl > self.config.max_ttl {
             let most = self.config.max_ttl.as_secs();
             found.add("ttl", "max_ttl", format!("must be at most {most} seconds, the role's max_ttl"));
-            return now;
+            return (now, false);
         }
         let cut = asked.is_none() || self.config.past_issuer_end == PastIssuerEnd::Truncate;
         match last_second(now, ttl) {
             Some(end) if end <= issuer.not_after() => {
                 found.matched("ttl", "max_ttl", self.config.max_ttl.as_secs());
-                end
+                (end, false)
             }
             _ if cut => {
                 found.matched("ttl", "past_issuer_end", "truncate");
-                issuer.not_after()
+                (issuer.not_after(), true)
             }
             _ => {
-                let end = issuer.not_after();
+                let end = shown(issuer.not_after());
                 found.add("ttl", "issuer_validity", format!("would outlive the issuer, which ends at {end}"));
-                now
+                (now, false)
             }
         }
     }
