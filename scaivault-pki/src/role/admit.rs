@@ -167,7 +167,8 @@ impl Role {
             subject: self.subject_of(csr, found),
             ttl,
         };
-        let mut plan = self.plan(&request, (prefix, IN_CSR), found, (issuer, now));
+        let named = csr.has_common_name();
+        let mut plan = self.plan((&request, named), (prefix, IN_CSR), found, (issuer, now));
         plan.key = KeyRule::Kind(csr.key_kind());
         plan.public_key = Some(csr.public_key_spki().to_vec());
         plan
@@ -180,21 +181,26 @@ impl Role {
         issuer: &Issuer,
         now: OffsetDateTime,
     ) -> Plan {
-        self.plan(request, ("", ""), found, (issuer, now))
+        self.plan((request, request.common_name.is_some()), ("", ""), found, (issuer, now))
     }
 
-    /// Checks names, subject and life. The prefixes stand before the fields that hold names, and the subject. What is
-    /// returned is of use only where no violation was found.
+    /// Checks names, subject and life; `named` is whether there is a common name, also where it could not be read. The
+    /// prefixes stand before the fields that hold names, and the subject. What is returned is of use only where no violation
+    /// was found.
     fn plan(
         &self,
-        request: &IssueRequest,
+        (request, named): (&IssueRequest, bool),
         (prefix, subject_prefix): (&str, &str),
         found: &mut Violations,
         (issuer, now): (&Issuer, OffsetDateTime),
     ) -> Plan {
         let now = whole_second(now);
         let mut names = Names::under(issuer);
-        let common_name = self.admit_common_name(request.common_name.as_deref(), &mut names, found);
+        if !named && self.config.require_cn {
+            found.add("common_name", "require_cn", "is required by the role");
+        }
+        let common_name = request.common_name.as_deref();
+        let common_name = common_name.and_then(|text| self.admit_common_name(text, &mut names, found));
         let count = [&request.alt_names, &request.ip_sans, &request.email_sans, &request.uri_sans]
             .iter()
             .map(|list| list.len())
@@ -206,7 +212,7 @@ impl Role {
             found.add(format!("{prefix}alt_names"), "count", message);
         } else {
             self.admit_names(request, prefix, &mut names, found);
-            if count == 0 && request.common_name.is_none() && !self.config.require_cn {
+            if count == 0 && !named && !self.config.require_cn {
                 let message =
                     "a certificate needs a name: common_name, alt_names, ip_sans, email_sans or uri_sans";
                 found.add("common_name", "no_name", message);
@@ -237,19 +243,8 @@ impl Role {
         }
     }
 
-    fn admit_common_name(
-        &self,
-        text: Option<&str>,
-        names: &mut Names<'_>,
-        found: &mut Violations,
-    ) -> Option<String> {
+    fn admit_common_name(&self, text: &str, names: &mut Names<'_>, found: &mut Violations) -> Option<String> {
         let field = "common_name";
-        let Some(text) = text else {
-            if self.config.require_cn {
-                found.add(field, "require_cn", "is required by the role");
-            }
-            return None;
-        };
         if text.chars().take(MAX_COMMON_NAME + 1).count() > MAX_COMMON_NAME {
             found.add(
                 field,
