@@ -43,6 +43,8 @@ pub(crate) fn beasts() -> Vec<(&'static str, Request, &'static str)> {
         ("a subject that is a set", subject(tlv(0x31, &[])), "DER"),
         ("SAN of 64 letters in a label", named(0x82, long.as_bytes()), "63"),
         ("SAN of 256 letters", named(0x82, longest.as_bytes()), "253"),
+        ("SAN with a label that is no A-label", named(0x82, b"xn--a.svc.test"), "no A-label"),
+        ("SAN with a reserved label", named(0x82, b"ab--c.svc.test"), "third and fourth"),
         ("SAN with an empty label", named(0x82, b"a..svc.test"), "empty"),
         ("SAN with a hyphen first", named(0x82, b"-a.svc.test"), "hyphen"),
         ("SAN that is a wildcard's child", named(0x82, b"*a.svc.test"), "wildcard"),
