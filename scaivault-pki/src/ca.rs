@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use const_oid::ObjectIdentifier;
+use const_oid::{ObjectIdentifier, db::rfc5280::ANY_EXTENDED_KEY_USAGE};
 use der::{Decode as _, Encode as _, asn1::OctetString};
 use scaivault_kms::{KeySpec, SigningKey};
 use time::OffsetDateTime;
@@ -13,7 +13,7 @@ use x509_parser::{
 };
 
 use crate::{
-    Certificate, Issued, PkiError, Refused, Serial, Subject,
+    Certificate, Issued, Oid, PkiError, Refused, Serial, Subject,
     constraints::{self, Limits},
     error::Violations,
     issue::finish,
@@ -56,6 +56,8 @@ pub struct Issuer {
     urls: IssuerUrls,
     /// Its own name constraints, then those of the CAs above it that are known.
     constraints: Vec<NameConstraints>,
+    /// The purposes that it and those of the CAs above it that are known leave; `None` for any.
+    purposes: Option<Vec<Oid>>,
 }
 
 impl Issuer {
@@ -104,9 +106,10 @@ impl Issuer {
         let public_key = PublicKey::parse("certificate", tbs.subject_pki.raw)?;
         let spec = public_key.kind.spec();
         let spec = spec.ok_or_else(|| bad("has an RSA key of another size than 2048, 3072 or 4096 bits"))?;
-        let own = constraints::of_certificate(&Certificate::from_der(der)?)?;
-        Ok(Self {
-            constraints: own.into_iter().collect(),
+        let strict = Certificate::from_der(der)?;
+        let mut issuer = Self {
+            constraints: constraints::of_certificate(&strict)?.into_iter().collect(),
+            purposes: None,
             der: der.to_vec(),
             name: subject.to_vec(),
             key_id: subject_key_id(&certificate)?.unwrap_or_else(|| public_key.key_id().to_vec()),
@@ -117,11 +120,13 @@ impl Issuer {
             max_path_length: constraints.value.path_len_constraint,
             signs_crls: usage.is_none_or(|usage| usage.value.crl_sign()),
             urls,
-        })
+        };
+        issuer.limit_purposes(&strict);
+        Ok(issuer)
     }
 
-    /// With the name constraints and path lengths of the CAs above it, the nearest first: what it issues is held against
-    /// them, too.
+    /// With the name constraints, purposes and path lengths of the CAs above it, the nearest first: what it issues is held
+    /// against them, too.
     ///
     /// # Errors
     /// [`PkiError::Invalid`] if one of these certificates, in DER, cannot be read, has malformed name constraints, or
@@ -130,6 +135,7 @@ impl Issuer {
         for (between, der) in above.into_iter().enumerate() {
             let certificate = Certificate::from_der(der)?;
             self.constraints.extend(constraints::of_certificate(&certificate)?);
+            self.limit_purposes(&certificate);
             let basic = certificate.parts().extensions.basic;
             if let Some(most) = basic.and_then(|basic| basic.max_path_length) {
                 let below = u32::try_from(between).ok().and_then(|between| most.checked_sub(between + 1));
@@ -140,6 +146,24 @@ impl Issuer {
             }
         }
         Ok(self)
+    }
+
+    /// Takes away the purposes that a CA certificate does not have; one without such a list, or with any purpose, has all.
+    fn limit_purposes(&mut self, certificate: &Certificate) {
+        let Some(own) = &certificate.parts().extensions.purposes else { return };
+        if own.iter().any(|oid| oid.is(ANY_EXTENDED_KEY_USAGE)) {
+            return;
+        }
+        match &mut self.purposes {
+            Some(left) => left.retain(|oid| own.contains(oid)),
+            none => *none = Some(own.clone()),
+        }
+    }
+
+    /// Whether it, and every CA above it that is known, may issue for a purpose (RFC 5280, 4.2.1.12, along the chain as
+    /// verifiers do).
+    pub(crate) fn is_for(&self, purpose: ObjectIdentifier) -> bool {
+        self.purposes.as_ref().is_none_or(|left| left.iter().any(|oid| oid.is(purpose)))
     }
 
     /// Its own name constraints, as its certificate has them; `None` if it has none.

@@ -7,8 +7,8 @@ use const_oid::{
     db::{rfc4519, rfc5280, rfc5912},
 };
 use der::{
-    Any, Decode as _, Encode as _, Sequence, Tag,
-    asn1::{BitString, Ia5StringRef, PrintableStringRef, SetOfVec, Utf8StringRef},
+    Any, Decode as _, Encode as _, ErrorKind, Sequence, SliceReader, Tag,
+    asn1::{BitString, Ia5StringRef, Int, PrintableStringRef, SetOfVec, Utf8StringRef},
 };
 use x509_cert::{
     attr::Attribute,
@@ -27,6 +27,7 @@ use crate::{
 };
 
 const FIELD: &str = "csr_pem";
+const COMMON_NAME: &str = "csr_pem.common_name";
 /// The longest request, in octets of DER.
 const MAX_CSR: usize = 64 * 1024;
 /// The most extensions that one may ask for.
@@ -108,14 +109,16 @@ impl Csr {
         if der.len() > MAX_CSR {
             return Err(bad("must have at most 64 KiB"));
         }
-        let request = Request::from_der(der).map_err(|_| bad("is not a certificate request in DER"))?;
+        let request = Request::from_der(der).map_err(|error| bad(unreadable(&error)))?;
         let signed = request.info.to_der().map_err(PkiError::encoding("a certificate request"))?;
-        let info = Info::from_der(&signed).map_err(|_| bad("is not a certificate request in DER"))?;
+        // Others would fail as numbers that are out of bounds.
+        let version = SliceReader::new(request.info.value()).and_then(|mut info| Int::decode(&mut info));
+        if version.is_ok_and(|version| version.as_bytes() != [0]) {
+            return Err(bad("is of an unknown version: the only one is 0 (RFC 2986, 4.1)"));
+        }
+        let info = Info::from_der(&signed).map_err(|error| bad(unreadable(&error)))?;
         if info.to_der().ok().as_ref() != Some(&signed) {
             return Err(bad("is not in DER"));
-        }
-        if info.version != 0 {
-            return Err(bad("is of an unknown version"));
         }
         let spki = info.public_key.to_der().map_err(PkiError::encoding("a public key"))?;
         let public_key = PublicKey::parse(FIELD, &spki)?;
@@ -200,6 +203,11 @@ impl Csr {
         &self.public_key
     }
 
+    /// Whether its subject has a common name, be it one that cannot be read.
+    pub(crate) fn has_common_name(&self) -> bool {
+        self.common_name.is_some() || self.objections.iter().any(|(field, ..)| *field == COMMON_NAME)
+    }
+
     pub(crate) fn objections(&self) -> &[Objection] {
         &self.objections
     }
@@ -231,11 +239,10 @@ impl Csr {
     }
 
     fn read_common_name(&mut self, value: &Any) {
-        const FIELD: &str = "csr_pem.common_name";
         match text(value) {
-            _ if self.common_name.is_some() => self.object(FIELD, "single", "must be there once only"),
+            _ if self.common_name.is_some() => self.object(COMMON_NAME, "single", "must be there once only"),
             Some(name) => self.common_name = Some(name),
-            None => self.object(FIELD, "encoding", "must be a UTF8String or PrintableString"),
+            None => self.object(COMMON_NAME, "encoding", "must be a UTF8String or PrintableString"),
         }
     }
 
@@ -283,6 +290,10 @@ impl Csr {
                 }
             }),
             rfc5280::ID_CE_KEY_USAGE => KeyUsage::from_der(value).map(|usage| {
+                // RFC 5280, 4.2.1.3.
+                if usage.0.is_empty() {
+                    self.object("csr_pem.key_usage", "empty", "has a key usage without a bit");
+                }
                 if usage.key_cert_sign() || usage.crl_sign() {
                     self.object("csr_pem.key_usage", "ca", "asks to sign certificates or revocation lists");
                 }
@@ -346,6 +357,22 @@ const HARMLESS: [ObjectIdentifier; 2] =
 fn bad(message: &str) -> PkiError {
     PkiError::invalid(FIELD, message)
 }
+
+/// Why nothing could be made of the octets, as far as the parser knows.
+fn unreadable(error: &der::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::IndefiniteLength => "has an indefinite length, which DER does not have",
+        ErrorKind::TrailingData { .. } => "has octets after its end, or after that of a part",
+        ErrorKind::Incomplete { .. } => "is cut off: it is shorter than its lengths say",
+        ErrorKind::TagUnknown { byte: UNIVERSAL_STRING } => {
+            "has a UniversalString; text must be a UTF8String"
+        }
+        _ => "is not a certificate request in DER",
+    }
+}
+
+/// The tag of a type of text that no CA should use (RFC 5280, 4.1.2.4).
+const UNIVERSAL_STRING: u8 = 0x1c;
 
 fn verify(request: &Request, signed: &[u8], key: &PublicKey) -> Result<(), PkiError> {
     if request.algorithm.oid == rfc5912::ID_RSASSA_PSS {

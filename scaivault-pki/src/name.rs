@@ -8,6 +8,10 @@ use der::{
     Any, Encode as _, Sequence, ValueOrd,
     asn1::{PrintableString, SetOfVec},
 };
+use idna::{
+    AsciiDenyList,
+    uts46::{DnsLength, Hyphens, Uts46},
+};
 
 use crate::{
     PkiError,
@@ -192,6 +196,13 @@ impl DnsName {
     /// # Errors
     /// What is wrong, in a sentence for people.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let name = Self::pattern(text)?;
+        name.0.split('.').try_for_each(check_reserved)?;
+        Ok(name)
+    }
+
+    /// The same of what names are held against, whose labels may be parts of A-labels, or reserved.
+    pub(crate) fn pattern(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() {
             return Err("must not be empty");
         }
@@ -262,6 +273,25 @@ fn check_label(label: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Labels with `--` in the third and fourth place are reserved (RFC 5890, 2.3.1) but for A-labels, which have to be what
+/// their own text is encoded as.
+fn check_reserved(label: &str) -> Result<(), &'static str> {
+    if label.as_bytes().get(2..4) != Some(b"--") {
+        return Ok(());
+    }
+    if !label.starts_with("xn--") {
+        return Err(
+            "must not have a label with -- in its third and fourth place, unless it begins with xn--",
+        );
+    }
+    let deny = AsciiDenyList::STD3;
+    let read = Uts46::new().to_ascii(label.as_bytes(), deny, Hyphens::Check, DnsLength::Verify);
+    match read.is_ok_and(|read| read == label) {
+        true => Ok(()),
+        false => Err("has a label that begins with xn-- and is no A-label (RFC 5890)"),
+    }
+}
+
 /// Whether a last label makes URL parsers take the host for an IPv4 address: decimal, or `0x` and hexadecimal.
 fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
@@ -284,7 +314,7 @@ impl Pattern {
         if text == "*" {
             return Err("would admit every name; name the domains, as *.example.com");
         }
-        DnsName::parse(text).map(Self)
+        DnsName::pattern(text).map(Self)
     }
 
     /// `x` admits `x`, and with `subdomains` what is below it; `*.x` admits what is one label below `x`,
@@ -369,7 +399,11 @@ mod tests {
             "3com.com",
             "a-b.c",
             "*.a.b",
-            "r3---x.test",
+            "abc--d.test",
+            "XN--BCHER-KVA.example",
+            "xn--nxasmm1c.test",
+            "xn--fiqs8s",
+            "*.xn--bcher-kva.example",
             &["a"; 127].join("."),
         ] {
             assert!(DnsName::parse(good).is_ok(), "{good}");
@@ -404,6 +438,16 @@ mod tests {
             "0x7f.1",
             "1.2.3.0x4",
             "a.0x",
+            "r3---x.test",
+            "ab--c.example.com",
+            "xn--.example.com",
+            "xn--a.example.com",
+            "xn--abc-.example.com",
+            "xn--999999.example.com",
+            "xn--bcher-KVB9.example.com",
+            "a.xn--example.com",
+            "*.xn--a.example.com",
+            "xn--zca-.test",
             "a\0.b",
             "a\n",
             "a.b%00",
@@ -413,6 +457,16 @@ mod tests {
         for text in bad {
             assert!(DnsName::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn patterns_hold_labels_that_no_name_has() {
+        let pattern = Pattern::parse("*.r3---x.test").unwrap();
+        assert!(pattern.admits(&DnsName::pattern("a.r3---x.test").unwrap(), false));
+        let why = DnsName::parse("a.r3---x.test").unwrap_err();
+        assert!(why.contains("third and fourth"), "{why}");
+        let why = DnsName::parse("xn--a.test").unwrap_err();
+        assert!(why.contains("no A-label"), "{why}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl DnsGlob {
         check_stars(&labels)?;
         // What is left is checked as a name that the pattern admits.
         let example: Vec<String> = labels.iter().map(|label| label.replace('*', "a")).collect();
-        let parsed = DnsName::parse(&example.join("."))?;
+        let parsed = DnsName::pattern(&example.join("."))?;
         if parsed.is_wildcard() {
             return Err("must not admit wildcards: those go by allowed_domains");
         }
@@ -208,7 +208,7 @@ impl EmailPattern {
         if local != "*" {
             check_local(local)?;
         }
-        let host = DnsName::parse(host)?;
+        let host = DnsName::pattern(host)?;
         Ok(Self { local: (local != "*").then(|| local.to_owned()), host })
     }
 
@@ -233,14 +233,14 @@ pub(crate) struct Uri {
 
 impl Uri {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let uri = Self::read(text)?;
+        let uri = Self::read(text, DnsName::parse)?;
         match uri.segments.iter().any(|segment| segment.contains('*')) {
             true => Err("must not have a wildcard"),
             false => Ok(uri),
         }
     }
 
-    fn read(text: &str) -> Result<Self, &'static str> {
+    fn read(text: &str, host_of: fn(&str) -> Result<DnsName, &'static str>) -> Result<Self, &'static str> {
         if text.len() > MAX_URI {
             return Err("must have at most 2048 characters");
         }
@@ -258,8 +258,7 @@ impl Uri {
         if !port_is_plain {
             return Err("must have a plain port or none");
         }
-        let host =
-            DnsName::parse(host).map_err(|_| "must have a DNS name as its host, and no user before it")?;
+        let host = host_of(host).map_err(|_| "must have a DNS name as its host, and no user before it")?;
         if host.is_wildcard() {
             return Err("must not have a wildcard in its host");
         }
@@ -289,7 +288,7 @@ pub(crate) struct UriPattern(Uri);
 
 impl UriPattern {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let uri = Uri::read(text)?;
+        let uri = Uri::read(text, DnsName::pattern)?;
         check_stars(&uri.segments)?;
         Ok(Self(uri))
     }
@@ -353,6 +352,7 @@ mod tests {
     fn globs_admit_parts_of_labels_and_never_a_wildcard() {
         let cases = [
             ("web-*.x.test", "web-1.x.test", true),
+            ("xn--*.x.test", "xn--bcher-kva.x.test", true),
             ("web-*.x.test", "WEB-.x.test", false),
             ("web-*.x.test", "web-1.y.x.test", false),
             ("web-*.x.test", "webb.x.test", false),

@@ -4,7 +4,7 @@ use der::{
     DateTime,
     asn1::{GeneralizedTime, UtcTime},
 };
-use time::{OffsetDateTime, UtcOffset};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use x509_cert::time::Time;
 
 use crate::PkiError;
@@ -17,6 +17,12 @@ pub(crate) fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
     // At the very ends of time there may be no such date; those are refused when they are written.
     let utc = at.checked_to_offset(UtcOffset::UTC).unwrap_or(at);
     utc.replace_nanosecond(0).unwrap_or(utc)
+}
+
+/// A time as messages have it: whole seconds in UTC, as `2026-10-05T12:00:00Z` (RFC 3339).
+pub(crate) fn shown(at: OffsetDateTime) -> String {
+    let at = whole_second(at);
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
 /// The instant that a certificate issued at `now` begins at: five minutes back, but not before `floor`.
@@ -39,6 +45,12 @@ pub(crate) fn backdated(
 pub(crate) fn last_second(now: OffsetDateTime, lifetime: Duration) -> Option<OffsetDateTime> {
     let rest = lifetime.checked_sub(Duration::from_secs(1))?;
     now.checked_add(rest.try_into().ok()?).filter(|end| end.year() <= 9999)
+}
+
+/// The second that is two thirds of the way from `begin` to `end`.
+pub(crate) fn two_thirds(begin: OffsetDateTime, end: OffsetDateTime) -> OffsetDateTime {
+    let way = (end - begin).whole_seconds().saturating_mul(2) / 3;
+    begin.checked_add(time::Duration::seconds(way)).unwrap_or(end)
 }
 
 /// `Time` of certificates and lists: `UTCTime` through 2049, then `GeneralizedTime` (RFC 5280, 4.1.2.5).
@@ -105,6 +117,12 @@ mod tests {
             let _ = x509_time(begin(whole_second(end), None));
             let _ = last_second(end, Duration::from_secs(1)).map(x509_time);
         }
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second_in_utc() {
+        assert_eq!(shown(datetime!(2026-10-05 01:02:03.999 +02:00)), "2026-10-04T23:02:03Z");
+        assert_eq!(shown(datetime!(0001-01-01 00:00:00 UTC)), "0001-01-01T00:00:00Z");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use revocation::{
 use crate::{
     Certificate, Oid, TrustAnchor,
     chain::{Path, Pool, Search},
-    time::whole_second,
+    time::{shown, whole_second},
 };
 
 /// How much work one validation may do. An honest one stays far below each of them.
@@ -165,11 +165,11 @@ pub fn validate(
 /// Whether `at` lies in the life of `certificate`, both ends included.
 pub(crate) fn check_validity(certificate: &Certificate, at: OffsetDateTime) -> Result<(), (Reason, String)> {
     if at < certificate.not_before() {
-        return Err((Reason::NotYetValid, format!("is valid from {}", certificate.not_before())));
+        return Err((Reason::NotYetValid, format!("is valid from {}", shown(certificate.not_before()))));
     }
     // Ends are whole seconds, and the second named is part of the life (RFC 5280, 4.1.2.5).
     if whole_second(at) > certificate.not_after() {
-        return Err((Reason::Expired, format!("was valid until {}", certificate.not_after())));
+        return Err((Reason::Expired, format!("was valid until {}", shown(certificate.not_after()))));
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ mod common;
 use common::{Bench, Ca, DAY, now, request, serial, subject};
 use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
 use scaivault_pki::{
-    Adopted, Csr, IssuerUrls, PkiError, adopt, issue_leaf, pem, private_key, request_ca, request_ca_named,
+    Adopted, Csr, Issuer, IssuerUrls, PkiError, adopt, issue_leaf, pem, private_key, request_ca,
+    request_ca_named,
 };
 
 /// A root of OpenSSL's in the files `outside.key` and `outside.pem`.
@@ -70,6 +71,54 @@ async fn a_name_that_is_there_is_asked_for_as_it_is() {
     for none in [&b""[..], b"x", &foreign[..9]] {
         assert!(request_ca_named(none, None, &ca.key).await.is_err());
     }
+}
+
+#[tokio::test]
+async fn a_ca_that_is_for_some_purposes_issues_for_no_others() {
+    let bench = Bench::new();
+    outside(&bench);
+    let (key, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+    let asked = request_ca(&subject("Inside"), Some(0), &key).await.unwrap();
+    bench.write("request.pem", pem::encode("CERTIFICATE REQUEST", &asked));
+    let server_only = {
+        let mut config = common::config(KeySpec::EcP256);
+        config.client_flag = false;
+        config.compile().unwrap()
+    };
+    let asked = request("a.svc.test");
+    for (usage, refused) in [
+        ("clientAuth", 1),
+        ("clientAuth,codeSigning", 1),
+        ("serverAuth", 0),
+        ("clientAuth,serverAuth", 0),
+        ("clientAuth,anyExtendedKeyUsage", 0),
+    ] {
+        let der = signed(&bench, &format!("{CA}\nextendedKeyUsage={usage}"), 50);
+        let adopted = adopt(&der, &[], key.public_key_der(), IssuerUrls::default(), now()).unwrap();
+        let verdict = server_only.test(&asked, &adopted.issuer, now());
+        let rules: Vec<_> = verdict.violations.iter().map(|v| (v.field.as_str(), v.rule)).collect();
+        assert_eq!(rules, vec![("extended_key_usage", "issuer_purpose"); refused], "{usage}");
+        if let Some(plan) = verdict.plan {
+            let (leaf, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+            let leaf = issue_leaf(plan, serial(), leaf.public_key_der(), &adopted.issuer, &key).await;
+            bench.write("leaf.pem", leaf.unwrap().pem());
+            // OpenSSL does not take any purpose for this one.
+            let purpose = if usage.contains("any") { "any" } else { "sslserver" };
+            bench.ok(&format!("verify -purpose {purpose} -CAfile outside.pem -untrusted mid.pem leaf.pem"));
+        }
+    }
+    // Also where it is a CA above that says so; and a plan from before that was known is not signed.
+    let der = signed(&bench, &format!("{CA}\nextendedKeyUsage=clientAuth,serverAuth"), 50);
+    let wide = "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign";
+    let above = signed(&bench, &format!("{wide}\nextendedKeyUsage=clientAuth"), 50);
+    let alone = Issuer::from_certificate(&der, IssuerUrls::default()).unwrap();
+    let issuer = alone.clone().below([above.as_slice()]).unwrap();
+    let said = server_only.admit(&asked, &issuer, now()).unwrap_err().to_string();
+    assert!(said.contains("1.3.6.1.5.5.7.3.1"), "{said}");
+    let plan = server_only.admit(&asked, &alone, now()).unwrap();
+    let (leaf, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+    let unsigned = issue_leaf(plan, serial(), leaf.public_key_der(), &issuer, &key).await.unwrap_err();
+    assert!(unsigned.to_string().contains("is beyond the issuer's"), "{unsigned}");
 }
 
 #[tokio::test]

@@ -299,9 +299,14 @@ fn beasts(key: &SoftwareKey) -> Vec<(&'static str, Request, &'static str)> {
         ("CN in BMPString", subject(name(&[("2.5.4.3", 0x1e, b"\0a")])), "UTF8String"),
         ("CN of 65 characters", subject(common_name(&format!("{}.svc.test", "a".repeat(56)))), "at most 64"),
         ("CN that is a network", subject(common_name("10.0.0.0/8")), "common_name"),
+        (
+            "a key usage without a bit",
+            Request::with(&[extension("2.5.29.15", true, &[3, 1, 0])]),
+            "csr_pem.key_usage empty",
+        ),
         ("version 1", versioned(&[1]), "unknown version"),
-        ("version 2^32", versioned(&[1, 0, 0, 0, 0]), "DER"),
-        ("negative version", versioned(&[0xff]), "DER"),
+        ("version 2^32", versioned(&[1, 0, 0, 0, 0]), "unknown version"),
+        ("negative version", versioned(&[0xff]), "unknown version"),
         ("version with a leading zero", versioned(&[0, 0]), "DER"),
         (
             "another's signature",
@@ -421,6 +426,20 @@ async fn sec_e1_all_that_is_wrong_is_listed_among_what_is_right() {
     assert!(verdict.plan.is_none());
     let refused = role.admit_csr(&csr, None, None, &ca.issuer, now()).unwrap_err();
     assert_eq!(refused.violations, verdict.violations, "the dry run is the check itself");
+}
+
+#[tokio::test]
+async fn a_common_name_that_cannot_be_read_is_not_missing() {
+    let ca = Ca::root(KeySpec::EcP256, None).await;
+    let (key, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
+    let subject = name(&[("2.5.4.3", 0x1e, b"\0a")]);
+    let csr = Csr::parse(&Request { subject, ..Request::default() }.signed(&key).await).unwrap();
+    for require_cn in [true, false] {
+        let role = RoleConfig { require_cn, ..config(KeySpec::EcP256) }.compile().unwrap();
+        let refused = role.admit_csr(&csr, None, None, &ca.issuer, now()).unwrap_err();
+        let rules: Vec<_> = refused.violations.iter().map(|v| (v.field.as_str(), v.rule)).collect();
+        assert_eq!(rules, [("csr_pem.common_name", "encoding")], "{require_cn}");
+    }
 }
 
 #[tokio::test]

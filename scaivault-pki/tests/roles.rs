@@ -269,10 +269,22 @@ async fn a_life_past_the_issuers_end_is_refused_or_cut_as_the_role_says() {
     assert_eq!(refused.violations[0].rule, "issuer_validity");
     let cuts = RoleConfig { past_issuer_end: PastIssuerEnd::Truncate, ..config(KeySpec::EcP256) };
     let plan = cuts.clone().compile().unwrap().admit(&asked, &issuer, BORN).unwrap();
-    assert_eq!(plan.not_after(), issuer.not_after());
+    assert_eq!((plan.not_after(), plan.is_cut()), (issuer.not_after(), true));
     let beyond = IssueRequest { ttl: Some(31 * DAY), ..request("a.svc.test") };
     let refused = cuts.compile().unwrap().admit(&beyond, &issuer, BORN).unwrap_err();
     assert_eq!(refused.violations[0].rule, "max_ttl", "cutting does not lift the role's own bound");
+
+    // A default is cut in any case; what lives within its issuer is not.
+    let role = config(KeySpec::EcP256).compile().unwrap();
+    let late = role.admit(&request("a.svc.test"), &issuer, BORN + 4.days()).unwrap();
+    assert_eq!((late.not_after(), late.is_cut()), (issuer.not_after(), true));
+    assert_eq!(late.renew_after(), BORN + 4.days() + 4.days() - 1.seconds());
+    let asked = IssueRequest { ttl: Some(DAY), ..request("a.svc.test") };
+    let whole = role.admit(&asked, &issuer, BORN).unwrap();
+    assert_eq!((whole.not_after(), whole.is_cut()), (BORN + 1.days() - 1.seconds(), false));
+    assert_eq!(whole.renew_after(), BORN + 16.hours() - 1.seconds());
+    let shortest = IssueRequest { ttl: Some(Duration::from_secs(1)), ..request("a.svc.test") };
+    assert_eq!(role.admit(&shortest, &issuer, BORN).unwrap().renew_after(), BORN);
 }
 
 proptest! {

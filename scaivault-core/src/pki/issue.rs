@@ -158,6 +158,7 @@ impl Ready {
         let names = plan.dns_names().iter().map(|name| name.as_str().to_owned());
         let names = names.chain(plan.emails().iter().cloned()).chain(plan.uris().iter().cloned()).collect();
         let ip_sans = plan.ip_addresses().iter().map(ToString::to_string).collect();
+        let (renew_after, is_cut) = (plan.renew_after(), plan.is_cut());
         let (stored, keys) = (!self.row.config.0.no_store, self.ca.tenant_keys(permit, keys).await?);
         let (id, serial) = (permit.new_id("cert_")?, self.ca.new_serial(permit, keys.as_deref(), stored)?);
         let open = async |key_id: &str| match &keys {
@@ -170,6 +171,8 @@ impl Ready {
         Ok(Signed {
             id,
             issued,
+            renew_after,
+            is_cut,
             role: self.row.config.0.name.clone(),
             stored,
             ca: Arc::clone(&self.ca),
@@ -185,6 +188,8 @@ impl Ready {
 pub(super) struct Signed {
     pub(super) id: String,
     issued: Issued,
+    renew_after: OffsetDateTime,
+    is_cut: bool,
     role: String,
     stored: bool,
     ca: Arc<CaIssuer>,
@@ -263,6 +268,8 @@ impl Signed {
             serial_number: self.issued.serial.to_string(),
             not_before: self.issued.not_before,
             not_after: self.issued.not_after,
+            next_renewal_after: self.renew_after,
+            warnings: warnings(self.is_cut),
             id: self.id,
         }
     }
@@ -276,8 +283,14 @@ impl Signed {
             serial_number: self.issued.serial.to_string(),
             not_before: self.issued.not_before,
             not_after: self.issued.not_after,
+            renew_after: Some(self.renew_after),
+            is_cut: self.is_cut,
         }
     }
+}
+
+fn warnings(is_cut: bool) -> Vec<String> {
+    is_cut.then(|| "not_after was cut to the end of the issuer".to_owned()).into_iter().collect()
 }
 
 /// An answer as it is kept for those who ask again.
@@ -293,6 +306,11 @@ pub(super) struct Remembered {
     not_before: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     not_after: OffsetDateTime,
+    /// None in what an older release remembered.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    renew_after: Option<OffsetDateTime>,
+    #[serde(default)]
+    is_cut: bool,
 }
 
 impl Remembered {
@@ -313,6 +331,8 @@ impl Remembered {
             serial_number: self.serial_number,
             not_before: self.not_before,
             not_after: self.not_after,
+            next_renewal_after: self.renew_after.unwrap_or(self.not_after),
+            warnings: warnings(self.is_cut),
         }
     }
 }

@@ -5,8 +5,8 @@ use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPa
 use scaivault_core::{
     Caller, Code, Ctx, IdempotencyKey, Role as AdminRole, Scope,
     pki::{
-        CsrFilter, CsrRequest, CsrStatus, CsrWrite, IssueWrite, KeyType, RolePatch, RoleQuestion, SignNames,
-        SignWrite,
+        CaCreate, CaType, CsrFilter, CsrRequest, CsrStatus, CsrWrite, IssueWrite, KeyType, RolePatch,
+        RoleQuestion, SignNames, SignWrite,
     },
 };
 use serde_json::json;
@@ -128,6 +128,26 @@ contract! {
         assert_eq!(t.raw.count("pki_certificate WHERE source = 'csr'").await, 0);
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.issued'").await, 0);
         assert_eq!(code(t.vault.pki(&admin).sign("none", to_sign(csr("a.svc.test"))).await), Code::RoleNotFound);
+    }
+
+    async fn a_life_that_was_cut_to_its_issuers_end_says_so(t: Bench) {
+        let admin = || t.admin();
+        let write = CaCreate { validity_days: Some(3), ..CaCreate::new("Short", "Short", CaType::Root) };
+        let short = t.vault.pki(&admin()).create_ca(write).await.unwrap();
+        role(&t.vault, &admin(), "web", &short.id).await;
+        let first = t.vault.pki(&admin()).issue("web", wanted("a.svc.test", "k1")).await.unwrap();
+        assert_eq!(first.not_after, short.valid_until, "the role's default is a week");
+        assert_eq!(first.warnings, ["not_after was cut to the end of the issuer"]);
+        assert!(first.not_before < first.next_renewal_after && first.next_renewal_after < first.not_after);
+        let again = t.vault.pki(&admin()).issue("web", wanted("a.svc.test", "k1")).await.unwrap();
+        assert_eq!((&again.warnings, again.next_renewal_after), (&first.warnings, first.next_renewal_after));
+        let signed = t.vault.pki(&admin()).sign("web", to_sign(csr("a.svc.test"))).await.unwrap();
+        assert_eq!(signed.warnings, first.warnings);
+        let ttl = Some("24h".parse().unwrap());
+        let whole = SignWrite { ttl, ..to_sign(csr("a.svc.test")) };
+        let whole = t.vault.pki(&admin()).sign("web", whole).await.unwrap();
+        assert!(whole.warnings.is_empty());
+        assert_eq!(whole.next_renewal_after, whole.not_after - 8 * HOUR);
     }
 
     async fn a_request_with_a_key_is_carried_out_once(t: Bench) {

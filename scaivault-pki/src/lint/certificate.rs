@@ -12,6 +12,7 @@ use x509_parser::{
 
 use super::{Findings, strict};
 use crate::{
+    Issuer,
     key::KeyKind,
     name::DnsName,
     read::general::{GeneralName as Planned, NameConstraints as Constraints},
@@ -84,6 +85,12 @@ fn check_plan(draft: &Draft<'_>, findings: &mut Findings) {
         }
         Usage::Leaf { dns_names, ip_addresses, emails, uris, purposes } => {
             findings.require(!purposes.is_empty(), "extended_key_usage", "must have a purpose");
+            let covered = |issuer: &Issuer| purposes.iter().all(|purpose| issuer.is_for(*purpose));
+            findings.require(
+                draft.authority.is_none_or(covered),
+                "extended_key_usage",
+                "is beyond the issuer's",
+            );
             let named =
                 !dns_names.is_empty() || !ip_addresses.is_empty() || !emails.is_empty() || !uris.is_empty();
             findings.require(named, "subject_alt_name", "must not be empty");

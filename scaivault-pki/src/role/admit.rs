@@ -11,7 +11,7 @@ use crate::{
     name::{DnsName, MAX_COMMON_NAME, SubjectParts, parse_ip, write_name},
     read::dn::Dn,
     sans::{Email, Uri},
-    time::{backdated, last_second, whole_second},
+    time::{backdated, last_second, shown, two_thirds, whole_second},
     validate::constraints::Name as Judged,
 };
 
@@ -167,7 +167,8 @@ impl Role {
             subject: self.subject_of(csr, found),
             ttl,
         };
-        let mut plan = self.plan(&request, (prefix, IN_CSR), found, (issuer, now));
+        let named = csr.has_common_name();
+        let mut plan = self.plan((&request, named), (prefix, IN_CSR), found, (issuer, now));
         plan.key = KeyRule::Kind(csr.key_kind());
         plan.public_key = Some(csr.public_key_spki().to_vec());
         plan
@@ -180,21 +181,26 @@ impl Role {
         issuer: &Issuer,
         now: OffsetDateTime,
     ) -> Plan {
-        self.plan(request, ("", ""), found, (issuer, now))
+        self.plan((request, request.common_name.is_some()), ("", ""), found, (issuer, now))
     }
 
-    /// Checks names, subject and life. The prefixes stand before the fields that hold names, and the subject. What is
-    /// returned is of use only where no violation was found.
+    /// Checks names, subject and life; `named` is whether there is a common name, also where it could not be read. The
+    /// prefixes stand before the fields that hold names, and the subject. What is returned is of use only where no violation
+    /// was found.
     fn plan(
         &self,
-        request: &IssueRequest,
+        (request, named): (&IssueRequest, bool),
         (prefix, subject_prefix): (&str, &str),
         found: &mut Violations,
         (issuer, now): (&Issuer, OffsetDateTime),
     ) -> Plan {
         let now = whole_second(now);
         let mut names = Names::under(issuer);
-        let common_name = self.admit_common_name(request.common_name.as_deref(), &mut names, found);
+        if !named && self.config.require_cn {
+            found.add("common_name", "require_cn", "is required by the role");
+        }
+        let common_name = request.common_name.as_deref();
+        let common_name = common_name.and_then(|text| self.admit_common_name(text, &mut names, found));
         let count = [&request.alt_names, &request.ip_sans, &request.email_sans, &request.uri_sans]
             .iter()
             .map(|list| list.len())
@@ -206,7 +212,7 @@ impl Role {
             found.add(format!("{prefix}alt_names"), "count", message);
         } else {
             self.admit_names(request, prefix, &mut names, found);
-            if count == 0 && request.common_name.is_none() && !self.config.require_cn {
+            if count == 0 && !named && !self.config.require_cn {
                 let message =
                     "a certificate needs a name: common_name, alt_names, ip_sans, email_sans or uri_sans";
                 found.add("common_name", "no_name", message);
@@ -214,7 +220,11 @@ impl Role {
         }
         let subject = self.admit_subject(&request.subject, subject_prefix, found);
         check_subject(issuer, common_name.as_deref(), &subject, subject_prefix, found);
-        let not_after = self.admit_ttl(request.ttl, issuer, now, found);
+        for purpose in self.purposes.iter().filter(|purpose| !issuer.is_for(**purpose)) {
+            let message = format!("the CA, or one above it, is not for {purpose}, which the role gives");
+            found.add("extended_key_usage", "issuer_purpose", message);
+        }
+        let (not_after, is_cut) = self.admit_ttl(request.ttl, issuer, now, found);
         Plan {
             common_name,
             subject,
@@ -224,6 +234,8 @@ impl Role {
             uris: names.uris.kept,
             not_before: backdated(now, self.config.backdate, Some(issuer.not_before())),
             not_after,
+            is_cut,
+            renew_after: two_thirds(now, not_after),
             key: self.config.key,
             public_key: None,
             purposes: self.purposes.clone(),
@@ -231,19 +243,8 @@ impl Role {
         }
     }
 
-    fn admit_common_name(
-        &self,
-        text: Option<&str>,
-        names: &mut Names<'_>,
-        found: &mut Violations,
-    ) -> Option<String> {
+    fn admit_common_name(&self, text: &str, names: &mut Names<'_>, found: &mut Violations) -> Option<String> {
         let field = "common_name";
-        let Some(text) = text else {
-            if self.config.require_cn {
-                found.add(field, "require_cn", "is required by the role");
-            }
-            return None;
-        };
         if text.chars().take(MAX_COMMON_NAME + 1).count() > MAX_COMMON_NAME {
             found.add(
                 field,
@@ -425,42 +426,42 @@ impl Role {
         subject
     }
 
-    /// The last second of the life; `now` if a rule is broken.
+    /// The last second of the life, `now` if a rule is broken; and whether it was cut to the end of the issuer.
     fn admit_ttl(
         &self,
         asked: Option<Duration>,
         issuer: &Issuer,
         now: OffsetDateTime,
         found: &mut Violations,
-    ) -> OffsetDateTime {
+    ) -> (OffsetDateTime, bool) {
         let ttl = asked.unwrap_or(self.config.default_ttl);
         if now < issuer.not_before() || now > issuer.not_after() {
             found.add("ttl", "issuer_validity", "the issuer is not valid at this time");
-            return now;
+            return (now, false);
         }
         if ttl.is_zero() || ttl.subsec_nanos() != 0 {
             found.add("ttl", "range", "must be whole seconds, at least one");
-            return now;
+            return (now, false);
         }
         if ttl > self.config.max_ttl {
             let most = self.config.max_ttl.as_secs();
             found.add("ttl", "max_ttl", format!("must be at most {most} seconds, the role's max_ttl"));
-            return now;
+            return (now, false);
         }
         let cut = asked.is_none() || self.config.past_issuer_end == PastIssuerEnd::Truncate;
         match last_second(now, ttl) {
             Some(end) if end <= issuer.not_after() => {
                 found.matched("ttl", "max_ttl", self.config.max_ttl.as_secs());
-                end
+                (end, false)
             }
             _ if cut => {
                 found.matched("ttl", "past_issuer_end", "truncate");
-                issuer.not_after()
+                (issuer.not_after(), true)
             }
             _ => {
-                let end = issuer.not_after();
+                let end = shown(issuer.not_after());
                 found.add("ttl", "issuer_validity", format!("would outlive the issuer, which ends at {end}"));
-                now
+                (now, false)
             }
         }
     }

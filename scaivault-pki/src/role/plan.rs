@@ -21,6 +21,9 @@ pub struct Plan {
     pub(super) uris: Vec<String>,
     pub(super) not_before: OffsetDateTime,
     pub(super) not_after: OffsetDateTime,
+    /// Whether the end is that of the issuer, and not what was asked for.
+    pub(super) is_cut: bool,
+    pub(super) renew_after: OffsetDateTime,
     pub(super) key: KeyRule,
     /// The key of the certificate request that was admitted; none where the key is made for the caller.
     pub(super) public_key: Option<Vec<u8>>,
@@ -75,6 +78,18 @@ impl Plan {
     #[must_use]
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after
+    }
+
+    /// Whether its life was cut to the end of its issuer.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// When to ask for the next one: after two thirds of what is left of its life when it is issued.
+    #[must_use]
+    pub fn renew_after(&self) -> OffsetDateTime {
+        self.renew_after
     }
 
     /// The kind of key that it is for.

@@ -13,6 +13,7 @@ use crate::{
         extensions::{CRL_SIGN, DistributionPoint, PointName},
         general::GeneralName,
     },
+    time::shown,
     validate::{RevocationMode, Rules},
 };
 
@@ -160,8 +161,8 @@ impl Revocation<'_, '_> {
     fn is_fresh(&self, crl: &Crl<'_>) -> Result<(), String> {
         let now = self.rules.now;
         match crl.next_update {
-            _ if now < crl.this_update => Err(format!("is of the future ({})", crl.this_update)),
-            Some(next) if now > next => Err(format!("is stale since {next}")),
+            _ if now < crl.this_update => Err(format!("is of the future ({})", shown(crl.this_update))),
+            Some(next) if now > next => Err(format!("is stale since {}", shown(next))),
             Some(_) => Ok(()),
             None => Err("does not say when the next one comes".to_owned()),
         }

@@ -14,6 +14,7 @@ use crate::{
         extensions::{DIGITAL_SIGNATURE, NON_REPUDIATION},
         ocsp::{Answer, CertHash, Responder, Single, Status},
     },
+    time::shown,
 };
 
 /// How old an answer may be that does not say when the next one comes.
@@ -143,8 +144,8 @@ impl Revocation<'_, '_> {
     fn is_current(&self, single: &Single) -> Result<(), String> {
         let now = self.rules.now;
         match single.next_update {
-            _ if now < single.this_update => Err(format!("is of the future ({})", single.this_update)),
-            Some(next) if now > next => Err(format!("is stale since {next}")),
+            _ if now < single.this_update => Err(format!("is of the future ({})", shown(single.this_update))),
+            Some(next) if now > next => Err(format!("is stale since {}", shown(next))),
             Some(_) => Ok(()),
             None if now - single.this_update > MAX_AGE => Err("is more than a day old".to_owned()),
             None => Ok(()),

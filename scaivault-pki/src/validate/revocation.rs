@@ -12,6 +12,7 @@ use crate::{
     RevocationReason,
     chain::{Path, Pool},
     read::{asn1::Malformed, crl::Crl, ocsp::Answer},
+    time::shown,
 };
 
 /// What is demanded of revocation.
@@ -126,7 +127,10 @@ impl CertificateRevocation {
             (_, RevocationMode::None, _) | (Verdict::Good, ..) => None,
             (Verdict::Revoked { at, reason }, ..) => {
                 let why = reason.as_str();
-                Some((Reason::Revoked, format!("was revoked on {at} ({why}), says {}", self.source.name())))
+                Some((
+                    Reason::Revoked,
+                    format!("was revoked on {} ({why}), says {}", shown(at), self.source.name()),
+                ))
             }
             (Verdict::Unknown, RevocationMode::Prefer, Source::None) => None,
             (Verdict::Unknown, _, Source::None) => {

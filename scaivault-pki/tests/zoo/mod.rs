@@ -27,7 +27,7 @@ pub(crate) fn beasts() -> Vec<(&'static str, Request, &'static str)> {
     let odd_attribute = |oid: Vec<u8>| seq(&[oid, tlv(0x31, &tlv(0x0c, b"x"))]);
     vec![
         ("CN in T61String", subject(name(&[(CN, 0x14, b"a.svc.test")])), "UTF8String"),
-        ("CN in UniversalString", subject(name(&[(CN, 0x1c, b"\0\0\0a")])), "DER"),
+        ("CN in UniversalString", subject(name(&[(CN, 0x1c, b"\0\0\0a")])), "UniversalString"),
         ("CN in NumericString", subject(name(&[(CN, 0x12, b"10")])), "UTF8String"),
         ("CN in OCTET STRING", subject(name(&[(CN, 4, b"a.svc.test")])), "UTF8String"),
         ("CN that is no UTF-8", subject(name(&[(CN, 0x0c, b"a\xff.svc.test")])), "UTF8String"),
@@ -43,6 +43,8 @@ pub(crate) fn beasts() -> Vec<(&'static str, Request, &'static str)> {
         ("a subject that is a set", subject(tlv(0x31, &[])), "DER"),
         ("SAN of 64 letters in a label", named(0x82, long.as_bytes()), "63"),
         ("SAN of 256 letters", named(0x82, longest.as_bytes()), "253"),
+        ("SAN with a label that is no A-label", named(0x82, b"xn--a.svc.test"), "no A-label"),
+        ("SAN with a reserved label", named(0x82, b"ab--c.svc.test"), "third and fourth"),
         ("SAN with an empty label", named(0x82, b"a..svc.test"), "empty"),
         ("SAN with a hyphen first", named(0x82, b"-a.svc.test"), "hyphen"),
         ("SAN that is a wildcard's child", named(0x82, b"*a.svc.test"), "wildcard"),
@@ -124,17 +126,17 @@ pub(crate) fn octets(tame: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> 
     let deep = [[0x30, 0x80].repeat(15_000), [0, 0].repeat(15_000)].concat();
     let not_der = "not a certificate request in DER";
     vec![
-        ("octets after its end", [tame, &[0]].concat(), not_der),
-        ("an indefinite length", [&[0x30, 0x80], &tame[4..], &[0, 0]].concat(), not_der),
+        ("octets after its end", [tame, &[0]].concat(), "octets after its end"),
+        ("an indefinite length", [&[0x30, 0x80], &tame[4..], &[0, 0]].concat(), "an indefinite length"),
         ("a length in too many octets", [&[0x30, 0x83, 0], &tame[2..]].concat(), not_der),
         ("a length of 4 GiB", [&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &tame[4..]].concat(), not_der),
         ("a set", [&[0x31], &tame[1..]].concat(), "PEM"),
-        ("half of it", cut(tame.len() / 2), not_der),
-        ("all but its last octet", cut(tame.len() - 1), not_der),
-        ("its head", cut(4), not_der),
+        ("half of it", cut(tame.len() / 2), "is cut off"),
+        ("all but its last octet", cut(tame.len() - 1), "is cut off"),
+        ("its head", cut(4), "is cut off"),
         ("unused bits in its signature", changed(unused, 7), "signature"),
         ("a version of another tag", changed(version, 4), "DER"),
-        ("indefinite lengths, one in another", deep, not_der),
+        ("indefinite lengths, one in another", deep, "an indefinite length"),
         ("nothing", Vec::new(), "PEM"),
         ("zeros", vec![0; 4096], "PEM"),
         (

@@ -14,7 +14,10 @@ async fn a_request_is_signed_and_its_answer_has_no_key() {
     let world = World::start().await;
     let api = &world.api;
     let signed = api.write("POST", "/v1/pki/sign/svc", &json!({ "csr_pem": CSR, "ttl": "1h" }), 201).await;
-    assert_eq!(keys(&signed), ["ca_chain", "certificate", "id", "not_after", "not_before", "serial_number"]);
+    assert_eq!(
+        keys(&signed),
+        ["ca_chain", "certificate", "id", "next_renewal_after", "not_after", "not_before", "serial_number"]
+    );
     assert!(is_seconds(&signed["not_after"]));
     let id = text(&signed["id"]);
     let kept = api.get(&format!("/v1/pki/certificates/{id}")).await;
@@ -203,6 +206,11 @@ async fn a_complete_role_is_made_and_changed() {
     });
     let issued = api.write("POST", "/v1/pki/issue/all", &asked, 201).await;
     let id = text(&issued["id"]);
+    assert!(issued.get("warnings").is_none());
+    let renewal = issued["next_renewal_after"].as_str().unwrap();
+    assert!(
+        issued["not_before"].as_str().unwrap() < renewal && renewal < issued["not_after"].as_str().unwrap()
+    );
     let names = json!(["web-1.x.example", "a@x.example", "spiffe://x.example/ns/a"]);
     assert_eq!(api.get(&format!("/v1/pki/certificates/{id}")).await["alt_names"], names);
     for (bad, field) in [

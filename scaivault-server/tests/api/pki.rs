@@ -182,7 +182,16 @@ async fn a_certificate_is_issued_listed_revoked_and_known_to_be() {
     let issued = api.admin("POST", "/v1/pki/issue/svc").json(&body).send().await.expect(201);
     assert_eq!(issued.header("cache-control"), Some("no-store"));
     let issued = issued.json();
-    let fields = ["ca_chain", "certificate", "id", "not_after", "not_before", "private_key", "serial_number"];
+    let fields = [
+        "ca_chain",
+        "certificate",
+        "id",
+        "next_renewal_after",
+        "not_after",
+        "not_before",
+        "private_key",
+        "serial_number",
+    ];
     assert_eq!(keys(&issued), fields);
     assert!(text(&issued["private_key"]).starts_with("-----BEGIN PRIVATE KEY-----\n"));
     assert_eq!(names(&text(&issued["certificate"])).len(), 1);

@@ -105,4 +105,8 @@ pub struct IssuedCertificate {
     pub serial_number: String,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
+    /// When to ask for the next one: after two thirds of what was left of its life when it was issued.
+    pub next_renewal_after: OffsetDateTime,
+    /// What the caller may not expect of it, in sentences for people.
+    pub warnings: Vec<String>,
 }

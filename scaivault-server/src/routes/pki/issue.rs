@@ -69,6 +69,9 @@ struct IssueReply<'a> {
     serial_number: &'a str,
     not_before: String,
     not_after: String,
+    next_renewal_after: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
 }
 
 /// `POST /v1/pki/issue/{role}`.
@@ -108,6 +111,8 @@ pub(super) fn reply(issued: &IssuedCertificate) -> Result<Reply> {
         serial_number: &issued.serial_number,
         not_before: rfc3339(issued.not_before),
         not_after: rfc3339(issued.not_after),
+        next_renewal_after: rfc3339(issued.next_renewal_after),
+        warnings: &issued.warnings,
     })
 }
 
