@@ -184,6 +184,8 @@ pub const DELTA_EVERY: Duration = Duration::from_secs(600);
 pub const DELTA_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 /// Entries of the complete list of a CA that has several besides; with more there is none.
 pub const COMPLETE_CRL: usize = 10_000;
+/// Entries of a list of a CA that was revoked; with more, what is revoked with the CA alone is left out.
+pub const ENDED_CRL: usize = 1_000_000;
 /// How long a revocation list is valid: it survives a day and a half of missed rebuilds.
 pub const CRL_VALIDITY: Duration = Duration::from_secs(72 * 3600);
 /// How long an OCSP answer is valid.
