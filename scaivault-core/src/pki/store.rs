@@ -210,11 +210,12 @@ pub(crate) mod sql {
     pub(crate) const BY_SERIAL: &str = "\
         SELECT certificate_id AS id, ca_id, shard, revoked_at, revocation_reason, source FROM pki_serial \
         WHERE tenant_id = $1 AND serial = $2";
-    /// What is on hold may be revoked for good; it is revoked since then.
+    /// What is on hold may be revoked for good, and of what was revoked for another reason it may turn out that its key was
+    /// compromised; it is revoked since then.
     pub(crate) const REVOKE: &str = "\
         UPDATE pki_serial SET revoked_at = COALESCE(revoked_at, $3), revocation_reason = $4 \
         WHERE tenant_id = $1 AND certificate_id = $2 AND (revoked_at IS NULL \
-        OR (revocation_reason = 'certificate_hold' AND $4 <> 'certificate_hold'))";
+        OR (revocation_reason <> $4 AND (revocation_reason = 'certificate_hold' OR $4 = 'key_compromise')))";
     /// Moves the count of a CA's certificates on to the certificate $3: what is older is not counted again.
     pub(crate) const COUNT_ISSUED: &str = "\
         UPDATE pki_ca SET counted = counted + (SELECT count(*) FROM pki_serial s WHERE s.tenant_id = $1 AND s.ca_id = $2 \

@@ -265,7 +265,7 @@ contract! {
     }
 
     async fn a_compromised_key_comes_back_by_no_door(t: Bench) {
-        let (_, mid) = walk(&t).await;
+        let (top, mid) = walk(&t).await;
         let admin = t.admin();
         let pki = t.vault.pki(&admin);
         let hash = async |id: &str| {
@@ -276,8 +276,20 @@ contract! {
         let late = issue(&t, "a.svc.test").await;
         let first = revoke(&t, &late.serial_number, RevocationReason::Superseded).await;
         assert_eq!(hash(&late.id).await, 0);
-        assert_eq!(revoke(&t, &late.serial_number, RevocationReason::KeyCompromise).await, first);
+        t.vault.run_due_jobs().await.unwrap();
+        assert!(crl_text(&t, &mid).await.contains("Superseded"));
+        t.clock.advance(HOUR / 2);
+        let raised = revoke(&t, &late.serial_number, RevocationReason::KeyCompromise).await;
+        assert_eq!((raised.revoked_at, raised.revocation_reason.as_str()), (first.revoked_at, "key_compromise"));
         assert_eq!(hash(&late.id).await, 1);
+        assert_eq!(pki.certificate(&late.id).await.unwrap().revocation_reason.as_deref(), Some("key_compromise"));
+        assert!(ocsp(&t, &top, &mid, &late.certificate).await.contains("Reason: keyCompromise"));
+        t.vault.run_due_jobs().await.unwrap();
+        let list = crl_text(&t, &mid).await;
+        assert!(list.contains("Key Compromise") && !list.contains("Superseded"), "{list}");
+        for later in [RevocationReason::KeyCompromise, RevocationReason::Superseded, RevocationReason::CertificateHold] {
+            assert_eq!(revoke(&t, &late.serial_number, later).await, raised);
+        }
         // What is on hold is among many, and is not released when its key is known to be lost.
         let held = issue(&t, "b.svc.test").await;
         revoke(&t, &held.serial_number, RevocationReason::CertificateHold).await;
