@@ -186,6 +186,8 @@ pub const DELTA_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 pub const COMPLETE_CRL: usize = 10_000;
 /// Entries of a list from which on the log says at each rebuild that it is long: some four megabytes.
 pub const LONG_CRL: usize = 100_000;
+/// Entries of a list of a CA that was revoked; with more, what is revoked with the CA alone is left out.
+pub const ENDED_CRL: usize = 1_000_000;
 /// How long a revocation list is valid: it survives a day and a half of missed rebuilds.
 pub const CRL_VALIDITY: Duration = Duration::from_secs(72 * 3600);
 /// How long an OCSP answer is valid.

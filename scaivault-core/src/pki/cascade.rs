@@ -1,5 +1,5 @@
 //! The end of a CA. The certificates of the CAs below it are revoked row by row, of which there are few; what those
-//! CAs issued to others is revoked by rule: OCSP and the inventory look at the issuer as well.
+//! CAs issued to others is revoked by rule: OCSP, the inventory and the lists look at the issuer as well.
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,7 @@ use super::{
     Pki, RevocationReason,
     crl::{self, Marks},
     issuer::{not_found, pending},
+    numbering::OCTETS,
     revoke::settle,
     store::{self, BelowRow, CaRow, OfCaRow, sql},
     types::{Ca, Revocation},
@@ -23,9 +24,10 @@ use crate::{
 
 impl Pki<'_> {
     /// Revokes a CA with everything below it: no CA among them issues any more, their certificates stand on the lists
-    /// of who signed them, and OCSP and the inventory call what they issued revoked. A root is on no list of its
-    /// own: take it out of the trust stores as well. One that was signed outside is on no list here: have it revoked there as
-    /// well. Needs `pki:admin`. One that is revoked already stays as it is.
+    /// of who signed them, and OCSP, the inventory and the next lists call what they issued revoked. A root is on no list of
+    /// its own: take it out of the trust stores as well. One that was signed outside is on no list here: have it revoked there
+    /// as well. Needs `pki:admin`. One that is revoked already stays as it is, but for the reason `key_compromise`, which takes
+    /// the place of any other.
     ///
     /// # Errors
     /// [`Code::CaNotFound`](crate::Code::CaNotFound);
@@ -93,6 +95,7 @@ pub(super) async fn revoke(tx: &mut Write<'_>, id: &str, reason: RevocationReaso
                     revoked.push(revocation.id);
                 }
             }
+            marks.extend((0..OCTETS).map(|octet| (ca.id.clone(), octet)));
             ended.insert(ca.id);
         }
     }

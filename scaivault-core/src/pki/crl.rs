@@ -3,15 +3,15 @@ use std::{
     time::Duration,
 };
 
-use scaivault_pki::pem;
+use scaivault_pki::{ocsp::CertStatus, pem};
 
 use super::{
     Pki,
     ca::issuer,
     issuer::not_found,
-    list::{self, Built, COMPLETE, ListRow, Maker},
+    list::{self, Built, COMPLETE, Ended, ListRow, Maker},
     numbering::{Lists, Numbering},
-    store::sql,
+    store::{StatusRow, sql},
     types::{Crl, PublicCrl},
 };
 use crate::{
@@ -204,7 +204,8 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
     let now = permit.ctx().now();
     let latest = last.iter().map(ListRow::latest).max().unwrap_or(now);
     let now = if latest <= now + SKEW { now.max(latest) } else { now };
-    let maker = Maker { permit: &permit, ca: ca.clone(), key, lists, now };
+    let ended = ended(&permit, ca_id).await?;
+    let maker = Maker { permit: &permit, ca: ca.clone(), key, lists, ended, now };
     let mut built = Vec::with_capacity(last.len());
     for row in &last {
         built.push(maker.build(row, shard.is_none() || row.wants_all(now)).await?);
@@ -252,6 +253,16 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
     let crl_pem = first.crl.iter().flatten().map(|der| pem::encode("X509 CRL", der)).collect();
     let (crl_number, next_update) = (first.number, now + limits::CRL_VALIDITY);
     tx.commit(Crl { crl_pem, crl_number, this_update: now, next_update }).await
+}
+
+/// Read after the lists are: whoever ends the CA later marks them.
+async fn ended(permit: &Permit<'_>, ca_id: &str) -> Result<Option<Ended>> {
+    let row = query(sql::CA_STATUS).bind(permit.tenant()).bind(ca_id);
+    let row: Option<StatusRow> = permit.fetch_optional(row).await?;
+    Ok(match row.as_ref().map(StatusRow::status).transpose()? {
+        Some(CertStatus::Revoked { at, reason }) => Some((at, reason)),
+        _ => None,
+    })
 }
 
 async fn publish(

@@ -9,7 +9,7 @@ use super::{
     issuer::CaIssuer,
     key::{CaKey, unsigned},
     numbering::{Lists, OCTETS},
-    store::{self, sql},
+    store::{self, Part, sql},
 };
 use crate::{
     Code, Error, Result, limits,
@@ -49,16 +49,24 @@ pub(super) struct Built {
 #[derive(sqlx::FromRow)]
 struct RevokedRow {
     serial: Vec<u8>,
-    revoked_at: Ts,
-    revocation_reason: String,
+    revoked_at: Option<Ts>,
+    revocation_reason: Option<String>,
 }
 
+/// Since when a CA is revoked, and why.
+pub(super) type Ended = (OffsetDateTime, RevocationReason);
+
 impl RevokedRow {
-    fn into_entry(self) -> Result<CrlEntry> {
-        let reason = RevocationReason::parse(&self.revocation_reason);
+    /// What was not revoked by itself is revoked with the CA.
+    fn into_entry(self, ended: Option<Ended>) -> Result<CrlEntry> {
+        let reason = self.revocation_reason.as_deref().and_then(RevocationReason::parse);
+        let (revoked_at, reason) = match self.revoked_at {
+            Some(at) => (Some(at.get()), reason),
+            None => ended.unzip(),
+        };
         Ok(CrlEntry {
             serial: Serial::from_bytes(&self.serial)?,
-            revoked_at: self.revoked_at.get(),
+            revoked_at: revoked_at.ok_or_else(|| Error::internal("an entry of a list was not revoked"))?,
             reason: reason.ok_or_else(|| Error::internal("a stored revocation has an unknown reason"))?,
         })
     }
@@ -70,6 +78,8 @@ pub(super) struct Maker<'m> {
     pub(super) ca: Arc<CaIssuer>,
     pub(super) key: CaKey,
     pub(super) lists: Lists,
+    /// Whether the CA itself is revoked: then so is everything that it issued.
+    pub(super) ended: Option<Ended>,
     /// When the lists are from.
     pub(super) now: OffsetDateTime,
 }
@@ -187,26 +197,58 @@ impl Maker<'_> {
         }
     }
 
-    /// Everything that stands on the list, in the order of the numbers, read in pages; `None` if it is more than a complete list bears beside others.
+    /// Everything that stands on the list, in the order of the numbers; `None` if it is more than a complete list bears beside
+    /// others.
     async fn entries(&self, shard: i64) -> Result<Option<Vec<CrlEntry>>> {
+        match self.read(shard, self.ended).await? {
+            None if self.ended.is_some() && !self.is_beside_others(shard) => {
+                tracing::warn!(ca_id = self.ca.id, shard, "a revoked CA issued too much for its list");
+                self.read(shard, None).await
+            }
+            entries => Ok(entries),
+        }
+    }
+
+    /// Whether it is a complete list of a CA that has others.
+    fn is_beside_others(&self, shard: i64) -> bool {
+        shard == COMPLETE && self.lists.shards > 1
+    }
+
+    /// The same in pages; `None` if it is too much. With the end of the CA all that it issued and that had not expired by then.
+    async fn read(&self, shard: i64, ended: Option<Ended>) -> Result<Option<Vec<CrlEntry>>> {
         let mut entries = Vec::new();
-        let parts: Vec<Option<i64>> = match shard {
-            COMPLETE => vec![None],
-            _ => (shard..OCTETS).step_by(usize::try_from(self.lists.shards).unwrap_or(1)).map(Some).collect(),
+        let of = self.lists.shards;
+        let most = match ended {
+            _ if self.is_beside_others(shard) => limits::COMPLETE_CRL,
+            Some(_) => limits::ENDED_CRL,
+            None => usize::MAX,
+        };
+        let parts: Vec<Part> = match (shard, ended) {
+            (COMPLETE, _) => vec![Part::All],
+            // Rows that are not revoked are in no index by shards.
+            (_, Some(_)) => vec![Part::Shard { shard, of }],
+            _ => (shard..OCTETS).step_by(usize::try_from(of).unwrap_or(1)).map(Part::Octet).collect(),
         };
         for part in parts {
             let mut after = Vec::new();
             loop {
-                let page = store::revoked(self.permit.tenant(), &self.ca.id, self.cutoff(), part, &after);
+                let ended_at = ended.map(|(at, _)| at);
+                let page = store::revoked(
+                    self.permit.tenant(),
+                    &self.ca.id,
+                    self.cutoff(),
+                    part,
+                    (&after, ended_at),
+                );
                 let rows: Vec<RevokedRow> = self.permit.fetch_all(page).await?;
                 let full = rows.len() == store::REVOKED_PAGE;
                 if let Some(last) = rows.last() {
                     after.clone_from(&last.serial);
                 }
                 for row in rows {
-                    entries.push(row.into_entry()?);
+                    entries.push(row.into_entry(ended)?);
                 }
-                if shard == COMPLETE && self.lists.shards > 1 && entries.len() > limits::COMPLETE_CRL {
+                if entries.len() > most {
                     return Ok(None);
                 }
                 if !full {
@@ -249,6 +291,8 @@ impl Maker<'_> {
                     Some((end, _)) if end.get() <= self.cutoff() => {}
                     Some((_, None)) if held => released.push(serial.clone()),
                     Some((_, Some(_))) => return Err(changed()),
+                    // It stood there with its CA, which has become too much for the list.
+                    Some((_, None)) if self.ended.is_some_and(|(_, why)| why.code() == *reason) => {}
                     // Records of what expired are kept for longer than this.
                     None if last.this_update.get()
                         <= self.now - (limits::AUDIT_RETENTION_MIN - limits::CRL_VALIDITY) => {}

@@ -127,22 +127,34 @@ impl<'a> PublicPki<'a> {
         if statuses.contains(&CertStatus::Unknown) {
             return Box::pin(self.sign(permit, tenant, ca, request, &statuses)).await;
         }
-        let asked = Asked { ca_id: ca.id.clone(), certificates: request.cert_ids().to_vec(), statuses };
+        let asked = Asked { ca_id: ca.id.clone(), certificates: request.cert_ids().to_vec() };
         let (answers, now) = (&self.vault.ocsp_answers.0, permit.now());
         if let Some(known) = answers.get(&asked).await {
-            if known.fresh.is_some_and(|(at, _)| (at..at + limits::OCSP_KEPT).contains(&now)) {
+            if known.statuses == statuses && (known.at..known.at + limits::OCSP_KEPT).contains(&now) {
                 self.vault.ocsp_counts.add(Cause::Cached);
-                return Ok((*known).clone());
+                return Ok(known.reply.clone());
+            }
+            if known.at > now {
+                // Somebody who asked later was faster.
+                return Box::pin(self.sign(permit, tenant, ca, request, &statuses)).await;
             }
             answers.invalidate(&asked).await;
         }
         let sign = async {
-            let reply = Box::pin(self.sign(permit, tenant, ca, request, &asked.statuses)).await?;
+            let reply = Box::pin(self.sign(permit, tenant, ca, request, &statuses)).await?;
             // Only what is signed is kept.
-            if reply.fresh.is_some() { Ok(Arc::new(reply)) } else { Err(Kept::Not(reply)) }
+            match reply.fresh {
+                Some((at, _)) => Ok(Arc::new(Answered { statuses: statuses.clone(), at, reply })),
+                None => Err(Kept::Not(reply)),
+            }
         };
         match answers.try_get_with_by_ref(&asked, sign).await {
-            Ok(reply) => Ok((*reply).clone()),
+            Ok(known) if known.statuses == statuses => Ok(known.reply.clone()),
+            // Signed for somebody else, before or after it was revoked.
+            Ok(_) => {
+                answers.invalidate(&asked).await;
+                Box::pin(self.sign(permit, tenant, ca, request, &statuses)).await
+            }
             Err(error) => match Arc::unwrap_or_clone(error) {
                 Kept::Not(reply) => Ok(reply),
                 Kept::Failed(error) => Err(Error::shared(error)),
@@ -220,15 +232,23 @@ impl From<Error> for Kept {
     }
 }
 
-/// Answers that were signed lately. A certificate that is revoked is asked about under another status.
+/// The answers that were signed last. One that says something else takes the place of the one before, which is never
+/// given again: whoever asks again must not get one that is older than what he has.
 #[derive(Debug)]
-pub(crate) struct OcspAnswers(Cache<Asked, Arc<OcspReply>>);
+pub(crate) struct OcspAnswers(Cache<Asked, Arc<Answered>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     ca_id: String,
     certificates: Vec<CertId>,
+}
+
+#[derive(Debug)]
+struct Answered {
     statuses: Vec<CertStatus>,
+    /// Its `thisUpdate`.
+    at: OffsetDateTime,
+    reply: OcspReply,
 }
 
 impl OcspAnswers {

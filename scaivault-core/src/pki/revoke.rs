@@ -20,7 +20,8 @@ use crate::{
 impl Pki<'_> {
     /// Revokes a certificate: OCSP says so at once, the next revocation list carries it, which is built within
     /// half a minute. Needs `pki:admin`.
-    /// One that is revoked already stays as it is, unless it was only on hold. Revoking the certificate of a CA revokes
+    /// One that is revoked already stays as it is, unless it was only on hold; the reason `key_compromise` takes the place of any
+    /// other, the date stays. Revoking the certificate of a CA revokes
     /// everything below it. A key that was compromised is refused from then on, unless the role kept nothing of the
     /// certificate: then nobody knows its key.
     ///

@@ -231,21 +231,23 @@ pub(crate) mod sql {
         SELECT s.certificate_id AS id, s.ca_id, c.id AS of_ca, s.shard, s.revoked_at, s.revocation_reason, s.source \
         FROM pki_serial s LEFT JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.certificate_id = s.certificate_id \
         WHERE s.tenant_id = $1 AND s.serial = $2";
-    /// What is on hold may be revoked for good; it is revoked since then.
+    /// What is on hold may be revoked for good, and of what was revoked for another reason it may turn out that its key was
+    /// compromised; it is revoked since then.
     pub(crate) const REVOKE: &str = "\
         UPDATE pki_serial SET revoked_at = COALESCE(revoked_at, $3), revocation_reason = $4 \
         WHERE tenant_id = $1 AND certificate_id = $2 AND (revoked_at IS NULL \
-        OR (revocation_reason = 'certificate_hold' AND $4 <> 'certificate_hold'))";
+        OR (revocation_reason <> $4 AND (revocation_reason = 'certificate_hold' OR $4 = 'key_compromise')))";
     /// Moves the count of a CA's certificates on to the certificate $3: what is older is not counted again.
     pub(crate) const COUNT_ISSUED: &str = "\
         UPDATE pki_ca SET counted = counted + (SELECT count(*) FROM pki_serial s WHERE s.tenant_id = $1 AND s.ca_id = $2 \
         AND s.certificate_id <> COALESCE(pki_ca.certificate_id, '') \
         AND s.certificate_id > pki_ca.counted_until AND s.certificate_id <= $3), \
         counted_until = $3 WHERE tenant_id = $1 AND id = $2 AND counted_until < $3";
+    /// But those of a CA whose lists keep what has expired: all of them are on its lists if the CA is revoked.
     pub(crate) const DELETE_SERIALS: &str = "\
         DELETE FROM pki_serial WHERE (tenant_id, certificate_id) IN (SELECT s.tenant_id, s.certificate_id FROM pki_serial s \
-        WHERE s.not_after < $1 AND NOT (s.revoked_at IS NOT NULL AND EXISTS (SELECT 1 FROM pki_numbering n \
-        WHERE n.tenant_id = s.tenant_id AND n.id = s.ca_id AND n.keep_expired)) \
+        WHERE s.not_after < $1 AND NOT EXISTS (SELECT 1 FROM pki_numbering n \
+        WHERE n.tenant_id = s.tenant_id AND n.id = s.ca_id AND n.keep_expired) \
         ORDER BY s.tenant_id, s.not_after LIMIT $2)";
     pub(crate) const DELETE_CERTIFICATES: &str = "\
         DELETE FROM pki_certificate WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM pki_certificate \
@@ -748,24 +750,46 @@ pub(super) fn choose<'a>(
 /// Rows of a list that are read at once.
 pub(super) const REVOKED_PAGE: usize = 5000;
 
-/// What a CA revoked and that expires after `cutoff`: the rows after one, all of them or those with one octet in their
-/// serial numbers. Without the CA's own, if it is a root: nobody would believe that of its own list.
+/// Which certificates of a CA, by the octet in their serial numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    All,
+    Octet(i64),
+    /// Those of one of so many shards.
+    Shard {
+        shard: i64,
+        of: i64,
+    },
+}
+
+/// What a CA revoked and that expires after `cutoff`: the rows after one. Without the CA's own, if it is a root: nobody
+/// would believe that of its own list. If the CA has ended, with all that it issued and that expired later; but not with its
+/// OCSP responders, since somebody has to say so.
 pub(super) fn revoked<'a>(
     tenant: &'a TenantId,
     ca_id: &'a str,
     cutoff: OffsetDateTime,
-    octet: Option<i64>,
-    after: &'a [u8],
+    part: Part,
+    (after, ended): (&'a [u8], Option<OffsetDateTime>),
 ) -> Query<'a> {
-    let mut q = QueryBuilder::new(
-        "SELECT serial, revoked_at, revocation_reason FROM pki_serial WHERE revoked_at IS NOT NULL AND tenant_id = ",
-    );
+    let mut q =
+        QueryBuilder::new("SELECT serial, revoked_at, revocation_reason FROM pki_serial WHERE tenant_id = ");
     q.arg(tenant)
         .and("ca_id = ", Some(ca_id))
         .and("not_after > ", Some(cutoff))
         .and("serial > ", Some(after));
-    q.and("shard = ", octet)
-        .text(" AND certificate_id <> COALESCE((SELECT c.certificate_id FROM pki_ca c WHERE c.tenant_id = ")
+    match ended {
+        None => q.text(" AND revoked_at IS NOT NULL"),
+        Some(at) => {
+            q.text(" AND (revoked_at IS NOT NULL OR (source <> 'ocsp' AND not_after > ").arg(at).text("))")
+        }
+    };
+    match part {
+        Part::All => &mut q,
+        Part::Octet(octet) => q.and("shard = ", Some(octet)),
+        Part::Shard { shard, of } => q.text(" AND shard % ").arg(of).text(" = ").arg(shard),
+    };
+    q.text(" AND certificate_id <> COALESCE((SELECT c.certificate_id FROM pki_ca c WHERE c.tenant_id = ")
         .arg(tenant);
     q.and("c.id = ", Some(ca_id)).text("), '') ORDER BY serial LIMIT ").arg(REVOKED_PAGE as i64);
     q.build()

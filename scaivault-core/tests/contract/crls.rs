@@ -15,8 +15,8 @@ use crate::{
     bench::{Bench, DAY, HOUR, code, contract, refusal},
     ca_origins::{Outside, external},
     pki::{
-        Files, below, crl_text, import, issue, read_crl, rekey, revocation, revoke, role, root, root_write,
-        wanted,
+        Files, below, crl_text, import, issue, ocsp, read_crl, rekey, revocation, revoke, role, root,
+        root_write, wanted,
     },
 };
 
@@ -323,6 +323,97 @@ contract! {
         t.clock.advance(DAY * 1400);
         t.vault.run_due_jobs().await.unwrap();
         assert_eq!(t.raw.count(&format!("pki_serial WHERE certificate_id = '{}'", leaf.id)).await, 1);
+    }
+
+    async fn what_a_revoked_ca_issued_is_on_its_lists(t: Bench) {
+        let (top, mid) = with_lists(&t, |write| write.crl_shards = Some(2)).await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        role(&t.vault, &admin, "top", &top.id).await;
+        let of_top = pki.issue("top", wanted("t.svc.test")).await.unwrap();
+        let (first, of) = (issue(&t, "a.svc.test").await, |leaf: &IssuedCertificate| shard(&leaf.serial_number, 2));
+        let mut second = issue(&t, "b.svc.test").await;
+        while of(&second) == of(&first) {
+            second = issue(&t, "b.svc.test").await;
+        }
+        revoke(&t, &first.serial_number, RevocationReason::CertificateHold).await;
+        // The CA has a responder.
+        assert!(ocsp(&t, &top, &mid, &second.certificate).await.contains("leaf.pem: good"));
+        let responder = t.raw.texts("SELECT certificate_id FROM pki_serial WHERE source = 'ocsp'").await;
+        let responder = pki.certificate(&responder[0]).await.unwrap().serial_number.replace(':', "");
+        t.vault.run_due_jobs().await.unwrap();
+        let judged = async || {
+            let files = Files::new();
+            files.add("top.pem", of_top.ca_chain.concat());
+            files.add("leaf.pem", &of_top.certificate);
+            files.add("list.pem", t.vault.public_pki().crl(&top.id).await.unwrap().pem());
+            let at = t.now().unix_timestamp();
+            files.openssl(&format!("verify -crl_check -CRLfile list.pem -CAfile top.pem -attime {at} leaf.pem"))
+        };
+        let (good, said) = judged().await;
+        assert!(good, "{said}");
+
+        t.clock.advance(MINUTE);
+        pki.revoke_ca(&top.id, RevocationReason::CessationOfOperation).await.unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        let (good, said) = judged().await;
+        assert!(!good && said.contains("certificate revoked"), "{said}");
+        let list = crl_text(&t, &top).await;
+        assert!(list.contains(&mid.serial_number.replace(':', "")), "{list}");
+        assert!(!list.contains(&top.serial_number.replace(':', "")), "{list}");
+        let listed = async |why: &str| {
+            for (leaf, other, why) in [(&first, &second, why), (&second, &first, "Cessation Of Operation")] {
+                let list = text_of(&t, &mid, of(leaf)).await;
+                assert!(list.contains(&serial(leaf)) && list.contains(why) && !list.contains(&serial(other)), "{list}");
+            }
+            let complete = crl_text(&t, &mid).await;
+            assert!([&first, &second].iter().all(|leaf| complete.contains(&serial(leaf))), "{complete}");
+            assert!(!complete.contains(&responder), "who says so is to be believed: {complete}");
+        };
+        listed("Certificate Hold").await;
+        // A release does not take anything off that the CA's end put there.
+        t.clock.advance(MINUTE);
+        let release = ReleaseWrite { serial_number: first.serial_number.clone(), ca_id: None };
+        t.vault.pki(&t.admin()).release(release).await.unwrap();
+        t.vault.run_due_jobs().await.unwrap();
+        listed("Cessation Of Operation").await;
+        t.clock.advance(HOUR);
+        t.vault.run_due_jobs().await.unwrap();
+        listed("Cessation Of Operation").await;
+        // What has expired leaves, as from any list.
+        t.clock.advance(DAY * 500);
+        t.vault.run_due_jobs().await.unwrap();
+        for leaf in [&first, &second] {
+            assert!(!text_of(&t, &mid, of(leaf)).await.contains(&serial(leaf)));
+        }
+    }
+
+    async fn the_end_of_a_ca_is_in_the_next_delta_and_stays_with_what_has_expired(t: Bench) {
+        let (_, mid) = with_lists(&t, |write| {
+            write.delta_crls = true;
+            write.keep_expired_on_crl = true;
+        }).await;
+        let old = issue(&t, "a.svc.test").await;
+        t.clock.advance(DAY * 500);
+        t.vault.run_due_jobs().await.unwrap();
+        let leaf = issue(&t, "b.svc.test").await;
+        t.clock.advance(MINUTE);
+        t.vault.run_due_jobs().await.unwrap();
+        let before = crl_text(&t, &mid).await;
+        t.vault.pki(&t.admin()).revoke_ca(&mid.id, RevocationReason::Superseded).await.unwrap();
+        t.clock.advance(MINUTE);
+        t.vault.run_due_jobs().await.unwrap();
+        let delta = delta_of(&t, &mid, None).await;
+        assert!(delta.contains(&serial(&leaf)) && !delta.contains(&serial(&old)), "{delta}");
+        assert_eq!(crl_text(&t, &mid).await, before);
+        t.clock.advance(DAY * 700);
+        t.vault.run_due_jobs().await.unwrap();
+        let list = crl_text(&t, &mid).await;
+        assert!(list.contains(&serial(&leaf)) && !list.contains(&serial(&old)), "{list}");
+        t.clock.advance(DAY * 500);
+        t.vault.run_due_jobs().await.unwrap();
+        assert_eq!(t.raw.count(&format!("pki_serial WHERE certificate_id = '{}'", leaf.id)).await, 1);
+        assert!(crl_text(&t, &mid).await.contains(&serial(&leaf)));
     }
 
     async fn sec_f3_a_list_that_lost_something_or_went_back_is_not_published(t: Bench) {

@@ -499,7 +499,7 @@ contract! {
         let first = revoke(&t, &leaf.serial_number, RevocationReason::Superseded).await;
         t.clock.advance(HOUR);
         for spelling in [leaf.serial_number.clone(), leaf.serial_number.to_lowercase().replace(':', "")] {
-            assert_eq!(revoke(&t, &spelling, RevocationReason::KeyCompromise).await, first);
+            assert_eq!(revoke(&t, &spelling, RevocationReason::CessationOfOperation).await, first);
         }
         assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("Reason: superseded"));
         let by_other = RevokeWrite { ca_id: Some(top.id.clone()), ..revocation(&leaf.serial_number) };

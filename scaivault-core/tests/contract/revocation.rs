@@ -1,5 +1,7 @@
 //! Holds, the end of CAs, keys that were compromised, and many certificates at once.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_core::{
     Code,
@@ -11,7 +13,9 @@ use serde_json::json;
 
 use crate::{
     bench::{HOUR, OTHER, code, contract, refusal},
-    pki::{below, crl_text, issue, ocsp, ocsp_of_serial, revocation, revoke, role_write, walk, wanted},
+    pki::{
+        Files, below, crl_text, issue, ocsp, ocsp_of_serial, revocation, revoke, role_write, walk, wanted,
+    },
 };
 
 fn release(serial: &str) -> ReleaseWrite {
@@ -63,6 +67,33 @@ contract! {
         assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("Reason: superseded"));
         assert_eq!(t.raw.count("event_outbox WHERE event_type = 'certificate.released'").await, 1);
         assert_eq!(t.raw.trail("action = 'pki_release'").await.iter().filter(|r| r.outcome == "ok").count(), 1);
+    }
+
+    async fn after_a_release_ocsp_answers_are_no_older_than_during_the_hold(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let leaf = issue(&t, "a.svc.test").await;
+        let files = Files::new();
+        files.add("mid.pem", t.vault.pki(&t.admin()).ca_certificate(&mid.id).await.unwrap().certificate_pem);
+        files.add("leaf.pem", &leaf.certificate);
+        files.agrees("ocsp -issuer mid.pem -cert leaf.pem -no_nonce -reqout ask.der");
+        let ask = files.read("ask.der");
+        let answer = async || {
+            t.clock.advance(Duration::from_secs(10));
+            let (public, now) = (t.vault.public_pki(), t.now());
+            let answer = public.ocsp(&mid.id, &ask).await.unwrap();
+            assert_eq!(public.ocsp(&mid.id, &ask).await.unwrap(), answer, "given again while it holds");
+            (answer.fresh.unwrap().0, now)
+        };
+        let (before, now) = answer().await;
+        assert_eq!(before, now);
+        assert_eq!(answer().await.0, before, "nothing changed");
+        revoke(&t, &leaf.serial_number, RevocationReason::CertificateHold).await;
+        let (held, now) = answer().await;
+        assert_eq!(held, now);
+        t.vault.pki(&t.admin()).release(release(&leaf.serial_number)).await.unwrap();
+        let (after, now) = answer().await;
+        assert_eq!(after, now, "not the one from before the hold");
+        assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("leaf.pem: good"));
     }
 
     async fn a_serial_number_tells_that_it_was_given_out(t: Bench) {
@@ -234,7 +265,7 @@ contract! {
     }
 
     async fn a_compromised_key_comes_back_by_no_door(t: Bench) {
-        let (_, mid) = walk(&t).await;
+        let (top, mid) = walk(&t).await;
         let admin = t.admin();
         let pki = t.vault.pki(&admin);
         let hash = async |id: &str| {
@@ -245,8 +276,20 @@ contract! {
         let late = issue(&t, "a.svc.test").await;
         let first = revoke(&t, &late.serial_number, RevocationReason::Superseded).await;
         assert_eq!(hash(&late.id).await, 0);
-        assert_eq!(revoke(&t, &late.serial_number, RevocationReason::KeyCompromise).await, first);
+        t.vault.run_due_jobs().await.unwrap();
+        assert!(crl_text(&t, &mid).await.contains("Superseded"));
+        t.clock.advance(HOUR / 2);
+        let raised = revoke(&t, &late.serial_number, RevocationReason::KeyCompromise).await;
+        assert_eq!((raised.revoked_at, raised.revocation_reason.as_str()), (first.revoked_at, "key_compromise"));
         assert_eq!(hash(&late.id).await, 1);
+        assert_eq!(pki.certificate(&late.id).await.unwrap().revocation_reason.as_deref(), Some("key_compromise"));
+        assert!(ocsp(&t, &top, &mid, &late.certificate).await.contains("Reason: keyCompromise"));
+        t.vault.run_due_jobs().await.unwrap();
+        let list = crl_text(&t, &mid).await;
+        assert!(list.contains("Key Compromise") && !list.contains("Superseded"), "{list}");
+        for later in [RevocationReason::KeyCompromise, RevocationReason::Superseded, RevocationReason::CertificateHold] {
+            assert_eq!(revoke(&t, &late.serial_number, later).await, raised);
+        }
         // What is on hold is among many, and is not released when its key is known to be lost.
         let held = issue(&t, "b.svc.test").await;
         revoke(&t, &held.serial_number, RevocationReason::CertificateHold).await;

@@ -53,6 +53,12 @@ impl Reply {
         Self { status: StatusCode::NO_CONTENT, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
+    /// 304, no body: the caller has it.
+    #[must_use]
+    pub fn not_modified() -> Self {
+        Self { status: StatusCode::NOT_MODIFIED, ..Self::no_content() }
+    }
+
     /// A body of another media type.
     #[must_use]
     pub fn raw(status: StatusCode, media: &'static str, body: impl Into<Zeroizing<Vec<u8>>>) -> Self {

@@ -66,15 +66,50 @@ fn parse_time(text: &str) -> Option<OffsetDateTime> {
     (1970..=9999).contains(&time.year()).then_some(time)
 }
 
-/// Whether the caller would rather have PEM than what the route gives without being asked.
-pub(super) fn wants_pem(headers: &HeaderMap) -> bool {
+/// Whether the caller would rather have PEM than `otherwise`, which the route gives without being asked: by the weights of
+/// the two (RFC 9110, 12.5.1), and if they are the same, by what is named first. A wildcard does not name anything.
+pub(super) fn wants_pem(headers: &HeaderMap, otherwise: &str) -> bool {
     let accepts = headers.get_all(http::header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepts.flat_map(|value| value.split(',')).any(|media| {
-        let media = media.split(';').next().unwrap_or_default().trim();
-        PEM_MEDIA.iter().any(|pem| media.eq_ignore_ascii_case(pem))
-    })
+    let (mut pem, mut named, mut any) = (0, None, 0);
+    for range in accepts.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';');
+        let media = parts.next().unwrap_or_default().trim();
+        let weight = weight(parts).unwrap_or_default();
+        if PEM_MEDIA.iter().any(|pem| media.eq_ignore_ascii_case(pem)) {
+            // Later ones of the same weight as the other lose.
+            pem = if named.is_some_and(|named| named >= weight) { pem } else { pem.max(weight) };
+        } else if media.eq_ignore_ascii_case(otherwise) {
+            named = named.max(Some(weight));
+        } else if media == "*/*" || media.eq_ignore_ascii_case("application/*") {
+            any = any.max(weight);
+        }
+    }
+    match named {
+        Some(named) => pem > 0 && pem >= named,
+        None => pem > 0 && pem >= any,
+    }
 }
 
+/// The weight of a media range in thousandths, by its parameters; none if it is malformed.
+fn weight<'a>(parameters: impl Iterator<Item = &'a str>) -> Option<u16> {
+    let mut parameters = parameters.filter_map(|parameter| parameter.split_once('='));
+    let Some((_, value)) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("q")) else {
+        return Some(1000);
+    };
+    let (whole, fraction) = value.trim().split_once('.').unwrap_or((value.trim(), ""));
+    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let thousandths: u16 = format!("{fraction:0<3}").parse().ok()?;
+    match whole {
+        "0" => Some(thousandths),
+        "1" if thousandths == 0 => Some(1000),
+        _ => None,
+    }
+}
+
+/// The media type of most answers.
+pub(super) const JSON: &str = "application/json";
 /// The media type of PEM answers.
 pub(super) const PEM: &str = "application/x-pem-file";
 const PEM_MEDIA: &[&str] = &[PEM, "application/pem-certificate-chain", "text/plain"];
@@ -86,19 +121,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pem_is_given_to_those_who_name_it() {
+    fn pem_is_given_to_those_who_would_rather_have_it() {
         for (accept, pem) in [
             ("application/x-pem-file", true),
-            ("application/json, application/X-PEM-File;q=0.5", true),
+            ("text/html, application/X-PEM-File;q=0.5", true),
             ("text/plain", true),
             ("*/*", false),
+            ("*/*;q=0.1, application/x-pem-file", true),
+            ("*/*, application/x-pem-file", true),
+            ("*/*, application/x-pem-file;q=0.9", false),
             ("application/pkix-crl", false),
+            ("application/x-pem-file;q=0, application/pkix-crl", false),
+            ("application/x-pem-file; Q=0.000", false),
+            ("application/pkix-crl, application/x-pem-file", false),
+            ("application/x-pem-file, application/pkix-crl", true),
+            ("application/x-pem-file;q=0.4, application/pkix-crl;q=0.5", false),
+            ("application/pkix-crl;q=0.4, application/x-pem-file;q=0.5", true),
+            ("application/pkix-crl;q=0, application/x-pem-file;q=0.001", true),
+            ("application/pkix-crl;q=0.5, text/plain, application/x-pem-file;q=0.1", true),
+            ("application/x-pem-file;q=2", false),
+            ("application/x-pem-file;q=1.000", true),
+            ("application/x-pem-file;q=x, text/plain;q=0.0001", false),
             ("", false),
         ] {
             let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
-            assert_eq!(wants_pem(&headers), pem, "{accept:?}");
+            assert_eq!(wants_pem(&headers, "application/pkix-crl"), pem, "{accept:?}");
         }
-        assert!(!wants_pem(&HeaderMap::new()));
+        assert!(!wants_pem(&HeaderMap::new(), JSON));
     }
 
     #[test]

@@ -374,13 +374,16 @@ async fn the_revocation_list_needs_no_token_and_comes_as_asked_for() {
         (der.header("cache-control"), der.header("vary")),
         (Some("public, max-age=60"), Some("accept"))
     );
-    for accept in ["application/x-pem-file", "text/plain", "application/json, application/X-Pem-File;q=0.1"] {
+    let pem_first = "application/x-pem-file, application/pkix-crl";
+    for accept in ["application/x-pem-file", "application/json, application/X-Pem-File;q=0.1", pem_first] {
         let pem = api.anonymous("GET", &path).header("Accept", accept).send().await;
         assert_eq!((pem.status, pem.header("content-type")), (200, Some("application/x-pem-file")));
         let block = Pem::iter_from_buffer(&pem.body).next().unwrap().unwrap();
         assert_eq!((block.label.as_str(), &block.contents), ("X509 CRL", &der.body), "{accept}");
     }
-    for accept in ["*/*", "application/pkix-crl", ""] {
+    let der_first = "application/pkix-crl, application/x-pem-file";
+    let no_pem = "application/x-pem-file;q=0, application/pkix-crl";
+    for accept in ["*/*", "application/pkix-crl", "", der_first, no_pem] {
         assert_eq!(api.anonymous("GET", &path).header("Accept", accept).send().await.body, der.body);
     }
     let issuer = certificate(&world, &world.ca).await;
@@ -394,6 +397,39 @@ async fn the_revocation_list_needs_no_token_and_comes_as_asked_for() {
     let bad = api.call("garbage", "GET", &path).send().await;
     assert_eq!((bad.status, bad.body), (200, der.body));
     assert!(api.audit("action=pki_crl").await.is_empty());
+}
+
+#[tokio::test]
+async fn who_has_a_list_or_an_answer_is_told_so_and_no_more() {
+    let world = World::start().await;
+    let (api, path) = (&world.api, format!("/v1/pki/ca/{}/crl", world.ca));
+    let request = ocsp_request(&certificate(&world, &world.ca).await, &world.serial, &[]);
+    let ocsp = format!("/v1/pki/ocsp/{}/{}", world.ca, STANDARD.encode(request));
+    for path in [&path, &ocsp] {
+        let first = api.anonymous("GET", path).send().await;
+        let field = |name: &str| first.header(name).unwrap().to_owned();
+        let (tag, since) = (field("etag"), field("last-modified"));
+        for (name, value) in [("If-None-Match", tag.as_str()), ("If-Modified-Since", &since)] {
+            let again = api.anonymous("GET", path).header(name, value).send().await;
+            assert_eq!((again.status, again.body.len()), (304, 0), "{path} {name}");
+            for name in ["etag", "last-modified", "expires", "cache-control"] {
+                assert_eq!(again.header(name), first.header(name), "{path} {name}");
+            }
+        }
+        let old = "Mon, 02 Nov 2020 02:05:06 GMT";
+        for (name, value) in [("If-None-Match", "\"x\""), ("If-Modified-Since", old)] {
+            let answer = api.anonymous("GET", path).header(name, value).send().await;
+            assert_eq!((answer.status, &answer.body), (200, &first.body), "{path} {name}");
+        }
+    }
+    // PEM is another representation, and another list another one.
+    let der = api.anonymous("GET", &path).send().await.header("etag").unwrap().to_owned();
+    let ask = |accept: &'static str| {
+        api.anonymous("GET", &path).header("Accept", accept).header("If-None-Match", &der).send()
+    };
+    assert_eq!(ask("application/x-pem-file").await.status, 200);
+    api.admin("POST", &path).send().await.expect(200);
+    assert_eq!(ask("application/pkix-crl").await.status, 200);
 }
 
 /// The serial numbers on the list that is published.

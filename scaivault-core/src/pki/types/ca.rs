@@ -1,3 +1,4 @@
+use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_pki::{Subject, pem};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -379,5 +380,11 @@ impl PublicCrl {
     #[must_use]
     pub fn pem(&self) -> String {
         pem::encode("X509 CRL", &self.der)
+    }
+
+    /// SHA-256 of the DER in hexadecimal digits, to tell lists apart by.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        hex::encode(digest(&SHA256, &self.der))
     }
 }

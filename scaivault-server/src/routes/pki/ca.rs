@@ -9,7 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::super::{Caller, Request, wire};
+use super::{
+    super::{Caller, Request, wire},
+    kept::Kept,
+};
 use crate::http::{Reply, query::Limit};
 
 /// `GET /v1/pki/ca`.
@@ -127,7 +130,7 @@ pub(in crate::routes) async fn register(mut request: Request, ctx: Caller) -> Re
 pub(in crate::routes) async fn csr(request: Request, ctx: Caller) -> Result<Reply> {
     let csr = request.app().vault.pki(&ctx).ca_csr(request.param("id")?).await?;
     match csr.csr_pem {
-        Some(pem) if wire::wants_pem(request.head().headers()) => {
+        Some(pem) if wire::wants_pem(request.head().headers(), wire::JSON) => {
             Ok(Reply::raw(StatusCode::OK, wire::PEM, pem.into_bytes()))
         }
         _ => Reply::ok(&csr),
@@ -172,14 +175,14 @@ pub(in crate::routes) async fn delete(request: Request, ctx: Caller) -> Result<R
 /// `GET /v1/pki/ca/{id}/certificate`: JSON, or the certificate and its chain as PEM.
 pub(in crate::routes) async fn certificate(request: Request, ctx: Caller) -> Result<Reply> {
     let certificate = request.app().vault.pki(&ctx).ca_certificate(request.param("id")?).await?;
-    if wire::wants_pem(request.head().headers()) {
+    if wire::wants_pem(request.head().headers(), wire::JSON) {
         let pem = certificate.certificate_pem + &certificate.chain_pem;
         return Ok(Reply::raw(StatusCode::OK, wire::PEM, pem.into_bytes()));
     }
     Reply::ok(&certificate)
 }
 
-/// `GET /v1/pki/ca/{id}/crl`: DER, or PEM. Needs no token.
+/// `GET /v1/pki/ca/{id}/crl`: DER, or PEM. Needs no token. Who has the list already is told so.
 pub(in crate::routes) async fn crl(request: Request) -> Result<Reply> {
     let crl = request.app().vault.public_pki().crl(request.param("id")?).await?;
     published(&request, crl)
@@ -209,16 +212,19 @@ fn number(shard: &str) -> Result<u8> {
 }
 
 fn published(request: &Request, crl: PublicCrl) -> Result<Reply> {
-    let reply = if wire::wants_pem(request.head().headers()) {
-        Reply::raw(StatusCode::OK, wire::PEM, crl.pem().into_bytes())
-    } else {
-        Reply::raw(StatusCode::OK, "application/pkix-crl", crl.der)
+    let headers = request.head().headers();
+    let (digest, this_update, next_update) = (crl.digest(), crl.this_update, crl.next_update);
+    let (media, body, tag) = match wire::wants_pem(headers, CRL) {
+        true => (wire::PEM, crl.pem().into_bytes(), digest + "-pem"),
+        false => (CRL, crl.der, digest),
     };
     // Short, so that a list that was built out of turn is soon everywhere.
-    Ok(reply
-        .header(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"))
-        .header(header::VARY, HeaderValue::from_static("accept")))
+    let cache = "public, max-age=60";
+    let reply = Kept { media, body, tag, this_update, next_update, cache }.reply(headers)?;
+    Ok(reply.header(header::VARY, HeaderValue::from_static("accept")))
 }
+
+const CRL: &str = "application/pkix-crl";
 
 /// `POST /v1/pki/ca/{id}/crl`: builds the list now.
 pub(in crate::routes) async fn build_crl(mut request: Request, ctx: Caller) -> Result<Reply> {
