@@ -76,7 +76,7 @@ impl<'a> Pki<'a> {
     /// # Errors
     /// [`Code::CaNotFound`]; [`Code::InvalidState`] for a CA that was not imported, whose certificates are all on record;
     /// [`Code::ValidationError`] naming each of `certificates_pem` that the CA did not issue under its name and by its key,
-    /// or whose serial number another certificate has.
+    /// or whose serial number another certificate has, or that ends after the year 9998.
     pub async fn register_certificates(
         &self,
         ca_id: &str,
@@ -222,6 +222,9 @@ async fn register(
         match wanted.insert(&past.issued.serial, (at, past)) {
             Some((_, before)) if before.issued.der == past.issued.der => done.known += 1,
             Some((first, _)) => wrong.push(item(at), format!("has the serial number of {}", item(first))),
+            None if past.issued.not_after.year() > LAST_YEAR => {
+                wrong.push(item(at), format!("ends after the year {LAST_YEAR}"));
+            }
             None => permit.make_room(past.issued.not_after).await?,
         }
     }
@@ -257,6 +260,9 @@ async fn register(
     tx.note("serial_numbers", json!(named));
     tx.commit(done).await
 }
+
+/// Up to when there is room for certificates, which are kept by the months of their ends.
+const LAST_YEAR: i32 = 9998;
 
 /// The field of the certificates.
 const CERTIFICATES: &str = "certificates_pem";

@@ -216,6 +216,27 @@ contract! {
         assert!(issue(&t, "new.svc.test").await.certificate.starts_with("-----BEGIN"));
     }
 
+    async fn a_certificate_may_end_far_from_now(t: Bench) {
+        let before = Before::new(&t);
+        before.plain("device.svc.test");
+        let sign = |end: &str| {
+            before.outside.files.agrees(&format!(
+                "ca -config outside.cnf -batch -notext -cert outside.pem -keyfile outside.key -in request.pem \
+                 -out long.pem -extensions leaf -startdate 20260101000000Z -enddate {end}1231235959Z"
+            ));
+            before.outside.text("long.pem")
+        };
+        let (last, without_end) = (sign("9998"), sign("9999"));
+        let ca = t.vault.pki(&t.admin()).import_ca(before.import()).await.unwrap();
+        assert_eq!(refused(&t, &ca, &[&last, &without_end]).await, ["certificates_pem[1]"]);
+        assert_eq!(register(&t, &ca, &[&last]).await, (1, 0, 0));
+        assert_eq!(says(&t, &ca, &last).await, "good");
+        let search = CertificateSearch { common_name: Some("device.svc.test".to_owned()), ..CertificateSearch::default() };
+        let page = t.vault.pki(&t.admin()).search_certificates(search).await.unwrap().page;
+        assert_eq!(page.items[0].certificate.not_after, datetime!(9998-12-31 23:59:59 UTC));
+        t.vault.run_due_jobs().await.unwrap();
+    }
+
     async fn weak_certificates_are_registered_found_and_counted(t: Bench) {
         let before = Before::new(&t);
         let short = before.leaf("short.svc.test", "genrsa -out key.pem 1024", "sha256");
