@@ -51,7 +51,7 @@ pub struct CertId {
     hash: Option<Hash>,
     name_hash: Vec<u8>,
     key_hash: Vec<u8>,
-    serial: Serial,
+    serial: Option<Serial>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,10 +116,11 @@ impl CertId {
         self.name_hash == name_hash.as_ref() && self.key_hash == key_hash
     }
 
-    /// The serial number of the certificate asked about.
+    /// The serial number of the certificate asked about; `None` for one that no certificate has (RFC 5280, 4.1.2.2): zero,
+    /// negative, or of more than 20 octets.
     #[must_use]
-    pub fn serial(&self) -> &Serial {
-        &self.serial
+    pub fn serial(&self) -> Option<&Serial> {
+        self.serial.as_ref()
     }
 
     pub(crate) fn der(&self) -> &[u8] {
@@ -140,16 +141,14 @@ fn read_cert_id(request: wire::SingleRequest) -> Result<CertId, PkiError> {
         rfc5912::ID_SHA_256 if no_parameters => Some(Hash::Sha256),
         _ => None,
     };
-    let serial = id.serial.as_bytes();
-    if serial.first().is_some_and(|byte| byte & 0x80 != 0) {
-        return Err(bad("asks about a negative serial number"));
-    }
+    let serial =
+        Some(id.serial.as_bytes()).filter(|octets| octets.first().is_none_or(|byte| byte & 0x80 == 0));
     Ok(CertId {
         der,
         hash,
         name_hash: id.name_hash.into_bytes().into(),
         key_hash: id.key_hash.into_bytes().into(),
-        serial: Serial::from_bytes(serial).map_err(|_| bad("asks about an impossible serial number"))?,
+        serial: serial.and_then(|octets| Serial::from_bytes(octets).ok()),
     })
 }
 
@@ -432,8 +431,16 @@ mod tests {
         assert!(parse(&[1; 64], None).is_ok());
         assert!(parse(&[1; 65], None).is_err());
         assert!(parse(&[], None).is_err());
-        assert!(parse(&[0], None).is_err(), "serial zero");
-        assert!(parse(&[0x80], None).is_err(), "a negative serial");
+        for odd in [0, 0x80] {
+            let request = parse(&[1, odd], None).unwrap();
+            let serials: Vec<_> = request.cert_ids().iter().map(CertId::serial).collect();
+            assert_eq!(
+                serials,
+                [Some(&Serial::from_bytes(&[1]).unwrap()), None],
+                "one does not spoil the other"
+            );
+            assert!(request.cert_ids().iter().all(|id| id.matches(&issuer)));
+        }
         for (length, good) in [(0, false), (1, true), (32, true), (128, true), (129, false)] {
             let nonce = nonce_extensions(Some(&vec![1; length])).unwrap();
             assert_eq!(parse(&[1], nonce).is_ok(), good, "{length}");

@@ -289,6 +289,9 @@ fn sec_f3_shards_speak_of_their_own_certificates() {
     let shard = |url| List::of(root).with(idp(Some(url), &[]));
     assert_eq!(bench.by_crls(&[shard(here).sign(&root.key)]), Known::Good);
     assert_eq!(bench.by_crls(&[shard("http://pki.test/crl/2").sign(&root.key)]), Known::Unknown);
+    let elsewhere = [shard("http://pki.test/crl/2").sign(&root.key)];
+    let judged = bench.judge(RevocationMode::Prefer, &elsewhere, &[]);
+    assert_eq!(judged.revocation[0].notes, ["a list of the issuer is about other certificates"]);
     let listed = shard(here).revoking(&bench.leaf.serial, 1).sign(&root.key);
     assert_eq!(bench.by_crls(&[shard("http://pki.test/crl/2").sign(&root.key), listed]), Known::Revoked);
     // A complete list of the issuer will do too.

@@ -15,7 +15,7 @@ use super::{
     types::{Crl, PublicCrl},
 };
 use crate::{
-    Caller, Code, Error, Result, Scope, TenantId, Vault,
+    Caller, Code, Ctx, Error, Result, Scope, TenantId, Vault,
     audit::Action,
     id, limits,
     pipeline::{Act, Outcome, Permit, Write},
@@ -58,22 +58,58 @@ impl Pki<'_> {
 /// How often a list is built anew because another was published in between.
 const ATTEMPTS: usize = 5;
 
-/// The list that is published now: the complete one, or that of a shard; or its delta.
+/// The list that is published now: the complete one, or that of a shard; or its delta. What is not there yet is built for
+/// the first who asks, so that whatever a certificate or a list names is there.
 pub(super) async fn current(vault: &Inner, ca_id: &str, shard: Option<u8>, delta: bool) -> Result<PublicCrl> {
+    if let Some(list) = published(vault, ca_id, shard, delta).await? {
+        return Ok(list);
+    }
+    let permit = vault.door.public();
+    let owner: Option<(String,)> = permit.fetch_optional(query(sql::CA_OWNER).bind(ca_id)).await?;
+    let owner = TenantId::parse(owner.ok_or_else(not_found)?.0)?;
+    let number = shard.map_or(COMPLETE, i64::from);
+    let awaited = query(sql::AWAITED).bind(&owner).bind(ca_id).bind(number);
+    let awaited: Vec<(i64, bool, Option<Ts>)> = permit.fetch_all_of(&owner, awaited).await?;
+    match awaited.first() {
+        None => return Err(Error::new(Code::CaNotFound, "The CA has no such list.")),
+        Some((_, _, None)) if delta => {
+            return Err(Error::new(Code::CaNotFound, "There is no delta of this list."));
+        }
+        Some((1.., false, _)) => {
+            return Err(Error::new(
+                Code::CaNotFound,
+                "There is no complete list: too much was revoked for one. Every certificate names the list that it is on.",
+            ));
+        }
+        Some(_) => {}
+    }
+    // The list first, then its delta. Boxed: it walks through the pipeline, in the middle of a request that does so seldom.
+    for _ in 0..=usize::from(delta) {
+        let now = vault.clock.now();
+        if let Err(error) = Box::pin(build_claimed(vault, owner.as_str(), ca_id, number, now)).await {
+            tracing::error!(ca_id, shard = number, error = %error, causes = error.causes(), "a revocation list could not be built");
+            give_back(vault, owner.as_str(), ca_id, number, now).await?;
+            break;
+        }
+        if let Some(list) = published(vault, ca_id, shard, delta).await? {
+            return Ok(list);
+        }
+    }
+    let wait = std::time::Duration::from_secs(2);
+    Err(Error::unavailable("The list is being built for the first time.", wait, "there is no list yet"))
+}
+
+/// `None` if there is none.
+async fn published(vault: &Inner, ca_id: &str, shard: Option<u8>, delta: bool) -> Result<Option<PublicCrl>> {
     let sql = if delta { sql::PUBLIC_DELTA } else { sql::PUBLIC_CRL };
     let list = query(sql).bind(ca_id).bind(shard.map_or(COMPLETE, i64::from));
     let row = vault.door.public().fetch_optional::<(Option<Vec<u8>>, Option<Ts>, Option<Ts>)>(list).await?;
-    match row.ok_or_else(not_found)? {
-        (Some(der), Some(this_update), Some(next_update)) => {
-            Ok(PublicCrl { der, this_update: this_update.get(), next_update: next_update.get() })
+    Ok(match row {
+        Some((Some(der), Some(this_update), Some(next_update))) => {
+            Some(PublicCrl { der, this_update: this_update.get(), next_update: next_update.get() })
         }
-        _ if delta => Err(Error::new(Code::CaNotFound, "There is no delta of this list.")),
-        _ if shard.is_none() => Err(Error::new(
-            Code::CaNotFound,
-            "There is no complete list: too much was revoked for one. Every certificate names the list that it is on.",
-        )),
-        _ => Err(Error::new(Code::CaNotFound, "The list has not been built yet.")),
-    }
+        _ => None,
+    })
 }
 
 /// The lists to bring forward: CAs, with the octets of serial numbers.
@@ -119,7 +155,7 @@ pub(crate) async fn build_due(vault: &Vault) -> Result<()> {
                 continue;
             }
             // One that cannot be built does not keep the others.
-            if let Err(error) = build_claimed(vault, &tenant, &ca_id, shard, now).await {
+            if let Err(error) = build_claimed(inner, &tenant, &ca_id, shard, now).await {
                 give_back(inner, &tenant, &ca_id, shard, now).await?;
                 tracing::error!(ca_id, shard, error = %error, causes = error.causes(), "a revocation list could not be built");
                 result = Err(error);
@@ -132,7 +168,7 @@ pub(crate) async fn build_due(vault: &Vault) -> Result<()> {
 }
 
 async fn build_claimed(
-    vault: &Vault,
+    vault: &Inner,
     tenant: &str,
     ca_id: &str,
     shard: i64,
@@ -140,11 +176,12 @@ async fn build_claimed(
 ) -> Result<()> {
     let owner = TenantId::parse(tenant)?;
     let claim = query(sql::CLAIM_CRL).bind(tenant).bind(ca_id).bind(shard).bind(now).bind(now + CLAIM);
-    if vault.inner().door.job_db_of(&owner).execute(claim).await? == 0 {
+    if vault.door.job_db_of(&owner).execute(claim).await? == 0 {
         return Ok(());
     }
-    let ctx = vault.ctx(Caller::system("crl-builder", owner)?)?;
-    vault.pki(&ctx).build(ca_id, Some(shard)).await.map(drop)
+    let (request, at) = (vault.door.new_id("req_")?, vault.clock.now());
+    let ctx = Ctx::new(Caller::system("crl-builder", owner)?, request, at);
+    Pki::new(vault, &ctx).build(ca_id, Some(shard)).await.map(drop)
 }
 
 async fn give_back(

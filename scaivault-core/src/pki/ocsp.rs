@@ -6,7 +6,7 @@ use std::sync::{
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::future::Cache;
 use scaivault_pki::{
-    SerialKey,
+    Serial, SerialKey,
     ocsp::{self, CertId, CertStatus, OcspError, OcspRequest},
 };
 use time::OffsetDateTime;
@@ -34,16 +34,18 @@ impl<'a> PublicPki<'a> {
     /// The complete revocation list of a CA.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`](crate::Code::CaNotFound), also if too much was revoked for one list.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound), also if too much was revoked for one list;
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) as for [`crl_of_shard`](Self::crl_of_shard).
     pub async fn crl(&self, ca_id: &str) -> Result<PublicCrl> {
         super::crl::current(self.vault, ca_id, None, false).await
     }
 
-    /// The revocation list of one of a CA's shards.
+    /// The revocation list of one of a CA's shards. The first one is built for the first who asks.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`](crate::Code::CaNotFound) if there is no such CA or shard, or its first list has not been built
-    /// yet.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound) if there is no such CA or shard;
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) if the first list is being built by somebody else, or
+    /// cannot be built now.
     pub async fn crl_of_shard(&self, ca_id: &str, shard: u8) -> Result<PublicCrl> {
         super::crl::current(self.vault, ca_id, Some(shard), false).await
     }
@@ -51,7 +53,8 @@ impl<'a> PublicPki<'a> {
     /// What changed since the complete list of a CA, or that of a shard.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`](crate::Code::CaNotFound) if there is no such CA or shard, or it has no delta.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound) if there is no such CA or shard, or it has no delta;
+    /// [`Code::ServiceUnavailable`](crate::Code::ServiceUnavailable) as for [`crl_of_shard`](Self::crl_of_shard).
     pub async fn delta_crl(&self, ca_id: &str, shard: Option<u8>) -> Result<PublicCrl> {
         super::crl::current(self.vault, ca_id, shard, true).await
     }
@@ -68,8 +71,8 @@ impl<'a> PublicPki<'a> {
     }
 
     /// Answers an OCSP request (RFC 6960) in DER, signed by a responder that the CA has delegated that to, or by the CA
-    /// itself while it cannot. A request that cannot be read, or that asks about another CA's certificates, gets the
-    /// error answer that the RFC has for it.
+    /// itself while it cannot. A request that cannot be read, or that asks about another CA's certificates or about more
+    /// than [`limits::OCSP_CERTIFICATES`], gets the error answer that the RFC has for it.
     ///
     /// # Errors
     /// [`Code::CaNotFound`](crate::Code::CaNotFound);
@@ -318,21 +321,23 @@ async fn statuses(
     ca: &CaIssuer,
     request: &OcspRequest,
 ) -> Result<Vec<CertStatus>> {
-    let serials = request.cert_ids().iter().map(|id| id.serial().as_bytes());
-    let rows: Vec<StatusRow> = permit.fetch_all_of(tenant, store::statuses(tenant, &ca.id, serials)).await?;
-    let row = |id: &CertId| rows.iter().find(|row| row.serial == id.serial().as_bytes());
-    let unkept = match request.cert_ids().iter().any(|id| row(id).is_none() && is_unkept(id.serial())) {
+    let serials: Vec<&Serial> = request.cert_ids().iter().filter_map(CertId::serial).collect();
+    if serials.is_empty() {
+        return Ok(vec![CertStatus::Unknown; request.cert_ids().len()]);
+    }
+    let bytes = serials.iter().map(|serial| serial.as_bytes());
+    let rows: Vec<StatusRow> = permit.fetch_all_of(tenant, store::statuses(tenant, &ca.id, bytes)).await?;
+    let row = |serial: &Serial| rows.iter().find(|row| row.serial == serial.as_bytes());
+    let unkept = match serials.iter().any(|serial| row(serial).is_none() && is_unkept(serial)) {
         true => unkept(permit, tenant, ca).await?,
         false => None,
     };
-    let status = |id: &CertId| match (row(id), &unkept) {
+    let status = |serial: &Serial| match (row(serial), &unkept) {
         (Some(row), _) => row.status(),
-        (None, Some((key, status))) if is_unkept(id.serial()) && key.shard(id.serial()).is_some() => {
-            Ok(*status)
-        }
+        (None, Some((key, status))) if is_unkept(serial) && key.shard(serial).is_some() => Ok(*status),
         _ => Ok(CertStatus::Unknown),
     };
-    request.cert_ids().iter().map(status).collect()
+    request.cert_ids().iter().map(|id| id.serial().map_or(Ok(CertStatus::Unknown), status)).collect()
 }
 
 /// What certificates without a row are told from others by, and what is said of them.

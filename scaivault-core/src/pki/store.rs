@@ -178,6 +178,10 @@ pub(crate) mod sql {
         "SELECT crl, this_update, next_update FROM pki_crl WHERE ca_id = $1 AND shard = $2";
     pub(crate) const PUBLIC_DELTA: &str =
         "SELECT delta, delta_this_update, delta_next_update FROM pki_crl WHERE ca_id = $1 AND shard = $2";
+    /// Whether a list was ever built, is there, and has deltas.
+    pub(crate) const AWAITED: &str = "\
+        SELECT number, crl IS NOT NULL AS built, delta_due_at FROM pki_crl \
+        WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3";
     /// Lists that are due and that nobody is building; a CA that has expired has no more lists.
     pub(crate) const DUE_CRLS: &str = "\
         SELECT l.tenant_id, l.ca_id, l.shard FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
@@ -299,6 +303,7 @@ pub(crate) mod sql {
         LISTS,
         PUBLIC_CRL,
         PUBLIC_DELTA,
+        AWAITED,
         DUE_CRLS,
         OVERDUE_CRL,
         OVERDUE_DELTA,

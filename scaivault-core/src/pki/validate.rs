@@ -4,8 +4,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use scaivault_pki::{
     Certificate, PkiError, RevocationReason, Serial, TrustAnchor, Validation, parse_bundle, parse_crls,
     validate::{
-        CertificateRevocation, Evidence, Failure, OcspEvidence, ReferenceName, Registered, RejectedPath,
-        RevocationMode, Rules, Verdict,
+        CertificateRevocation, Evidence, Failure, OcspEvidence, Reason, ReferenceName, Registered,
+        RejectedPath, RevocationMode, Rules, Verdict,
     },
 };
 use serde::Serialize;
@@ -296,12 +296,22 @@ async fn judge(
     }
     let fingerprint = hex::encode(question.leaf.fingerprint_sha256());
     let (ids, anchors): (Vec<String>, Vec<TrustAnchor>) = anchors.into_iter().unzip();
+    let ended: Vec<TrustAnchor> = own
+        .iter()
+        .filter(|ca| ca.is_root && is_revoked_at(ca.revoked, at))
+        .map(|ca| TrustAnchor { certificate: ca.certificate.clone(), enforce: true })
+        .collect();
     // What a certificate of somebody else costs is bounded, and not to be waited for by other requests.
     let verdict = tokio::task::spawn_blocking(move || {
         let Question { leaf, bag, evidence, rules } = question;
-        scaivault_pki::validate(&leaf, &bag, &anchors, &evidence, &rules)
+        let verdict = scaivault_pki::validate(&leaf, &bag, &anchors, &evidence, &rules);
+        let elsewhere = verdict.anchor.is_none() && !ended.is_empty();
+        let below = elsewhere.then(|| scaivault_pki::validate(&leaf, &bag, &ended, &evidence, &rules));
+        (verdict, below.filter(|below| below.anchor.is_some()))
     });
-    let report = report(&verdict.await.map_err(Error::internal)?, &ids);
+    let (verdict, below) = verdict.await.map_err(Error::internal)?;
+    let mut report = report(&verdict, &ids);
+    report.candidates.extend(below.iter().map(|below| below_ended(below, &own)));
     let codes: Vec<&str> = report.errors.iter().map(|error| error.code).collect();
     permit.note("valid", report.valid);
     permit.note("fingerprint_sha256", fingerprint);
@@ -460,6 +470,20 @@ fn finding(known: &CertificateRevocation) -> RevocationFinding {
 fn error(failure: &Failure) -> PathError {
     let Failure { reason, certificate, detail } = failure;
     PathError { code: reason.name(), certificate: *certificate, message: detail.clone() }
+}
+
+/// A path that would do if it did not end at a root of the tenant that was revoked.
+fn below_ended(path: &Validation, own: &[OwnCa]) -> CandidatePath {
+    let root = path.chain.last();
+    let ended = own.iter().find(|ca| root.is_some_and(|root| *root == ca.certificate));
+    let message = match ended.and_then(|ca| ca.revoked) {
+        Some(Verdict::Revoked { reason, .. }) => format!("was revoked ({})", reason.as_str()),
+        _ => "was revoked".to_owned(),
+    };
+    let at = path.chain.len().checked_sub(1);
+    let mut errors = vec![PathError { code: Reason::Revoked.name(), certificate: at, message }];
+    errors.extend(path.errors.iter().map(error));
+    CandidatePath { chain: shown(&path.chain, &path.revocation), errors }
 }
 
 fn candidate(path: &RejectedPath) -> CandidatePath {

@@ -141,7 +141,10 @@ contract! {
         let (top, mid) = with_lists(&t, |write| write.crl_shards = Some(4)).await;
         assert_eq!((mid.crl_shards, mid.delta_crls, top.crl_shards), (4, false, 1));
         let public = t.vault.public_pki();
-        assert_eq!(code(public.crl_of_shard(&mid.id, 0).await), Code::CaNotFound, "not built yet");
+        let first = public.crl_of_shard(&mid.id, 0).await.unwrap();
+        assert_eq!(number(&read_crl(&Files::new(), &first.der)), 1, "built for the first who asks");
+        assert_eq!(public.crl_of_shard(&mid.id, 0).await.unwrap(), first, "once");
+        assert_eq!(t.raw.count("pki_crl WHERE crl IS NULL").await, 3);
         t.vault.run_due_jobs().await.unwrap();
         let mut leaves = Vec::new();
         while leaves.len() < 4 {
@@ -194,6 +197,41 @@ contract! {
         revoke(&t, &leaf.serial_number, RevocationReason::Superseded).await;
         t.vault.run_due_jobs().await.unwrap();
         assert!(text_of(&t, &mid, shard(&leaf.serial_number, 4)).await.contains(&serial(&leaf)));
+    }
+
+    async fn what_a_certificate_or_a_list_names_is_there_at_once(t: Bench) {
+        let (_, mid) = with_lists(&t, |write| {
+            write.delta_crls = true;
+            write.crl_shards = Some(4);
+        }).await;
+        let public = t.vault.public_pki();
+        let leaf = issue(&t, "a.svc.test").await;
+        let of = shard(&leaf.serial_number, 4);
+        let list = text_of(&t, &mid, of).await;
+        assert!(number(&list) == 1 && list.contains(&format!("/v1/pki/ca/{}/crl/{of}/delta\n", mid.id)), "{list}");
+        assert_eq!(number(&delta_of(&t, &mid, Some(of)).await), 2);
+        // Also the other way round.
+        let other = (of + 1) % 4;
+        assert_eq!(number(&delta_of(&t, &mid, Some(other)).await), 2);
+        assert_eq!(number(&text_of(&t, &mid, other).await), 1);
+        assert!(number(&delta_of(&t, &mid, None).await) >= 2);
+        // Whoever is second meanwhile is to come again.
+        let third = (of + 2) % 4;
+        let claim = async |until: &str| {
+            t.raw.execute(&format!("UPDATE pki_crl SET claimed_until = {until} WHERE shard = {third}")).await;
+        };
+        let claimed = t.raw.texts(&format!("SELECT ca_id FROM pki_crl WHERE shard = {third}")).await;
+        assert_eq!(claimed, [mid.id.as_str()]);
+        claim("(SELECT max(next_update) FROM pki_crl)").await;
+        let busy = refusal(public.crl_of_shard(&mid.id, third).await);
+        assert_eq!((busy.code(), busy.details().retry_after.is_some()), (Code::ServiceUnavailable, true));
+        claim("NULL").await;
+        assert_eq!(number(&text_of(&t, &mid, third).await), 1);
+        for missing in [public.crl_of_shard(&mid.id, 4).await, public.delta_crl(&mid.id, Some(4)).await] {
+            let missing = refusal(missing);
+            assert_eq!((missing.code(), missing.message()), (Code::CaNotFound, "The CA has no such list."));
+        }
+        assert_eq!(refusal(public.crl_of_shard("ca_none", 0).await).message(), "There is no such CA.");
     }
 
     async fn lists_that_cannot_be_are_refused_by_their_field(t: Bench) {

@@ -96,6 +96,28 @@ contract! {
         assert!(ocsp(&t, &top, &mid, &leaf.certificate).await.contains("leaf.pem: good"));
     }
 
+    async fn numbers_that_no_certificate_has_do_not_spoil_an_ocsp_request(t: Bench) {
+        let (top, mid) = walk(&t).await;
+        let leaf = issue(&t, "a.svc.test").await;
+        let files = Files::new();
+        for (name, ca) in [("top.pem", &top), ("mid.pem", &mid)] {
+            files.add(name, t.vault.pki(&t.admin()).ca_certificate(&ca.id).await.unwrap().certificate_pem);
+        }
+        files.add("leaf.pem", &leaf.certificate);
+        let at = t.now().unix_timestamp();
+        let odd = format!("-serial 0 -serial -5 -serial 0x{}", "41".repeat(21));
+        for (asked, good) in [(format!("-cert leaf.pem {odd}"), true), (odd, false)] {
+            files.agrees(&format!("ocsp -issuer mid.pem {asked} -reqout ask.der"));
+            let answer = t.vault.public_pki().ocsp(&mid.id, &files.read("ask.der")).await.unwrap();
+            files.add("answer.der", &answer.der);
+            let said = files.agrees(&format!(
+                "ocsp -respin answer.der -issuer mid.pem {asked} -no_nonce -CAfile top.pem -partial_chain \
+                 -verify_other mid.pem -attime {at} -validity_period 1000000000"
+            ));
+            assert_eq!((said.contains("leaf.pem: good"), said.matches(": unknown").count()), (good, 3), "{said}");
+        }
+    }
+
     async fn a_serial_number_tells_that_it_was_given_out(t: Bench) {
         let (top, mid) = walk(&t).await;
         let admin = t.admin();

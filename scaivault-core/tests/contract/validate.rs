@@ -64,6 +64,19 @@ contract! {
         assert_eq!((ended.valid, findings(&ended)), (false, vec![("revoked", "register"); 2]));
     }
 
+    async fn what_is_below_an_own_root_that_was_revoked_is_told_why(t: Bench) {
+        let (top, _) = walk(&t).await;
+        let leaf = issue(&t, "a.svc.test").await;
+        t.vault.pki(&t.admin()).revoke_ca(&top.id, RevocationReason::Superseded).await.unwrap();
+        let report = judge(&t, to_judge(&leaf.certificate)).await;
+        assert_eq!((report.valid, codes(&report)), (false, vec!["unknown_issuer"]));
+        let candidate = report.candidates.last().unwrap();
+        assert_eq!(candidate.chain.len(), 3, "{report:#?}");
+        let first = &candidate.errors[0];
+        assert_eq!((first.code, first.certificate), ("revoked", Some(2)));
+        assert!(first.message.contains("superseded"), "{}", first.message);
+    }
+
     async fn a_serial_number_that_was_not_given_out_is_refused(t: Bench) {
         let ca = outside("Mine", 2020..2040);
         let admin = t.admin();

@@ -11,10 +11,17 @@ use crate::{
 pub(super) fn check(bytes: &[u8], answer: &Answer<'_>, findings: &mut Findings) {
     for (id, status) in answer.request.cert_ids().iter().zip(answer.statuses) {
         let ours = *status == CertStatus::Unknown || id.matches(answer.issuer);
-        findings.require(ours, "cert_id", format!("{} is of another issuer", id.serial()));
+        findings.require(ours, "cert_id", of_another(id));
     }
     if read(bytes, answer, findings).is_none() {
         findings.require(false, "syntax", "cannot be read as an OCSP answer");
+    }
+}
+
+fn of_another(id: &CertId) -> String {
+    match id.serial() {
+        Some(serial) => format!("{serial} is of another issuer"),
+        None => "a certificate that cannot be is of another issuer".to_owned(),
     }
 }
 

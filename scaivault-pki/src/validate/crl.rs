@@ -51,6 +51,9 @@ impl Revocation<'_, '_> {
             };
             let reasons = points.iter().fold(0, |all, point| all | scope(crl, certificate, point));
             if reasons == 0 {
+                if crl.issuer == certificate.parts().issuer {
+                    note(&mut notes, "a list of the issuer is about other certificates");
+                }
                 continue;
             }
             match self.signer(at, crl, certificate, issuer, anchor) {
