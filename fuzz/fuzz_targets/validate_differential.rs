@@ -46,7 +46,7 @@ fn is_limit(error: &Error) -> bool {
         | Error::CaUsedAsEndEntity
         // It reads fewer forms of lengths, key usages and versions.
         | Error::BadDer | Error::TrailingData(_)
-        // Under constraints it refuses a last dot, and wildcards with one label behind them.
+        // Under constraints it refuses wildcards with one label behind them.
         | Error::MalformedDnsIdentifier
     )
 }

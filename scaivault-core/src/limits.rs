@@ -184,6 +184,8 @@ pub const DELTA_EVERY: Duration = Duration::from_secs(600);
 pub const DELTA_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 /// Entries of the complete list of a CA that has several besides; with more there is none.
 pub const COMPLETE_CRL: usize = 10_000;
+/// Entries of a list from which on the log says at each rebuild that it is long: some four megabytes.
+pub const LONG_CRL: usize = 100_000;
 /// How long a revocation list is valid: it survives a day and a half of missed rebuilds.
 pub const CRL_VALIDITY: Duration = Duration::from_secs(72 * 3600);
 /// How long an OCSP answer is valid.
@@ -210,6 +212,8 @@ pub const AUDIT_DELETE: i64 = 500;
 pub const AUDIT_SUMMARY: Duration = Duration::from_secs(31 * 86_400);
 /// The most identities and the most secrets that a summary names.
 pub const AUDIT_TOP: i64 = 10;
+/// Certificates that one call registers which were issued elsewhere.
+pub const REGISTERED_CERTIFICATES: usize = 500;
 /// Certificates that one call revokes where many are revoked at once.
 pub const BULK_REVOKE: i64 = 500;
 /// Serial numbers that the answer to such a call names.

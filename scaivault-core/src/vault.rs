@@ -117,6 +117,11 @@ pub struct Statistics {
     /// Revocation lists that were not published since the vault was opened: older than the one before, without
     /// something that is still revoked, or not built at all.
     pub crls_refused: u64,
+    /// For how long a revocation list or a delta has been due, of any tenant and on any replica, without being published;
+    /// lists are built within half a minute. `None` if the database does not say.
+    pub crl_overdue: Option<Duration>,
+    /// Entries of the longest revocation list of any tenant; `None` if the database does not say.
+    pub crl_longest: Option<u64>,
 }
 
 impl Vault {
@@ -219,6 +224,7 @@ impl Vault {
         let synced_at = self.inner.door.directory().state().await.ok().and_then(|state| state.synced_at);
         let age = synced_at.map(|at| (self.inner.clock.now() - at).try_into().unwrap_or_default());
         let rsa_keys = self.inner.rsa_keys.counts();
+        let lists = crate::pki::list_health(&self.inner).await.ok();
         let numbers = Statistics {
             rewrap_remaining,
             root_wraps_missing,
@@ -228,6 +234,8 @@ impl Vault {
             rsa_keys_taken: rsa_keys.taken,
             rsa_keys_missed: rsa_keys.missed,
             crls_refused: self.inner.crls_refused.load(Ordering::Relaxed),
+            crl_overdue: lists.map(|lists| lists.overdue),
+            crl_longest: lists.map(|lists| lists.longest),
             ..self.inner.door.statistics()
         };
         self.inner.door.perform(ctx, act, |permit| async move { permit.answer(numbers) }).await

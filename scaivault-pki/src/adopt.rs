@@ -87,7 +87,7 @@ pub fn adopt(
     Ok(Adopted {
         issued: issued(der.to_vec(), serial, life, &certificate.parts().spki),
         above: above.to_vec(),
-        common_name: common_name(&issuer).unwrap_or_else(|| certificate.subject()),
+        common_name: common_name(issuer.name_der()).unwrap_or_else(|| certificate.subject()),
         is_root,
         issuer,
     })
@@ -125,8 +125,9 @@ fn check_above(
     Ok(())
 }
 
-fn common_name(issuer: &Issuer) -> Option<String> {
-    let name = Name::from_der(issuer.name_der()).ok()?;
+/// The common name in a DER `Name`.
+pub(crate) fn common_name(name: &[u8]) -> Option<String> {
+    let name = Name::from_der(name).ok()?;
     let attribute = name.iter().find(|attribute| attribute.oid == rfc4519::CN)?;
     text(&attribute.value)
 }

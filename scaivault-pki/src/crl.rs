@@ -5,8 +5,8 @@ use const_oid::{
     db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT as ISSUING_DISTRIBUTION_POINT,
 };
 use der::{
-    Any, Encode as _, ErrorKind, Sequence, Tag,
-    asn1::{Ia5String, OctetString, Uint},
+    Any, Encode as _, ErrorKind, Header, Length, Sequence, Tag, TagMode, TagNumber,
+    asn1::{ContextSpecific, Ia5String, OctetString, Uint},
 };
 use scaivault_kms::SigningKey;
 use time::OffsetDateTime;
@@ -31,13 +31,13 @@ use crate::{
     key::algorithm,
     lint::{LintedTbs, ListDraft},
     read::crl::Crl,
-    sign::sign,
-    tbs::{authority_key_id, extension, integer, verbatim},
+    sign::{sequence, sign},
+    tbs::{authority_key_id, extension, integer},
     time::{generalized_time, whole_second, x509_time},
 };
 
-/// The most entries of one list: about 40 MB of DER.
-const MAX_ENTRIES: usize = 1_000_000;
+/// The most entries of one list: the encoder knows no lengths above 256 MiB, and an entry has up to 53 octets.
+const MAX_ENTRIES: usize = 5_000_000;
 
 /// One revoked certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,9 +90,10 @@ impl PublishedCrl {
             return Err(bad());
         }
         let number = digits.iter().fold(0, |number, digit| number << 8 | u64::from(*digit));
-        let entries = list.own_entries().map_err(|_| bad())?;
-        let entries =
-            entries.into_iter().map(|(serial, entry)| Ok((Serial::from_bytes(serial)?, entry.reason)));
+        let entries = list.own_entries().map(|entry| {
+            let (serial, entry) = entry.map_err(|_| bad())?;
+            Ok((Serial::from_bytes(serial)?, entry.reason))
+        });
         Ok(Self { number, entries: entries.collect::<Result<_, PkiError>>()? })
     }
 }
@@ -126,7 +127,7 @@ pub async fn build_crl_of(
     }
     let entries: Vec<CrlEntry> = entries.take(MAX_ENTRIES + 1).collect();
     if entries.len() + scope.released.len() > MAX_ENTRIES {
-        return Err(PkiError::invalid("entries", "must be at most a million"));
+        return Err(PkiError::invalid("entries", "must be at most five million"));
     }
     let (this_update, next_update) = (whole_second(this_update), whole_second(next_update));
     if next_update <= this_update {
@@ -147,7 +148,7 @@ pub async fn build_crl_of(
 /// thread busy: give it one where that does no harm.
 ///
 /// # Errors
-/// [`PkiError::Invalid`] if there are more than a million entries, `next_update` is not after `this_update`,
+/// [`PkiError::Invalid`] if there are more than five million entries, `next_update` is not after `this_update`,
 /// the issuer's certificate is not for signing lists, or `issuer_key` is not its key; [`PkiError::Lint`] if a
 /// serial is there twice; [`PkiError::Kms`] if the key cannot sign.
 pub async fn build_crl(
@@ -162,20 +163,6 @@ pub async fn build_crl(
     build_crl_of(issuer, issuer_key, &CrlScope::default(), number, times, entries).await
 }
 
-/// `TBSCertList` (RFC 5280, 5.1.2).
-#[derive(Sequence)]
-struct TbsList {
-    version: u8,
-    algorithm: Any,
-    issuer: Any,
-    this_update: Time,
-    next_update: Time,
-    #[asn1(optional = "true")]
-    revoked: Option<Vec<Revoked>>,
-    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
-    extensions: Vec<Extension>,
-}
-
 #[derive(Sequence)]
 struct Revoked {
     serial: Any,
@@ -184,24 +171,36 @@ struct Revoked {
     extensions: Option<Vec<Extension>>,
 }
 
+/// The `TBSCertList` (RFC 5280, 5.1.2). Entries are written one by one: of millions, nothing but their octets is kept.
 pub(crate) fn encode(list: &ListDraft<'_>) -> Result<Vec<u8>, PkiError> {
+    let unwritten = || PkiError::encoding("the revocation list");
     let (_, _, algorithm) = algorithm(list.issuer.spec())?;
-    let mut revoked = list.entries.iter().map(revoked).collect::<Result<Vec<_>, _>>()?;
-    for (serial, since) in &list.scope.released {
-        revoked.push(entry(serial, *since, Some(REMOVE_FROM_CRL))?);
+    let mut before = 1_u8.to_der().map_err(unwritten())?;
+    algorithm.encode_to_vec(&mut before).map_err(unwritten())?;
+    before.extend_from_slice(list.issuer.name_der());
+    for time in [list.this_update, list.next_update] {
+        x509_time(time)?.encode_to_vec(&mut before).map_err(unwritten())?;
     }
-    let tbs = TbsList {
-        version: 1,
-        algorithm,
-        issuer: verbatim("the issuer", list.issuer.name_der())?,
-        this_update: x509_time(list.this_update)?,
-        next_update: x509_time(list.next_update)?,
-        // RFC 5280, 5.1.2.6: absent, not empty, where nothing is revoked.
-        revoked: (!revoked.is_empty()).then_some(revoked),
-        extensions: extensions(list).map_err(PkiError::encoding("an extension"))?,
-    };
-    tbs.to_der().map_err(PkiError::encoding("the revocation list"))
+    let entries = list.entries.iter().map(|entry| (&entry.serial, entry.revoked_at, entry.reason.encoded()));
+    let released = list.scope.released.iter().map(|(serial, since)| (serial, *since, Some(REMOVE_FROM_CRL)));
+    let mut revoked = Vec::with_capacity((list.entries.len() + list.scope.released.len()) * ENTRY);
+    for (serial, date, reason) in entries.chain(released) {
+        entry(serial, date, reason)?.encode_to_vec(&mut revoked).map_err(unwritten())?;
+    }
+    let value = extensions(list).map_err(PkiError::encoding("an extension"))?;
+    let extensions = ContextSpecific { tag_number: TagNumber(0), tag_mode: TagMode::Explicit, value };
+    let extensions = extensions.to_der().map_err(unwritten())?;
+    // RFC 5280, 5.1.2.6: absent, not empty, where nothing is revoked.
+    if revoked.is_empty() {
+        return sequence(&[&before, &extensions]).map_err(unwritten());
+    }
+    let length = Length::try_from(revoked.len()).map_err(unwritten())?;
+    let head = Header::new(Tag::Sequence, length).to_der().map_err(unwritten())?;
+    sequence(&[&before, &head, &revoked, &extensions]).map_err(unwritten())
 }
+
+/// The most octets of an entry.
+const ENTRY: usize = 53;
 
 fn extensions(list: &ListDraft<'_>) -> der::Result<Vec<Extension>> {
     let mut all = vec![
@@ -245,10 +244,6 @@ pub(crate) const REMOVE_FROM_CRL: u8 = 8;
 fn full_name(url: &str) -> der::Result<DistributionPointName> {
     let names = vec![GeneralName::UniformResourceIdentifier(Ia5String::new(url)?)];
     Ok(DistributionPointName::FullName(names))
-}
-
-fn revoked(revoked: &CrlEntry) -> Result<Revoked, PkiError> {
-    entry(&revoked.serial, revoked.revoked_at, revoked.reason.encoded())
 }
 
 fn entry(serial: &Serial, date: OffsetDateTime, reason: Option<u8>) -> Result<Revoked, PkiError> {

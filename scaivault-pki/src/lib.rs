@@ -11,6 +11,7 @@
 //! * A [`Csr`] is a request of somebody else, whose signature was verified; [`Role::admit_csr`] judges it.
 //! * [`issue_root`], [`issue_intermediate`] and [`issue_leaf`] consume a plan and give an [`Issued`] certificate.
 //! * [`build_crl`] and [`ocsp::respond`] say what was revoked.
+//! * [`adopt()`] takes a CA that others made, [`PastList`] and [`PastCertificate`] what it did before.
 //! * [`validate()`] judges certificates of others: their paths, names, purposes and revocation.
 //!
 //! The profile is that of RFC 5280: version 3, critical basic constraints and key usage, subject and authority
@@ -80,6 +81,7 @@ mod key;
 mod lint;
 mod name;
 pub mod ocsp;
+mod past;
 mod peer;
 pub mod pem;
 mod read;
@@ -105,9 +107,10 @@ pub use issue::{Issued, issue_leaf};
 pub use key::KeyKind;
 pub use lint::{Finding, Severity};
 pub use name::{DnsName, Subject, SubjectParts};
+pub use past::{PastCertificate, PastList, Weak};
 pub use peer::PeerNames;
 pub use read::{certificate::Certificate, oid::Oid};
-pub use request::request_ca;
+pub use request::{request_ca, request_ca_named};
 pub use revoke::RevocationReason;
 pub use role::{CsrOverride, IssueRequest, KeyRule, PastIssuerEnd, Plan, Role, RoleConfig, Verdict};
 pub use serial::{Serial, SerialKey};

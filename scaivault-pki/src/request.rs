@@ -42,10 +42,21 @@ pub async fn request_ca(
     let mut found = Violations::default();
     subject.check(&mut found);
     found.into_result()?;
-    let name = subject.to_name()?;
+    request_ca_named(&subject.to_name()?, max_path_length, key).await
+}
+
+/// The same for a name that is there: the DER of one that another certificate bears, which is copied byte for byte.
+///
+/// # Errors
+/// As [`request_ca`], but [`PkiError::Encoding`] for what is no name.
+pub async fn request_ca_named(
+    name: &[u8],
+    max_path_length: Option<u8>,
+    key: &dyn SigningKey,
+) -> Result<Vec<u8>, PkiError> {
     let spki = key.public_key_der();
     let public_key = PublicKey::parse("key", spki)?;
-    let draft = RequestDraft { subject: &name, spki, public_key: &public_key, max_path_length };
+    let draft = RequestDraft { subject: name, spki, public_key: &public_key, max_path_length };
     sign(LintedTbs::request(draft.encode()?, &draft)?, key).await
 }
 

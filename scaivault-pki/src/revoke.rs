@@ -73,6 +73,11 @@ impl RevocationReason {
         }
     }
 
+    /// The reason of that number of `CRLReason`, if there is one.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+
     /// What is written: nothing for `unspecified`, which RFC 5280 wants to be absent.
     pub(crate) fn encoded(self) -> Option<u8> {
         (self != Self::Unspecified).then(|| self.code())

@@ -6,7 +6,11 @@ use crate::PkiError;
 
 /// A certificate's serial number: a positive integer of at most 20 octets (RFC 5280, 4.1.2.2).
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Serial(Vec<u8>);
+pub struct Serial {
+    /// Zeros behind the number.
+    octets: [u8; Self::MAX_LEN],
+    length: u8,
+}
 
 impl Serial {
     /// The longest serial number, in octets of DER content.
@@ -17,7 +21,7 @@ impl Serial {
     #[must_use]
     pub fn from_random(mut random: [u8; 16]) -> Self {
         random[0] = random[0] & 0x3f | 0x40;
-        Self(random.to_vec())
+        Self::of(&random)
     }
 
     /// Reads hexadecimal digits of any case, in pairs set apart by colons or with none at all, with any
@@ -68,21 +72,30 @@ impl Serial {
         if magnitude.len() + sign > Self::MAX_LEN {
             return Err(PkiError::invalid("serial_number", "must have at most 20 octets"));
         }
-        let mut content = vec![0; sign];
-        content.extend_from_slice(magnitude);
-        Ok(Self(content))
+        let mut content = [0; Self::MAX_LEN];
+        let content = &mut content[..sign + magnitude.len()];
+        content[sign..].copy_from_slice(magnitude);
+        Ok(Self::of(content))
+    }
+
+    /// Of at most 20 octets: lists have millions of them, which therefore lie in one piece of memory.
+    fn of(content: &[u8]) -> Self {
+        let length = content.len().min(Self::MAX_LEN);
+        let mut octets = [0; Self::MAX_LEN];
+        octets[..length].copy_from_slice(&content[..length]);
+        Self { octets, length: u8::try_from(length).unwrap_or_default() }
     }
 
     /// The content octets of the DER INTEGER: big-endian, minimal, with a zero octet first where the
     /// number's own top bit is set.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.octets[..usize::from(self.length)]
     }
 
     /// The number without a sign octet, as it is shown.
     fn magnitude(&self) -> &[u8] {
-        self.0.strip_prefix(&[0]).unwrap_or(&self.0)
+        self.as_bytes().strip_prefix(&[0]).unwrap_or(self.as_bytes())
     }
 }
 
@@ -113,7 +126,7 @@ impl SerialKey {
         bytes.extend_from_slice(&rest);
         let tag = self.tag(&bytes);
         bytes.extend_from_slice(&tag);
-        Serial(bytes)
+        Serial::of(&bytes)
     }
 
     /// The shard of a serial number that was made with this key; `None` for every other. Takes the same time for all of
@@ -164,7 +177,7 @@ impl fmt::Debug for Serial {
 impl Ord for Serial {
     /// The order of the numbers.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.len().cmp(&other.0.len()).then_with(|| self.0.cmp(&other.0))
+        self.length.cmp(&other.length).then_with(|| self.octets.cmp(&other.octets))
     }
 }
 
@@ -232,7 +245,7 @@ mod tests {
                 for bit in 0..160 {
                     let mut changed = serial.as_bytes().to_vec();
                     changed[bit / 8] ^= 0x80 >> (bit % 8);
-                    assert_eq!(key.shard(&Serial(changed)), None, "bit {bit}");
+                    assert_eq!(key.shard(&Serial::of(&changed)), None, "bit {bit}");
                 }
             }
         }

@@ -1,4 +1,7 @@
-use der::{Any, Encode as _, Sequence, asn1::BitString};
+use der::{
+    Any, Encode as _, Header, Length, Tag, TagMode, TagNumber,
+    asn1::{BitString, ContextSpecific},
+};
 use scaivault_kms::SigningKey;
 
 use crate::{
@@ -37,17 +40,34 @@ pub(crate) async fn sign_with(
     }
     let signature = BitString::from_bytes(&signature).map_err(PkiError::encoding("the signature"))?;
     let certificates = certificate.map(|der| Ok::<_, PkiError>(vec![verbatim("the certificate", der)?]));
-    let tbs = verbatim("what is signed", tbs.bytes())?;
-    Signed { tbs, algorithm: identifier, signature, certificates: certificates.transpose()? }
-        .to_der()
-        .map_err(PkiError::encoding("what is signed"))
+    let certificates = certificates.transpose()?;
+    frame(tbs.bytes(), &identifier, &signature, certificates).map_err(PkiError::encoding("what is signed"))
 }
 
-#[derive(Sequence)]
-struct Signed {
-    tbs: Any,
-    algorithm: Any,
-    signature: BitString,
-    #[asn1(context_specific = "0", optional = "true", tag_mode = "EXPLICIT")]
+/// The SEQUENCE of the pieces, whose first is copied once: it may be long.
+fn frame(
+    tbs: &[u8],
+    algorithm: &Any,
+    signature: &BitString,
     certificates: Option<Vec<Any>>,
+) -> der::Result<Vec<u8>> {
+    let mut after = algorithm.to_der()?;
+    signature.encode_to_vec(&mut after)?;
+    if let Some(value) = certificates {
+        let explicit = ContextSpecific { tag_number: TagNumber(0), tag_mode: TagMode::Explicit, value };
+        explicit.encode_to_vec(&mut after)?;
+    }
+    sequence(&[tbs, &after])
+}
+
+/// A SEQUENCE of what is encoded already.
+pub(crate) fn sequence(parts: &[&[u8]]) -> der::Result<Vec<u8>> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let head = Header::new(Tag::Sequence, Length::try_from(length)?).to_der()?;
+    let mut whole = Vec::with_capacity(head.len() + length);
+    whole.extend_from_slice(&head);
+    for part in parts {
+        whole.extend_from_slice(part);
+    }
+    Ok(whole)
 }

@@ -6,7 +6,10 @@ mod common;
 
 use common::{Bench, Ca, DAY, now, request, serial, subject};
 use scaivault_kms::{KeySpec, SigningKey as _, local::SoftwareKey};
-use scaivault_pki::{Adopted, Issuer, IssuerUrls, PkiError, adopt, issue_leaf, pem, private_key, request_ca};
+use scaivault_pki::{
+    Adopted, Csr, Issuer, IssuerUrls, PkiError, adopt, issue_leaf, pem, private_key, request_ca,
+    request_ca_named,
+};
 
 /// A root of OpenSSL's in the files `outside.key` and `outside.pem`.
 fn outside(bench: &Bench) {
@@ -102,6 +105,20 @@ async fn a_ca_that_is_for_some_purposes_issues_for_no_others() {
     let (leaf, _) = SoftwareKey::generate(KeySpec::EcP256).unwrap();
     let unsigned = issue_leaf(plan, serial(), leaf.public_key_der(), &issuer, &key).await.unwrap_err();
     assert!(unsigned.to_string().contains("is beyond the issuer's"), "{unsigned}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_there_is_asked_for_as_it_is() {
+    let ca = Ca::root(KeySpec::EcP256, None).await;
+    // CN=Ab as a PrintableString, of which this engine makes a UTF8String.
+    let foreign = b"\x30\x0d\x31\x0b\x30\x09\x06\x03\x55\x04\x03\x13\x02Ab";
+    for name in [ca.issuer.name_der(), &foreign[..]] {
+        let asked = request_ca_named(name, None, &ca.key).await.unwrap();
+        assert_eq!(Csr::parse(&asked).unwrap().subject_der().unwrap(), name);
+    }
+    for none in [&b""[..], b"x", &foreign[..9]] {
+        assert!(request_ca_named(none, None, &ca.key).await.is_err());
+    }
 }
 
 #[tokio::test]

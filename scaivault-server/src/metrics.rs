@@ -77,6 +77,8 @@ struct VaultGauges {
     rewrap_remaining: Gauge<i64, AtomicI64>,
     root_wraps_missing: Gauge<i64, AtomicI64>,
     crls_refused: Counter<u64, AtomicU64>,
+    crl_overdue: Gauge<f64, AtomicU64>,
+    crl_longest: Gauge<f64, AtomicU64>,
     kms_calls: Counter<u64, AtomicU64>,
     db_round_trips: Counter<u64, AtomicU64>,
     db_handovers: Counter<u64, AtomicU64>,
@@ -128,6 +130,16 @@ impl Default for Metrics {
             "crls_refused",
             "Revocation lists that were not published, since something was wrong with them",
             vault.crls_refused.clone(),
+        );
+        registry.register(
+            "crl_overdue_seconds",
+            "For how long a revocation list has been due without being published; NaN if the database does not say",
+            vault.crl_overdue.clone(),
+        );
+        registry.register(
+            "crl_longest_entries",
+            "Entries of the longest revocation list; NaN if the database does not say",
+            vault.crl_longest.clone(),
         );
         registry.register("kms_calls", "Calls of the provider of the root key", vault.kms_calls.clone());
         registry.register("db_round_trips", "Round trips to PostgreSQL", vault.db_round_trips.clone());
@@ -187,6 +199,11 @@ impl Metrics {
         self.vault.rsa_keys_ready.set(i64::try_from(vault.rsa_keys_ready).unwrap_or(i64::MAX));
         let age = vault.identity_sync_age.map_or(f64::NAN, |age| age.as_secs_f64());
         self.vault.identity_sync_age.set(age);
+        self.vault.crl_overdue.set(vault.crl_overdue.map_or(f64::NAN, |overdue| overdue.as_secs_f64()));
+        let longest = vault
+            .crl_longest
+            .map_or(f64::NAN, |entries| f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
+        self.vault.crl_longest.set(longest);
         let counters = [
             (&self.vault.crls_refused, vault.crls_refused),
             (&self.vault.kms_calls, vault.provider_calls),
@@ -327,6 +344,8 @@ mod tests {
             connections_free: 3,
             provider_calls: 7,
             ocsp: vec![("good", 3)],
+            crl_overdue: Some(Duration::from_secs(90)),
+            crl_longest: Some(1234),
             rsa_keys_ready: 8,
             rsa_keys_taken: 5,
             rsa_keys_missed: 1,
@@ -342,6 +361,8 @@ mod tests {
             "scaivault_db_pool_available 3",
             "scaivault_kms_calls_total 7",
             r#"scaivault_ocsp_total{cause="good"} 3"#,
+            "scaivault_crl_overdue_seconds 90.0",
+            "scaivault_crl_longest_entries 1234.0",
             "scaivault_rsa_keys_ready 8",
             "scaivault_rsa_keys_taken_total 5",
             "scaivault_rsa_keys_missed_total 1",

@@ -67,6 +67,8 @@ actions! {
     PkiCaCrossSign = "pki_ca_cross_sign",
     /// A CA was made that has the name of another one and a new key.
     PkiCaRekey = "pki_ca_rekey",
+    /// A CA that waited for its certificate was given up.
+    PkiCaDelete = "pki_ca_delete",
     /// The roles of a CA's family went over to it.
     PkiCaDefault = "pki_ca_default",
     /// A CA was revoked, with everything below it.
@@ -83,6 +85,8 @@ actions! {
     PkiCertificateRead = "pki_certificate_read",
     /// The tags of a certificate were changed.
     PkiCertificateUpdate = "pki_certificate_update",
+    /// Certificates that an imported CA had issued before were registered.
+    PkiCertificateRegister = "pki_certificate_register",
     /// A certificate was issued with a key made here.
     PkiIssue = "pki_issue",
     /// A certificate was issued for a key of the caller's.

@@ -203,6 +203,8 @@ impl Door {
             provider_calls: self.keyring.provider_calls(),
             identity_sync_age: None,
             crls_refused: 0,
+            crl_overdue: None,
+            crl_longest: None,
             ocsp: Vec::new(),
             rsa_keys_ready: 0,
             rsa_keys_taken: 0,

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 
 use scaivault_kms::{SigningKey as _, local::SoftwareKey};
-use scaivault_pki::{Adopted, Certificate, Csr, Issuer, IssuerUrls, adopt, pem, private_key, request_ca};
+use scaivault_pki::{
+    Adopted, Certificate, Csr, Issuer, IssuerUrls, adopt, pem, private_key, request_ca, request_ca_named,
+};
 
 use super::{
     Pki,
-    ca::{NewCa, check_free, check_key_ref, finish, first_crl, insert_first_crl, list_certificate},
+    ca::{
+        NewCa, check_free, check_key_ref, finish, first_crl, insert_first_crl, key_taken, list_certificate,
+        lock_issuing,
+    },
     certificate::check_key_first,
     issuer::{self, CaIssuer, not_found, urls},
     key::{CaKey, NewKey, Place, Wanted, unsigned},
     numbering::Lists,
-    store::{ChainRow, sql},
+    past::Past,
+    store::{self, CaRow, ChainRow, sql},
     types::{Ca, CaCreate, CaCsr, CaImport, CaInstall, CaType, PrivateKeyPem},
 };
 use crate::{
@@ -44,7 +50,8 @@ impl<'a> Pki<'a> {
     /// # Errors
     /// [`Code::CaNotFound`]; [`Code::InvalidState`] if the CA does not wait; [`Code::ValidationError`] naming
     /// `certificate_pem` if that is not a certificate for its key, of a CA that may sign certificates and revocation lists,
-    /// and valid now, or `chain_pem` if those are not the certificates above it.
+    /// and valid now, or is for another name than the CA whose place it takes, or `chain_pem` if those are not the
+    /// certificates above it.
     pub async fn install_ca(&self, id: &str, write: CaInstall) -> Result<Ca> {
         let act = Act::object(Action::PkiCaInstall, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;
@@ -54,9 +61,20 @@ impl<'a> Pki<'a> {
             .await
     }
 
+    /// Gives up a CA that waits for its certificate: its key is destroyed, its name is free again. A key inside of a
+    /// provider stays there, and the record names it. Needs `pki:admin`.
+    ///
+    /// # Errors
+    /// [`Code::CaNotFound`]; [`Code::InvalidState`] for a CA that has a certificate.
+    pub async fn delete_ca(&self, id: &str) -> Result<()> {
+        let act = Act::object(Action::PkiCaDelete, &[Scope::PkiAdmin], "pki_ca", Some(id));
+        self.vault.door.perform(self.ctx, act, |permit| async move { give_up(permit, id).await }).await
+    }
+
     /// Takes over a CA that was made elsewhere: its certificate, and its key, which is sealed at once, or which a key
-    /// provider has already. What it issued before is not known here: OCSP does not know it, and what was revoked before is
-    /// on no list of this vault. Needs `pki:admin`; a key in a provider needs the role `super_admin` as well.
+    /// provider has already. What it revoked before is on its lists here if its last list comes with it; what it issued before
+    /// is not known until it is [registered](Self::register_certificates). Needs `pki:admin`; a key in a provider needs the
+    /// role `super_admin` as well.
     ///
     /// # Errors
     /// [`Code::ValidationError`] naming every field; as [`install_ca`](Self::install_ca) for the certificates;
@@ -87,18 +105,24 @@ pub(super) fn check(write: &CaCreate, wrong: &mut FieldErrors) {
     }
 }
 
-/// A key, and a request for its certificate.
+/// A request for the certificate of a key, for that name in DER, or for the one that was asked for.
 pub(super) async fn request(
     vault: &Inner,
     permit: Permit<'_>,
     new: &NewCa<'_>,
-    write: &CaCreate,
+    (write, subject): (&CaCreate, Option<&[u8]>),
 ) -> Result<Outcome<Ca>> {
-    check_key_first(&permit, new.key.key.public_key_der()).await?;
-    let csr = request_ca(&write.subject(), write.max_path_length, &new.key.key).await.map_err(unsigned)?;
+    let key = &new.key.key;
+    check_key_first(&permit, key.public_key_der()).await?;
+    let csr = match subject {
+        Some(name) => request_ca_named(name, write.max_path_length, key).await,
+        None => request_ca(&write.subject(), write.max_path_length, key).await,
+    };
+    let csr = csr.map_err(unsigned)?;
     let keys = permit.keys_to_seal(None).await?;
     let sealed = new.seal(&permit, &keys)?;
     let mut tx = permit.begin().await?;
+    lock_issuing(&mut tx, new.lineage.map(|lineage| lineage.replaces.as_str()).into_iter()).await?;
     new.insert(&mut tx, &sealed, None).await?;
     tx.execute(query(sql::SET_PENDING).bind(tx.tenant()).bind(new.id).bind(&csr)).await?;
     tx.note("external", true);
@@ -119,6 +143,13 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
     if adopted.is_root {
         return Err(Error::field("certificate_pem", "signed itself; it is to be signed by another CA"));
     }
+    let replaced = query(sql::REPLACED).bind(permit.tenant()).bind(id);
+    if let Some((before,)) = permit.fetch_optional::<(Vec<u8>,)>(replaced).await?
+        && !Certificate::from_der(&read.own)?.has_name_of(&Certificate::from_der(&before)?)
+    {
+        let message = "is for another name than that of the CA whose place it takes";
+        return Err(Error::field("certificate_pem", message));
+    }
     check_key_first(&permit, csr.public_key_spki()).await?;
     let ca = CaIssuer::adopted(id, &adopted, row)?;
     let open = async |key_id: &str| permit.keys_for(key_id).await;
@@ -138,7 +169,7 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
     if tx.execute(install).await? == 0 {
         return Err(installed());
     }
-    list_certificate(&mut tx, id, &adopted.common_name, &adopted.issued).await?;
+    list_certificate(&mut tx, (id, None), &adopted.common_name, &adopted.issued).await?;
     let lists = ca.numbering.as_ref().map(|numbering| numbering.lists.clone()).unwrap_or_default();
     insert_first_crl(&mut tx, id, (&crl, 1), &lists).await?;
     tx.note("serial_number", adopted.issued.serial.to_string());
@@ -147,6 +178,31 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
 
 fn installed() -> Error {
     Error::new(Code::InvalidState, "The CA does not wait for a certificate.")
+}
+
+async fn give_up(permit: Permit<'_>, id: &str) -> Result<Outcome<()>> {
+    let mut tx = permit.begin().await?;
+    if tx.execute(query(sql::LOCK_PENDING).bind(tx.tenant()).bind(id)).await? == 0 {
+        let state = query(sql::CA_STATE).bind(tx.tenant()).bind(id);
+        return Err(match tx.fetch_optional::<(bool, bool)>(state).await? {
+            None => not_found(),
+            Some(_) => {
+                let message =
+                    "The CA has a certificate: what was issued is answered for. Revoke it to end it.";
+                Error::new(Code::InvalidState, message)
+            }
+        });
+    }
+    let row: Option<CaRow> = tx.fetch_optional(store::ca(tx.tenant(), id)).await?;
+    let row = row.ok_or_else(not_found)?;
+    tx.note("name", row.name);
+    if let (Some(provider), Some(key_ref)) = (row.key_provider, row.key_ref) {
+        tx.note("key_provider", provider);
+        tx.note("key_ref", key_ref);
+    }
+    tx.execute(query(sql::DELETE_NUMBERING).bind(tx.tenant()).bind(id)).await?;
+    tx.execute(query(sql::DELETE_CA).bind(tx.tenant()).bind(id)).await?;
+    tx.commit(()).await
 }
 
 /// The certificates of a request, in DER.
@@ -182,9 +238,17 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     let name = check_import(write)?;
     check_key_ref(&permit, write.key_ref.as_deref())?;
     let read = Read::certificates(&write.certificate_pem, &write.chain_pem)?;
+    let asked = CaCreate {
+        key_provider: write.key_provider.clone(),
+        key_ref: write.key_ref.clone(),
+        crl_shards: write.crl_shards,
+        delta_crls: write.delta_crls,
+        keep_expired_on_crl: write.keep_expired_on_crl,
+        ..CaCreate::new("", "", CaType::Root)
+    };
     let key = match &write.private_key_pem {
         Some(text) => open_key(text, &read.own)?,
-        None => provided_key(vault, &permit, write).await?,
+        None => provided_key(vault, &permit, &asked).await?,
     };
     check_free(&permit, &name).await?;
     let judge =
@@ -194,7 +258,7 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     let adopted = judge(urls(vault.settings.base_url.as_deref(), &id))?;
     check_key_first(&permit, key.key.public_key_der()).await?;
     let common_name = adopted.common_name.as_str();
-    let lists = Lists::default();
+    let lists = Lists::of(&asked, vault.settings.base_url.as_deref(), &id)?;
     let new = NewCa {
         id: &id,
         name: &name,
@@ -205,20 +269,21 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
         lists: &lists,
         lineage: None,
     };
-    let number = write.crl_number.checked_add(1).and_then(|number| i64::try_from(number).ok());
-    let number = number.ok_or_else(|| Error::field("crl_number", "must be below 2^63 - 1"))?;
-    let crl = first_crl(&permit, &adopted.issuer, &key.key, number.unsigned_abs()).await?;
+    let past = Past::read(write, &read.own, permit.ctx().now())?;
+    let (crl, number) = (past.first_crl(permit.ctx().now(), &adopted.issuer, &key.key).await?, past.number());
     let keys = permit.keys_to_seal(None).await?;
     let sealed = new.seal(&permit, &keys)?;
     permit.make_room(adopted.issued.not_after).await?;
     let mut tx = permit.begin().await?;
     let same = query(sql::CA_WITH_KEY).bind(tx.tenant()).bind(adopted.issued.key_sha256.as_slice());
     if tx.fetch_optional::<(String,)>(same).await?.is_some() {
-        return Err(Error::field("certificate_pem", "another CA of the tenant has this key"));
+        return Err(key_taken());
     }
     new.insert(&mut tx, &sealed, Some(&adopted.issued)).await?;
     tx.execute(query(sql::SET_ABOVE).bind(tx.tenant()).bind(&id).bind(above_pem(&adopted))).await?;
-    list_certificate(&mut tx, &id, common_name, &adopted.issued).await?;
+    let listed = adopted.is_root.then_some(id.as_str());
+    list_certificate(&mut tx, (&id, listed), common_name, &adopted.issued).await?;
+    past.insert(&mut tx, &id, adopted.issued.not_after).await?;
     insert_first_crl(&mut tx, &id, (&crl, number), &lists).await?;
     tx.note("serial_number", adopted.issued.serial.to_string());
     tx.note("crl_number", number);
@@ -263,12 +328,7 @@ fn reason(error: scaivault_pki::PkiError) -> String {
     }
 }
 
-async fn provided_key(vault: &Inner, permit: &Permit<'_>, write: &CaImport) -> Result<NewKey> {
-    let asked = CaCreate {
-        key_provider: write.key_provider.clone(),
-        key_ref: write.key_ref.clone(),
-        ..CaCreate::new("", "", CaType::Root)
-    };
-    let wanted = Wanted::find(vault.door.roots(), &asked, None).await?;
+async fn provided_key(vault: &Inner, permit: &Permit<'_>, asked: &CaCreate) -> Result<NewKey> {
+    let wanted = Wanted::find(vault.door.roots(), asked, None).await?;
     wanted.make(permit.tenant(), "", permit.source()).await
 }

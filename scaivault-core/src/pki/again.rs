@@ -8,8 +8,8 @@ use scaivault_pki::{CaPlan, Certificate, Csr, issue_intermediate, pem};
 use super::{
     Pki,
     ca::{
-        INTERMEDIATE_DAYS, Lineage, ROOT_DAYS, active_issuer, check, check_key_ref, finish, lock_issuing,
-        make, told,
+        INTERMEDIATE_DAYS, Lineage, Paper, ROOT_DAYS, active_issuer, check, check_key_ref, finish,
+        lock_issuing, make, told,
     },
     certificate::{Inventory, check_issuing, check_key_first, insert_certificate},
     issuer::{self as issuers, CaIssuer, not_found},
@@ -18,7 +18,7 @@ use super::{
     types::{Ca, CaCreate, CaCrossSign, CaRekey, CaType, CrossCertificate, NameConstraints, family},
 };
 use crate::{
-    Code, Error, Result, Scope,
+    Error, Result, Scope,
     audit::Action,
     events::EventType,
     pipeline::{Act, Outcome, Permit},
@@ -31,8 +31,10 @@ impl Pki<'_> {
     /// `pki:admin`. The certificate is in the inventory of this CA, which revokes it by its serial number.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`] for either; [`Code::InvalidState`] if one of them does not issue;
-    /// [`Code::ValidationError`] naming every field, also for what the constraints of this CA forbid.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound) for either;
+    /// [`Code::InvalidState`](crate::Code::InvalidState) if one of them does not issue;
+    /// [`Code::ValidationError`](crate::Code::ValidationError) naming every field, also for what the constraints of this CA
+    /// forbid.
     pub async fn cross_sign(&self, id: &str, write: CaCrossSign) -> Result<CrossCertificate> {
         let act = Act::object(Action::PkiCaCrossSign, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;
@@ -44,11 +46,12 @@ impl Pki<'_> {
 
     /// Makes a CA with the name, parent and constraints of another and a new key. Both are alive: the one before goes on
     /// signing its revocation lists and OCSP answers, and issues for its roles until
-    /// [`make_default`](Self::make_default) takes them over. Needs `pki:admin`; an existing key the role `super_admin` as
-    /// well.
+    /// [`make_default`](Self::make_default) takes them over. One that was signed outside is followed by a pending CA with a
+    /// request for the same name. Needs `pki:admin`; an existing key the role `super_admin` as well.
     ///
     /// # Errors
-    /// As [`create_ca`](Self::create_ca); [`Code::InvalidState`] for a CA whose certificate was signed outside.
+    /// As [`create_ca`](Self::create_ca); [`Code::ValidationError`](crate::Code::ValidationError) naming `validity_days` where
+    /// the certificate is signed outside.
     pub async fn rekey_ca(&self, id: &str, write: CaRekey) -> Result<Ca> {
         let act = Act::object(Action::PkiCaRekey, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;
@@ -62,7 +65,8 @@ impl Pki<'_> {
     /// on. Approvals of requests under those roles are void. Needs `pki:admin`.
     ///
     /// # Errors
-    /// [`Code::CaNotFound`]; [`Code::InvalidState`] if the CA does not issue.
+    /// [`Code::CaNotFound`](crate::Code::CaNotFound);
+    /// [`Code::InvalidState`](crate::Code::InvalidState) if the CA does not issue.
     pub async fn make_default(&self, id: &str) -> Result<Ca> {
         let act = Act::object(Action::PkiCaDefault, &[Scope::PkiAdmin], "pki_ca", Some(id));
         let vault = self.vault;
@@ -211,10 +215,7 @@ async fn rekey(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaRekey) -> 
         permit.fetch_optional(query(sql::LINEAGE).bind(permit.tenant()).bind(id)).await?;
     let row = row.ok_or_else(not_found)?;
     let ca_type = CaType::parse(&row.ca_type)?;
-    if ca_type == CaType::Intermediate && row.parent_ca_id.is_none() {
-        let message = "The certificate of the CA was signed outside: make a new CA with external, and its roles theirs.";
-        return Err(Error::new(Code::InvalidState, message));
-    }
+    let external = ca_type == CaType::Intermediate && row.parent_ca_id.is_none();
     let (key_type, key_size) = match (&write.key_ref, write.key_type) {
         (None, None) => {
             let (key_type, size) = family(old.spec);
@@ -229,9 +230,12 @@ async fn rekey(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaRekey) -> 
         key_provider: write.key_provider.clone(),
         key_ref: write.key_ref.clone(),
         parent_ca_id: row.parent_ca_id,
-        crl_shards: lists.shards.try_into().ok(),
-        delta_crls: lists.delta_crls,
-        keep_expired_on_crl: lists.keep_expired,
+        validity_days: write.validity_days,
+        max_path_length: old.issuer.max_path_length().map(|length| u8::try_from(length).unwrap_or(u8::MAX)),
+        external,
+        crl_shards: write.crl_shards.or(lists.shards.try_into().ok()),
+        delta_crls: write.delta_crls.unwrap_or(lists.delta_crls),
+        keep_expired_on_crl: write.keep_expired_on_crl.unwrap_or(lists.keep_expired),
         ..CaCreate::new(&write.name, row.common_name, ca_type)
     };
     let (name, spec) = check(&asked)?;
@@ -241,14 +245,20 @@ async fn rekey(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaRekey) -> 
         Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
         None => None,
     };
-    let above = parent.as_ref().map(|parent| &parent.issuer);
-    let days = write.validity_days.unwrap_or(if above.is_some() { INTERMEDIATE_DAYS } else { ROOT_DAYS });
-    let length = old.issuer.max_path_length().map(|length| u8::try_from(length).unwrap_or(u8::MAX));
-    let now = permit.ctx().now();
-    let plan = CaPlan::named(old.issuer.name_der(), wanted.spec(), days, length, above, now)?;
-    let plan = plan.limited(old.issuer.name_constraints()?.as_ref(), &old.issuer.policies()?)?;
     let lineage = Lineage { replaces: id.to_owned(), family: row.family };
-    make(vault, permit, (&asked, &name, Some(&lineage)), (wanted, Some(plan)), parent.as_deref()).await
+    let paper = match external {
+        true => Paper::Request(Some(old.issuer.name_der())),
+        false => {
+            let above = parent.as_ref().map(|parent| &parent.issuer);
+            let default = if above.is_some() { INTERMEDIATE_DAYS } else { ROOT_DAYS };
+            let (days, length) = (write.validity_days.unwrap_or(default), asked.max_path_length);
+            let now = permit.ctx().now();
+            let plan = CaPlan::named(old.issuer.name_der(), wanted.spec(), days, length, above, now)?;
+            let plan = plan.limited(old.issuer.name_constraints()?.as_ref(), &old.issuer.policies()?)?;
+            Paper::Certificate(Box::new(plan))
+        }
+    };
+    make(vault, permit, (&asked, &name, Some(&lineage)), (wanted, paper), parent.as_deref()).await
 }
 
 async fn make_default(vault: &Inner, permit: Permit<'_>, id: &str) -> Result<Outcome<Ca>> {

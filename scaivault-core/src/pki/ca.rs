@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::{
     Pki,
-    certificate::{Inventory, check_key_first, insert_certificate},
+    certificate::{Inventory, check_key_first, insert_certificate, insert_outside},
     issuer::{self, CaIssuer, key_slot, not_found, pending, urls},
     key::{CaKey, NewKey, Place, Wanted, unsigned},
     numbering::{Lists, Numbering},
@@ -100,19 +100,30 @@ async fn create(vault: &Inner, permit: Permit<'_>, write: &CaCreate) -> Result<O
         Some(parent) => Some(active_issuer(vault, &permit, parent).await?),
         None => None,
     };
-    let plan = match write.external {
-        true => None,
-        false => Some(plan(write, wanted.spec(), parent.as_ref().map(|p| &p.issuer), permit.ctx().now())?),
+    let paper = match write.external {
+        true => Paper::Request(None),
+        false => {
+            let above = parent.as_ref().map(|parent| &parent.issuer);
+            Paper::Certificate(Box::new(plan(write, wanted.spec(), above, permit.ctx().now())?))
+        }
     };
-    make(vault, permit, (write, &name, None), (wanted, plan), parent.as_deref()).await
+    make(vault, permit, (write, &name, None), (wanted, paper), parent.as_deref()).await
 }
 
-/// Makes the key and what follows from it; without a plan, a request.
+/// What is made of the key of a new CA.
+pub(super) enum Paper<'p> {
+    /// A certificate.
+    Certificate(Box<CaPlan>),
+    /// A request for one, for that name in DER, or for the one that was asked for.
+    Request(Option<&'p [u8]>),
+}
+
+/// Makes the key and what follows from it.
 pub(super) async fn make(
     vault: &Inner,
     permit: Permit<'_>,
     (write, name, lineage): (&CaCreate, &Name, Option<&Lineage>),
-    (wanted, plan): (Wanted<'_>, Option<CaPlan>),
+    (wanted, paper): (Wanted<'_>, Paper<'_>),
     parent: Option<&CaIssuer>,
 ) -> Result<Outcome<Ca>> {
     // Seen again in the transaction; here, before a provider is asked for a key that nobody can take away from it.
@@ -130,9 +141,9 @@ pub(super) async fn make(
         lists: &lists,
         lineage,
     };
-    let done = match plan {
-        Some(plan) => certify(vault, permit, &new, plan, parent).await,
-        None => super::adopt::request(vault, permit, &new, write).await,
+    let done = match paper {
+        Paper::Certificate(plan) => certify(vault, permit, &new, *plan, parent).await,
+        Paper::Request(subject) => super::adopt::request(vault, permit, &new, (write, subject)).await,
     };
     if let (Err(error), Place::Provider { name, key_ref }, true) = (&done, &new.key.at, made) {
         let error = error.message();
@@ -212,7 +223,8 @@ impl NewCa<'_> {
             Place::Provider { name, key_ref } => Some((name.as_str(), key_ref.as_str())),
             Place::Here(_) => None,
         };
-        let fingerprint = provided.map(|_| digest(&SHA256, key.public_key_der()));
+        let hash = digest(&SHA256, key.public_key_der());
+        let fingerprint = provided.map(|_| hash.as_ref());
         check_count(tx.fetch_optional(query(sql::COUNT_CAS).bind(tx.tenant())).await?)?;
         let insert = query(sql::INSERT_CA)
             .bind(tx.tenant())
@@ -230,15 +242,18 @@ impl NewCa<'_> {
             .bind(sealed.map(|sealed| sealed.key_id.as_str()))
             .bind(provided.map(|(provider, _)| provider))
             .bind(provided.map(|(_, key_ref)| key_ref))
-            .bind(Arg::Bytes(fingerprint.as_ref().map(|hash| hash.as_ref())))
+            .bind(Arg::Bytes(fingerprint))
             .bind(issued.map_or(now, |issued| issued.not_before))
             .bind(issued.map_or(now, |issued| issued.not_after))
-            .bind(now);
+            .bind(now)
+            .bind(hash.as_ref());
         if tx.execute(insert).await? == 0 {
             let named = query(sql::CA_NAMED).bind(tx.tenant()).bind(self.name.key());
             return Err(match tx.fetch_optional::<(String,)>(named).await? {
                 Some(_) => name_taken(),
-                None => Error::field("key_ref", "another CA has this key"),
+                // Of the tenant, or, in a provider, of whomever.
+                None if provided.is_some() => Error::field("key_ref", "another CA has this key"),
+                None => key_taken(),
             });
         }
         numbering.insert(tx, self.id).await?;
@@ -281,7 +296,7 @@ async fn certify(
     new.insert(&mut tx, &sealed, Some(&issued)).await?;
     // A root is listed under itself, everything else under who signed it.
     let listed = new.parent_ca_id.unwrap_or(new.id);
-    list_certificate(&mut tx, listed, new.common_name, &issued).await?;
+    list_certificate(&mut tx, (new.id, Some(listed)), new.common_name, &issued).await?;
     insert_first_crl(&mut tx, new.id, (&crl, 1), new.lists).await?;
     finish(tx, vault, new.id).await
 }
@@ -322,16 +337,16 @@ pub(super) async fn first_crl(
     crl.map_err(unsigned)
 }
 
-/// Puts the certificate of a CA into the inventory, under the CA that lists it.
+/// Puts the certificate of the CA `id` into the inventory, under the CA that lists it; under none if it was signed outside.
 pub(super) async fn list_certificate(
     tx: &mut Write<'_>,
-    ca_id: &str,
+    (id, listed): (&str, Option<&str>),
     common_name: &str,
     issued: &Issued,
 ) -> Result<()> {
     let inventory = Inventory {
         id: &tx.new_id("cert_")?,
-        ca_id,
+        ca_id: listed.unwrap_or(id),
         role: None,
         common_name: Some(common_name),
         alt_names: &[],
@@ -340,7 +355,11 @@ pub(super) async fn list_certificate(
         source: "ca",
         key: None,
     };
-    insert_certificate(tx, &inventory, issued).await
+    match listed {
+        Some(_) => insert_certificate(tx, &inventory, issued).await?,
+        None => insert_outside(tx, &inventory, issued).await?,
+    }
+    tx.execute(query(sql::SET_CERTIFICATE).bind(tx.tenant()).bind(id).bind(inventory.id)).await.map(drop)
 }
 
 /// Commits, and gives the CA as it is now.
@@ -353,6 +372,10 @@ pub(super) async fn finish(mut tx: Write<'_>, vault: &Inner, id: &str) -> Result
 
 fn name_taken() -> Error {
     Error::new(Code::NameConflict, "name: another CA of the tenant has this name")
+}
+
+pub(super) fn key_taken() -> Error {
+    Error::field("certificate_pem", "another CA of the tenant has this key")
 }
 
 fn check_count(row: Option<(i64,)>) -> Result<()> {

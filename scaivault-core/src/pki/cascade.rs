@@ -24,7 +24,8 @@ use crate::{
 impl Pki<'_> {
     /// Revokes a CA with everything below it: no CA among them issues any more, their certificates stand on the lists
     /// of who signed them, and OCSP and the inventory call what they issued revoked. A root is on no list of its
-    /// own: take it out of the trust stores as well. Needs `pki:admin`. One that is revoked already stays as it is.
+    /// own: take it out of the trust stores as well. One that was signed outside is on no list here: have it revoked there as
+    /// well. Needs `pki:admin`. One that is revoked already stays as it is.
     ///
     /// # Errors
     /// [`Code::CaNotFound`](crate::Code::CaNotFound);
@@ -87,8 +88,8 @@ pub(super) async fn revoke(tx: &mut Write<'_>, id: &str, reason: RevocationReaso
             let cross = query(sql::CROSS_OF).bind(tx.tenant()).bind(&ca.certificate.certificate_id);
             let cross: Vec<OfCaRow> = tx.fetch_all(cross).await?;
             for certificate in std::iter::once(ca.certificate).chain(cross) {
-                if let Some(revocation) = end(tx, &certificate, why, block).await? {
-                    marks.insert((certificate.issuer_id, certificate.shard));
+                if let Some(revocation) = end(tx, &ca.id, &certificate, why, block).await? {
+                    marks.extend(certificate.issuer_id.map(|issuer| (issuer, certificate.shard)));
                     revoked.push(revocation.id);
                 }
             }
@@ -113,6 +114,7 @@ fn of_those_below(reason: RevocationReason) -> RevocationReason {
 /// Revokes one certificate of a CA, unless it is.
 async fn end(
     tx: &mut Write<'_>,
+    ca_id: &str,
     certificate: &OfCaRow,
     reason: RevocationReason,
     block: bool,
@@ -128,7 +130,7 @@ async fn end(
     }
     let revocation = Revocation {
         id: certificate.certificate_id.clone(),
-        ca_id: certificate.issuer_id.clone(),
+        ca_id: certificate.issuer_id.as_deref().unwrap_or(ca_id).to_owned(),
         serial_number: Serial::from_bytes(&certificate.serial)?.to_string(),
         revoked_at: now,
         revocation_reason: reason.as_str().to_owned(),

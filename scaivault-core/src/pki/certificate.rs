@@ -78,6 +78,22 @@ pub(super) async fn insert_certificate(
     issued: &Issued,
 ) -> Result<()> {
     register_serial(tx, about, issued).await?;
+    keep_certificate(tx, about, issued).await
+}
+
+/// The certificate of the CA `about.ca_id`, which somebody outside signed and numbered: it is in the inventory, and no CA
+/// here answers for its serial number.
+pub(super) async fn insert_outside(tx: &mut Write<'_>, about: &Inventory<'_>, issued: &Issued) -> Result<()> {
+    register(tx, None, about, issued).await?;
+    keep_certificate(tx, about, issued).await
+}
+
+/// The certificate of a serial number that is registered.
+pub(super) async fn keep_certificate(
+    tx: &mut Write<'_>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
     let insert = query(sql::INSERT_CERTIFICATE)
         .bind(tx.tenant())
         .bind(about.id)
@@ -110,13 +126,22 @@ pub(super) async fn register_serial(
     about: &Inventory<'_>,
     issued: &Issued,
 ) -> Result<()> {
-    // A key that was made a moment ago is nobody's yet.
-    if !matches!(about.source, "internal" | "ocsp") {
+    register(tx, Some(about.ca_id), about, issued).await
+}
+
+async fn register(
+    tx: &mut Write<'_>,
+    issuer: Option<&str>,
+    about: &Inventory<'_>,
+    issued: &Issued,
+) -> Result<()> {
+    // A key that was made a moment ago is nobody's yet; what was issued elsewhere is a fact.
+    if !matches!(about.source, "internal" | "ocsp" | "imported") {
         check_key(tx, &issued.key_sha256).await?;
     }
     let register = query(sql::INSERT_SERIAL)
         .bind(tx.tenant())
-        .bind(about.ca_id)
+        .bind(issuer)
         .bind(issued.serial.as_bytes())
         .bind(about.id)
         .bind(about.source)
@@ -140,13 +165,21 @@ pub(super) async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<(
 /// # Errors
 /// [`Code::ValidationError`] naming `public_key`.
 pub(super) async fn check_key_first(permit: &Permit<'_>, public_key: &[u8]) -> Result<()> {
-    let hash = digest(&SHA256, public_key);
-    let blocked = query(sql::BLOCKED).bind(permit.tenant()).bind(hash.as_ref());
-    permit.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), |_| Err(compromised()))
+    if is_blocked(permit, public_key).await? { Err(compromised()) } else { Ok(()) }
 }
 
+/// Whether the key, a DER `SubjectPublicKeyInfo`, was compromised.
+pub(super) async fn is_blocked(permit: &Permit<'_>, public_key: &[u8]) -> Result<bool> {
+    let hash = digest(&SHA256, public_key);
+    let blocked = query(sql::BLOCKED).bind(permit.tenant()).bind(hash.as_ref());
+    Ok(permit.fetch_optional::<(String,)>(blocked).await?.is_some())
+}
+
+/// Why a key that was compromised is refused.
+pub(super) const COMPROMISED: &str = "is a key that was compromised: a certificate of it was revoked";
+
 fn compromised() -> Error {
-    Error::field("public_key", "is a key that was compromised: a certificate of it was revoked")
+    Error::field("public_key", COMPROMISED)
 }
 
 /// Checks once more, in the transaction that lists what was signed, that the CA still issues.

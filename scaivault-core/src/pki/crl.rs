@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use scaivault_pki::pem;
 
@@ -156,6 +159,29 @@ async fn give_back(
     vault.door.job_db_of(&owner).execute(again).await.map(drop)
 }
 
+/// How lists are doing, over all tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListHealth {
+    /// For how long a list, or a delta, has been due that was not published; zero if none is.
+    pub(crate) overdue: Duration,
+    /// Entries of the longest list.
+    pub(crate) longest: u64,
+}
+
+/// Looks whether every list comes in time.
+pub(crate) async fn health(vault: &Inner) -> Result<ListHealth> {
+    let (db, now) = (vault.door.job_db(), vault.clock.now());
+    let mut since = now;
+    for sql in [sql::OVERDUE_CRL, sql::OVERDUE_DELTA] {
+        if let Some((due,)) = db.fetch_optional::<(Ts,)>(query(sql).bind(now)).await? {
+            since = since.min(due.get());
+        }
+    }
+    let longest: Option<(Option<i64>,)> = db.fetch_optional(query(sql::LONGEST_CRL)).await?;
+    let longest = longest.and_then(|(entries,)| entries).unwrap_or_default();
+    Ok(ListHealth { overdue: (now - since).try_into().unwrap_or_default(), longest: longest.unsigned_abs() })
+}
+
 /// How long a replica that took a list may work on it before another may.
 const CLAIM: time::Duration = time::Duration::minutes(5);
 /// How long after a list could not be built it is tried again.
@@ -182,6 +208,15 @@ async fn build(vault: &Inner, permit: Permit<'_>, ca_id: &str, shard: Option<i64
     let mut built = Vec::with_capacity(last.len());
     for row in &last {
         built.push(maker.build(row, shard.is_none() || row.wants_all(now)).await?);
+    }
+    for (row, built) in last.iter().zip(&built).filter(|(_, built)| built.entries > limits::LONG_CRL) {
+        let (shard, entries) = (row.shard, built.entries);
+        tracing::warn!(
+            ca_id,
+            shard,
+            entries,
+            "a revocation list is long: a CA with crl_shards spreads what it revokes"
+        );
     }
     let deltas = maker.lists.delta_crls;
     // A CA of an older release gets a key for its serial numbers by the way.
@@ -245,7 +280,8 @@ async fn publish(
             .bind(Arg::Bytes(built.delta.as_deref()))
             .bind(built.delta.as_ref().map(|_| now))
             .bind(delta_ends)
-            .bind(deltas.then_some(next_delta)),
+            .bind(deltas.then_some(next_delta))
+            .bind(i64::try_from(built.entries).unwrap_or(i64::MAX)),
         None => query(sql::UPDATE_DELTA)
             .bind(tx.tenant())
             .bind(ca_id)

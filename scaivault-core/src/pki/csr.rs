@@ -3,6 +3,8 @@
 //! `pending → approved → signed`, and `rejected` from the first two. An approval is a hash over the request, the role as
 //! it was, and who asked: if the role has changed since, it is void and the request has to be approved again.
 
+use std::collections::HashMap;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_pki::{Csr, pem};
 use serde::{Deserialize, Serialize};
@@ -122,6 +124,9 @@ pub struct CsrFilter {
 pub struct CsrRequest {
     pub id: String,
     pub status: CsrStatus,
+    /// Of an approved one, whether it can be signed: not if its role has changed since.
+    #[serde(default)]
+    pub approval_valid: Option<bool>,
     pub role: String,
     pub common_name: Option<String>,
     /// Every name that the certificate would have, of every type.
@@ -171,13 +176,23 @@ impl CsrRow {
         CsrStatus::parse(&self.status).ok_or_else(|| Error::internal("a stored request in an unknown state"))
     }
 
-    fn into_request(self) -> Result<CsrRequest> {
+    /// With its role, where there still is one; only what is approved needs it.
+    fn into_request(self, role: Option<&RoleRow>) -> Result<CsrRequest> {
         let (family, size) = match self.key_kind.split_once('-') {
             Some((family @ ("ec" | "rsa"), size)) => (family, size.trim_start_matches('p').parse().ok()),
             _ => (self.key_kind.as_str(), None),
         };
+        let status = self.status()?;
+        let approval_valid = match (status, role) {
+            (CsrStatus::Approved, Some(role)) => {
+                Some(self.approval.as_ref() == Some(&self.approval_of(role)?))
+            }
+            (CsrStatus::Approved, None) => Some(false),
+            _ => None,
+        };
         Ok(CsrRequest {
-            status: self.status()?,
+            status,
+            approval_valid,
             key_type: family.to_owned(),
             key_size: size,
             csr_pem: pem::encode("CERTIFICATE REQUEST", &self.csr),
@@ -252,7 +267,8 @@ impl<'a> Pki<'a> {
         let work = |permit: Permit<'a>| async move {
             let row: Option<CsrRow> = permit.fetch_optional(one(permit.tenant(), id)).await?;
             let row = visible(row, permit.ctx().caller())?;
-            permit.answer(row.into_request()?)
+            let requests = with_roles(&permit, vec![row]).await?;
+            permit.answer(requests.into_iter().next().ok_or_else(not_found)?)
         };
         self.vault.door.perform(self.ctx, act, work).await
     }
@@ -354,6 +370,7 @@ async fn submit(vault: &Inner, mut permit: Permit<'_>, mut write: CsrWrite) -> R
     let csr = Csr::parse(write.csr_pem.as_bytes())?;
     let ttl = write.ttl.as_ref().map(DurationText::get);
     let plan = ready.role.admit_csr(&csr, None, ttl, &ready.ca.issuer, permit.ctx().now())?;
+    check_key_first(&permit, csr.public_key_spki()).await?;
     let names = plan.dns_names().iter().map(|name| name.as_str().to_owned());
     let names = names.chain(plan.ip_addresses().iter().map(ToString::to_string));
     let names = names.chain(plan.emails().iter().cloned()).chain(plan.uris().iter().cloned());
@@ -400,7 +417,7 @@ async fn submit(vault: &Inner, mut permit: Permit<'_>, mut write: CsrWrite) -> R
         .bind(row.requested_from.clone())
         .bind(row.created_at.get());
     let (id, common_name) = (row.id.clone(), row.common_name.clone());
-    let request = row.into_request()?;
+    let request = row.into_request(None)?;
     if let Some(once) = &once
         && let Some(known) = once.claim::<CsrRequest>(&mut tx, &request).await?
     {
@@ -486,7 +503,25 @@ async fn list(permit: Permit<'_>, filter: &CsrFilter) -> Result<Outcome<Page<Csr
     q.text(" ORDER BY id DESC LIMIT ").arg(wanted as i64 + 1);
     let rows: Vec<CsrRow> = permit.fetch_all_lagging(q.build()).await?;
     let page = wire::cut(rows, wanted, (&keys, "csrs", &bound), |last| last.id.clone())?;
-    permit.answer(page.try_map(CsrRow::into_request)?)
+    let Page { items, cursor } = page;
+    let items = with_roles(&permit, items).await?;
+    permit.answer(Page { items, cursor })
+}
+
+/// What is told of the rows: the roles of those that are approved say whether they still are.
+async fn with_roles(permit: &Permit<'_>, rows: Vec<CsrRow>) -> Result<Vec<CsrRequest>> {
+    let mut roles: HashMap<String, Option<RoleRow>> = HashMap::new();
+    let mut requests = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.status()? == CsrStatus::Approved && !roles.contains_key(&row.role) {
+            let role =
+                permit.fetch_optional(query(pki_sql::ROLE).bind(permit.tenant()).bind(&row.role)).await?;
+            roles.insert(row.role.clone(), role);
+        }
+        let role = roles.get(&row.role).and_then(Option::as_ref);
+        requests.push(row.into_request(role)?);
+    }
+    Ok(requests)
 }
 
 fn one<'q>(tenant: &'q TenantId, id: &'q str) -> Query<'q> {
@@ -505,7 +540,10 @@ async fn locked(tx: &mut Write<'_>, id: &str) -> Result<CsrRow> {
 
 async fn finish(mut tx: Write<'_>, id: &str) -> Result<Outcome<CsrRequest>> {
     let row: Option<CsrRow> = tx.fetch_optional(one(tx.tenant(), id)).await?;
-    let request = row.ok_or_else(|| Error::internal("a certificate request vanished"))?.into_request()?;
+    let row = row.ok_or_else(|| Error::internal("a certificate request vanished"))?;
+    let role = query(pki_sql::ROLE).bind(tx.tenant()).bind(&row.role);
+    let role: Option<RoleRow> = tx.fetch_optional(role).await?;
+    let request = row.into_request(role.as_ref())?;
     tx.note("requested_by", request.requested_by.clone());
     tx.commit(request).await
 }

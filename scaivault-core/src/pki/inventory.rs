@@ -47,6 +47,8 @@ pub struct CertificateSearch {
     pub requested_by: Option<String>,
     /// With this tag: `key=value`, or `key` with any value.
     pub tag: Option<String>,
+    /// Whether there is a reason not to rely on it; see [`Certificate::weak`].
+    pub weak: Option<bool>,
     /// In this state; without it, all that are not revoked.
     pub status: Option<StatusFilter>,
     /// Also those that were revoked; with `status` it says nothing.
@@ -258,7 +260,7 @@ impl<'s> Wanted<'s> {
                 said.expires_before.map(wire::rfc3339)
             ],
             [said.expiring_within.as_ref().map(|window| window.get().as_secs())],
-            [json!(said.status), json!(said.include_revoked), json!(said.sort)],
+            [json!(said.status), json!(said.include_revoked), json!(said.sort), json!(said.weak)],
         ])
     }
 
@@ -286,6 +288,9 @@ impl<'s> Wanted<'s> {
         q.and("s.key_hash = ", self.key_hash.as_deref());
         q.and("s.serial = ", self.serial.as_ref().map(Serial::as_bytes));
         q.and("s.not_after >= ", self.from).and("s.not_after < ", self.before);
+        if let Some(weak) = self.said.weak {
+            q.text(if weak { " AND s.weak IS NOT NULL" } else { " AND s.weak IS NULL" });
+        }
         match self.said.status {
             None if self.said.include_revoked => {}
             None => not_revoked(q, cas),
@@ -317,8 +322,9 @@ impl<'s> Wanted<'s> {
         after: Option<&'q Place>,
         limit: i64,
     ) -> Query<'q> {
-        let mut q =
-            QueryBuilder::new("SELECT s.certificate_id, s.not_after, s.revoked_at, s.revocation_reason");
+        let mut q = QueryBuilder::new(
+            "SELECT s.certificate_id, s.not_after, s.revoked_at, s.revocation_reason, s.weak",
+        );
         self.matching(&mut q, tenant, cas, now);
         match (self.said.sort, after) {
             (Sort::Age, after) => {
@@ -364,7 +370,8 @@ pub(super) async fn count(permit: &Permit<'_>, status: StatusFilter, cas: &[Revo
 fn not_revoked<'q>(q: &mut QueryBuilder<'q>, cas: &'q [RevokedCa]) {
     q.text(" AND s.revoked_at IS NULL");
     for ca in cas {
-        q.and("s.ca_id <> ", Some(ca.id.as_str()));
+        // What was signed outside is of no CA here.
+        q.and("COALESCE(s.ca_id, '') <> ", Some(ca.id.as_str()));
     }
 }
 
@@ -445,6 +452,7 @@ pub(crate) fn each_statement(look: &mut dyn FnMut(&str, Query<'_>)) {
         ("expires_after", CertificateSearch { expires_after: Some(now), ..none.clone() }),
         ("expires_before", CertificateSearch { expires_before: Some(now), ..none.clone() }),
         ("expiring_within", CertificateSearch { expiring_within: "1d".parse().ok(), ..none.clone() }),
+        ("weak", CertificateSearch { weak: Some(true), ..none.clone() }),
         ("active", in_state(StatusFilter::Active)),
         ("expired", in_state(StatusFilter::Expired)),
         ("revoked", in_state(StatusFilter::Revoked)),
@@ -460,7 +468,8 @@ pub(crate) fn each_statement(look: &mut dyn FnMut(&str, Query<'_>)) {
         }
     }
     for sql in super::summary::sql::ALL {
-        let bound = (0..if sql.contains("$6") { 6 } else { 4 }).fold(query(sql), |q, _| q.bind(0_i64));
+        let bound = (0..if sql.contains("$6") { 6 } else { if sql.contains("$4") { 4 } else { 3 } })
+            .fold(query(sql), |q, _| q.bind(0_i64));
         look("summary", bound);
     }
 }

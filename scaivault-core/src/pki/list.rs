@@ -94,7 +94,7 @@ impl ListRow {
         told.retain(|(serial, reason)| {
             [RevocationReason::CertificateHold.code(), REMOVE_FROM_CRL].contains(reason)
                 && !known.contains(serial)
-                && !entries.iter().any(|entry| entry.serial == *serial)
+                && !is_listed(entries, serial)
         });
         Ok(told.into_iter().map(|(serial, _)| serial).collect())
     }
@@ -159,11 +159,11 @@ impl Maker<'_> {
         released: Vec<Serial>,
         number: i64,
     ) -> Result<Vec<u8>> {
-        let known: HashMap<&[u8], u8> =
-            before.entries.iter().map(|(serial, reason)| (serial.as_bytes(), *reason)).collect();
-        let changed =
-            entries.iter().filter(|entry| known.get(entry.serial.as_bytes()) != Some(&entry.reason.code()));
-        let changed = changed.cloned().collect();
+        let mut known: Vec<(&Serial, u8)> =
+            before.entries.iter().map(|(serial, reason)| (serial, *reason)).collect();
+        known.sort_unstable();
+        let is_known = |entry: &CrlEntry| known.binary_search(&(&entry.serial, entry.reason.code())).is_ok();
+        let changed = entries.iter().filter(|entry| !is_known(entry)).cloned().collect();
         let now = self.now;
         let scope = CrlScope {
             distribution_point: self.url(last.shard, false),
@@ -187,7 +187,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Everything that stands on the list, read in pages; `None` if it is more than a complete list bears beside others.
+    /// Everything that stands on the list, in the order of the numbers, read in pages; `None` if it is more than a complete list bears beside others.
     async fn entries(&self, shard: i64) -> Result<Option<Vec<CrlEntry>>> {
         let mut entries = Vec::new();
         let parts: Vec<Option<i64>> = match shard {
@@ -214,6 +214,7 @@ impl Maker<'_> {
                 }
             }
         }
+        entries.sort_unstable_by(|one, other| one.serial.cmp(&other.serial));
         Ok(Some(entries))
     }
 
@@ -233,10 +234,8 @@ impl Maker<'_> {
         last: &ListRow,
         entries: &[CrlEntry],
     ) -> Result<Vec<Serial>> {
-        let now: std::collections::HashSet<&[u8]> =
-            entries.iter().map(|entry| entry.serial.as_bytes()).collect();
         let missing: Vec<_> =
-            before.entries.iter().filter(|(serial, _)| !now.contains(serial.as_bytes())).collect();
+            before.entries.iter().filter(|(serial, _)| !is_listed(entries, serial)).collect();
         let mut released = Vec::new();
         for some in missing.chunks(EXPLAINED) {
             let serials = some.iter().map(|(serial, _)| serial.as_bytes());
@@ -293,6 +292,11 @@ pub(super) async fn rows(permit: &Permit<'_>, ca_id: &str, shard: Option<i64>) -
         Some(shard) => permit.fetch_all(query(sql::LIST).bind(permit.tenant()).bind(ca_id).bind(shard)).await,
         None => permit.fetch_all(query(sql::LISTS).bind(permit.tenant()).bind(ca_id)).await,
     }
+}
+
+/// Whether it is among entries in the order of the numbers.
+fn is_listed(entries: &[CrlEntry], serial: &Serial) -> bool {
+    entries.binary_search_by(|entry| entry.serial.cmp(serial)).is_ok()
 }
 
 pub(super) fn changed() -> Error {

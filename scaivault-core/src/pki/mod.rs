@@ -19,6 +19,7 @@ mod key;
 mod list;
 mod numbering;
 mod ocsp;
+pub(crate) mod past;
 mod pool;
 mod responder;
 mod retention;
@@ -33,7 +34,7 @@ pub(crate) mod validate;
 
 pub(crate) use self::{
     certificate::key_slot as certificate_key_slot,
-    crl::build_due,
+    crl::{build_due, health as list_health},
     issuer::{Issuers, key_slot as ca_key_slot},
     numbering::slot as numbering_slot,
     ocsp::{OcspAnswers, OcspCounts},
@@ -48,7 +49,8 @@ pub use self::{
     csr::{CsrFilter, CsrRequest, CsrStatus, CsrWrite},
     inventory::{CertificatePage, CertificateSearch, Count, Sort, StatusFilter},
     ocsp::{OcspReply, PublicPki},
-    summary::{CertificateSummary, IssuerCount, RoleCount, SharedKey, StatusCounts},
+    past::{CertificateRegistration, RegisteredCertificates},
+    summary::{CertificateSummary, IssuerCount, RoleCount, SharedKey, StatusCounts, WeaknessCount},
     tags::TaggedCertificate,
     types::{
         BulkRevocation, BulkRevoke, Ca, CaCertificate, CaCreate, CaCrossSign, CaCsr, CaImport, CaInstall,

@@ -211,7 +211,7 @@ pub(super) async fn issuer_of_unkept(
         return Ok(None);
     }
     let known = query(sql::BY_SERIAL).bind(permit.tenant()).bind(serial.as_bytes());
-    if !permit.fetch_all::<SerialRow>(known).await?.is_empty() {
+    if permit.fetch_all::<SerialRow>(known).await?.iter().any(|row| row.ca_id.is_some()) {
         return Ok(None);
     }
     let cas: Vec<(String,)> = permit.fetch_all(query(sql::NUMBERED).bind(permit.tenant())).await?;

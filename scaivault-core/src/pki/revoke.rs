@@ -26,8 +26,8 @@ impl Pki<'_> {
     ///
     /// # Errors
     /// [`Code::CertificateNotFound`]; [`Code::InvalidRequest`] if several CAs issued that serial and none is
-    /// named; [`Code::InvalidState`] for a root, which no list of its own can revoke; [`Code::ValidationError`] if a CA is
-    /// to be put on hold.
+    /// named; [`Code::InvalidState`] for a root, which no list of its own can revoke, and for a CA that somebody outside
+    /// signed, who has to revoke it; [`Code::ValidationError`] if a CA is to be put on hold.
     pub async fn revoke(&self, write: RevokeWrite) -> Result<Revocation> {
         let act = Act::object(Action::PkiRevoke, &[Scope::PkiAdmin], "pki_certificate", None);
         let vault = self.vault;
@@ -46,13 +46,19 @@ impl Pki<'_> {
     }
 }
 
-/// The certificate of that serial number.
-async fn find(tx: &mut Write<'_>, serial: &Serial, ca_id: Option<&str>) -> Result<SerialRow> {
+/// The certificate of that serial number, and the CA that issued it.
+async fn find(tx: &mut Write<'_>, serial: &Serial, ca_id: Option<&str>) -> Result<(SerialRow, String)> {
     let found = query(sql::BY_SERIAL).bind(tx.tenant()).bind(serial.as_bytes());
     let mut found: Vec<SerialRow> = tx.fetch_all(found).await?;
-    found.retain(|row| ca_id.is_none_or(|ca_id| row.ca_id == ca_id));
-    let row = found.pop().ok_or_else(certificate::not_found)?;
-    if !found.is_empty() {
+    found.retain(|row| {
+        ca_id.is_none_or(|ca_id| row.ca_id.as_ref().or(row.of_ca.as_ref()).is_some_and(|id| id == ca_id))
+    });
+    let (mut here, outside): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| row.ca_id.is_some());
+    let Some(row) = here.pop() else {
+        return Err(if outside.is_empty() { certificate::not_found() } else { signed_outside() });
+    };
+    let issuer = row.ca_id.clone().ok_or_else(signed_outside)?;
+    if !here.is_empty() {
         return Err(Error::new(
             Code::InvalidRequest,
             "ca_id: several CAs issued this serial number; name one",
@@ -60,8 +66,8 @@ async fn find(tx: &mut Write<'_>, serial: &Serial, ca_id: Option<&str>) -> Resul
     }
     tx.resource(&row.id);
     tx.note("serial_number", serial.to_string());
-    tx.note("ca_id", row.ca_id.clone());
-    Ok(row)
+    tx.note("ca_id", issuer.as_str());
+    Ok((row, issuer))
 }
 
 async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Result<Outcome<Revocation>> {
@@ -73,25 +79,24 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
         let id = tx.new_id("cert_")?;
         tx.execute(row_of_unkept(tx.tenant(), ca, &serial, &id)).await?;
     }
-    let row = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
+    let (row, issuer) = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
     tx.note("reason", write.reason.as_str());
     let revocation = Revocation {
         id: row.id.clone(),
-        ca_id: row.ca_id.clone(),
+        ca_id: issuer.clone(),
         serial_number: serial.to_string(),
         revoked_at: row.since().unwrap_or(now),
         revocation_reason: write.reason.as_str().to_owned(),
     };
-    let below = query(sql::CA_BELOW).bind(tx.tenant()).bind(&row.ca_id).bind(serial.as_bytes());
     let of_ca = match row.source.as_str() {
-        "ca" => Some(tx.fetch_optional::<(String,)>(below).await?.ok_or_else(root)?.0),
+        "ca" => Some(row.of_ca.as_deref().filter(|id| *id != issuer).ok_or_else(root)?),
         _ => None,
     };
     if row.source == "cross" && write.reason == RevocationReason::CertificateHold {
         return Err(Error::field("reason", "a certificate of a CA is not put on hold"));
     }
     let block = write.reason == RevocationReason::KeyCompromise;
-    let revoked = match &of_ca {
+    let revoked = match of_ca {
         Some(ca_id) => cascade::revoke(&mut tx, ca_id, write.reason).await?.contains(&row.id),
         None => {
             let revoke =
@@ -104,8 +109,9 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
         let again = query(sql::BY_SERIAL).bind(tx.tenant()).bind(serial.as_bytes());
         let rows: Vec<SerialRow> = tx.fetch_all(again).await?;
         let row = rows.into_iter().find(|r| r.id == row.id).ok_or_else(certificate::not_found)?;
-        let before =
-            row.revocation(&serial)?.ok_or_else(|| Error::internal("neither revoked nor revocable"))?;
+        let before = row
+            .revocation(&serial, &issuer)?
+            .ok_or_else(|| Error::internal("neither revoked nor revocable"))?;
         tx.note("already_revoked", true);
         if block {
             // What is new about it is that nobody may use the key again.
@@ -115,7 +121,7 @@ async fn revoke(vault: &Inner, permit: Permit<'_>, write: &RevokeWrite) -> Resul
     }
     if of_ca.is_none() {
         settle(&mut tx, &revocation, block).await?;
-        crl::mark(&mut tx, &Marks::from([(row.ca_id, row.shard)])).await?;
+        crl::mark(&mut tx, &Marks::from([(issuer, row.shard)])).await?;
     }
     tx.commit(revocation).await
 }
@@ -125,6 +131,13 @@ fn root() -> Error {
         Code::InvalidState,
         "A root cannot be revoked: nobody would believe the list that says so. Take it out of the trust stores, and \
          revoke the CA itself to end what is below it.",
+    )
+}
+
+fn signed_outside() -> Error {
+    Error::new(
+        Code::InvalidState,
+        "The certificate was signed outside: who signed it has to revoke it. Revoke the CA itself to end what is below it.",
     )
 }
 
@@ -146,7 +159,7 @@ async fn release(permit: Permit<'_>, write: &ReleaseWrite) -> Result<Outcome<Rel
     let serial = Serial::parse(&write.serial_number)?;
     let now = permit.ctx().now();
     let mut tx = permit.begin().await?;
-    let row = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
+    let (row, issuer) = find(&mut tx, &serial, write.ca_id.as_deref()).await?;
     let release = query(sql::RELEASE).bind(tx.tenant()).bind(&row.id);
     if tx.execute(release).await? == 0 {
         return Err(Error::new(
@@ -156,7 +169,7 @@ async fn release(permit: Permit<'_>, write: &ReleaseWrite) -> Result<Outcome<Rel
     }
     let released = Released {
         id: row.id.clone(),
-        ca_id: row.ca_id.clone(),
+        ca_id: issuer.clone(),
         serial_number: serial.to_string(),
         released_at: now,
     };
@@ -166,6 +179,6 @@ async fn release(permit: Permit<'_>, write: &ReleaseWrite) -> Result<Outcome<Rel
         "serial_number": released.serial_number,
     });
     tx.event(EventType::CertificateReleased, None, data)?;
-    crl::mark(&mut tx, &Marks::from([(row.ca_id, row.shard)])).await?;
+    crl::mark(&mut tx, &Marks::from([(issuer, row.shard)])).await?;
     tx.commit(released).await
 }

@@ -1,5 +1,6 @@
 use super::{
     Pki,
+    certificate::{COMPROMISED, is_blocked},
     issue::{Ready, asked},
     issuer::not_found as ca_not_found,
     store::{RoleRow, sql},
@@ -111,15 +112,23 @@ impl<'a> Pki<'a> {
             let ready = Ready::find(vault, &permit, name).await?;
             let now = permit.ctx().now();
             let verdict = match question {
-                RoleQuestion::Issue(write) => ready.role.test(&asked(write), &ready.ca.issuer, now),
+                RoleQuestion::Issue(write) => {
+                    RoleVerdict::from(ready.role.test(&asked(write), &ready.ca.issuer, now))
+                }
                 RoleQuestion::Sign(write) => {
                     let csr = scaivault_pki::Csr::parse(write.csr_pem.as_bytes())?;
                     let (names, ttl) = (write.names.map(SignNames::into_override), write.ttl);
-                    ready.role.test_csr(&csr, names, ttl.map(|ttl| ttl.get()), &ready.ca.issuer, now)
+                    let ttl = ttl.map(|ttl| ttl.get());
+                    let verdict = ready.role.test_csr(&csr, names, ttl, &ready.ca.issuer, now);
+                    let mut verdict = RoleVerdict::from(verdict);
+                    if is_blocked(&permit, csr.public_key_spki()).await? {
+                        verdict.refuse("csr_pem", "blocked_key", COMPROMISED);
+                    }
+                    verdict
                 }
             };
             permit.note("dry_run", true);
-            permit.answer(RoleVerdict::from(verdict))
+            permit.answer(verdict)
         };
         vault.door.perform(self.ctx, act, work).await
     }

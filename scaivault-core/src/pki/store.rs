@@ -37,7 +37,7 @@ pub(crate) mod sql {
     pub(crate) const CA_STATUS: &str = "\
         SELECT own.serial, own.revoked_at, own.revocation_reason, own.revoked_at AS ca_revoked_at, \
         own.revocation_reason AS ca_revocation_reason FROM pki_ca c JOIN pki_serial own ON own.tenant_id = c.tenant_id \
-        AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial WHERE c.tenant_id = $1 AND c.id = $2";
+        AND own.certificate_id = c.certificate_id WHERE c.tenant_id = $1 AND c.id = $2";
     pub(crate) const COUNT_CAS: &str = "SELECT count(*) FROM pki_ca WHERE tenant_id = $1";
     pub(crate) const COUNT_ROLES: &str = "SELECT count(*) FROM pki_role WHERE tenant_id = $1";
     pub(crate) const CA_STATE: &str =
@@ -46,8 +46,17 @@ pub(crate) mod sql {
     pub(crate) const INSERT_CA: &str = "\
         INSERT INTO pki_ca (tenant_id, id, name, name_key, common_name, ca_type, parent_ca_id, key_spec, certificate, serial, \
         key_ciphertext, key_wrapped_key, key_id, key_provider, key_ref, key_fingerprint, not_before, not_after, is_active, \
-        created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, TRUE, $19) \
+        created_at, key_hash) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, TRUE, $19, $20) \
         ON CONFLICT DO NOTHING";
+    /// Says which certificate of the inventory is the CA's own.
+    pub(crate) const SET_CERTIFICATE: &str =
+        "UPDATE pki_ca SET certificate_id = $3 WHERE tenant_id = $1 AND id = $2";
+    /// Has who gives it its certificate wait for who gives the CA up, and the other way round.
+    pub(crate) const LOCK_PENDING: &str =
+        "UPDATE pki_ca SET name = name WHERE tenant_id = $1 AND id = $2 AND pending";
+    pub(crate) const DELETE_NUMBERING: &str = "DELETE FROM pki_numbering WHERE tenant_id = $1 AND id = $2";
+    pub(crate) const DELETE_CA: &str = "DELETE FROM pki_ca WHERE tenant_id = $1 AND id = $2 AND pending";
     /// Takes the certificate away from a CA that was just made, until it is there.
     pub(crate) const SET_PENDING: &str =
         "UPDATE pki_ca SET pending = TRUE, is_active = FALSE, csr = $3 WHERE tenant_id = $1 AND id = $2";
@@ -82,12 +91,17 @@ pub(crate) mod sql {
     pub(crate) const LOCK_ISSUING: &str =
         "UPDATE pki_ca SET name = name WHERE tenant_id = $1 AND id = $2 AND is_active";
     pub(crate) const CA_WITH_KEY: &str =
-        "SELECT ca_id FROM pki_serial WHERE tenant_id = $1 AND key_hash = $2 AND source = 'ca'";
+        "SELECT certificate_id FROM pki_serial WHERE tenant_id = $1 AND key_hash = $2 AND source = 'ca'";
     pub(crate) const CA_CSR: &str = "SELECT csr FROM pki_ca WHERE tenant_id = $1 AND id = $2";
+    /// The certificate that a pending CA is to follow, if it follows one.
+    pub(crate) const REPLACED: &str = "\
+        SELECT o.certificate FROM pki_ca c JOIN pki_ca o ON o.tenant_id = c.tenant_id AND o.id = c.replaces \
+        WHERE c.tenant_id = $1 AND c.id = $2";
     pub(crate) const CA_NAMED: &str = "SELECT id FROM pki_ca WHERE tenant_id = $1 AND name_key = $2";
     pub(crate) const DEACTIVATE_CA: &str =
         "UPDATE pki_ca SET is_active = FALSE WHERE tenant_id = $1 AND id = $2";
-    /// A CA with every CA below it, and the certificates of all of them, from the top.
+    /// A CA with every CA below it, and the certificates of all of them, from the top. One that was signed outside is on no
+    /// list here.
     pub(crate) const WITH_THOSE_BELOW: &str = "\
         WITH RECURSIVE below (id, depth) AS ( \
         SELECT id, 0 FROM pki_ca WHERE tenant_id = $1 AND id = $2 \
@@ -95,14 +109,12 @@ pub(crate) mod sql {
         WHERE c.tenant_id = $1 AND below.depth < 16) \
         SELECT c.id, s.ca_id AS issuer_id, c.serial, s.certificate_id, s.shard FROM below \
         JOIN pki_ca c ON c.tenant_id = $1 AND c.id = below.id \
-        JOIN pki_serial s ON s.tenant_id = c.tenant_id AND s.ca_id = COALESCE(c.parent_ca_id, c.id) AND s.serial = c.serial \
+        JOIN pki_serial s ON s.tenant_id = c.tenant_id AND s.certificate_id = c.certificate_id \
         ORDER BY below.depth, c.id";
-    pub(crate) const CA_BELOW: &str =
-        "SELECT id FROM pki_ca WHERE tenant_id = $1 AND parent_ca_id = $2 AND serial = $3";
     /// CAs that were revoked: what they issued is revoked with them.
     pub(crate) const REVOKED_CAS: &str = "\
         SELECT c.id, s.revoked_at, s.revocation_reason FROM pki_ca c JOIN pki_serial s ON s.tenant_id = c.tenant_id \
-        AND s.ca_id = COALESCE(c.parent_ca_id, c.id) AND s.serial = c.serial \
+        AND s.certificate_id = c.certificate_id \
         WHERE c.tenant_id = $1 AND NOT c.is_active AND s.revoked_at IS NOT NULL ORDER BY c.id";
     pub(crate) const BLOCKED: &str =
         "SELECT certificate_id FROM pki_blocked_key WHERE tenant_id = $1 AND key_hash = $2";
@@ -126,7 +138,7 @@ pub(crate) mod sql {
         UPDATE pki_crl SET number = $5, base_number = $5, crl = $7, this_update = $8, next_update = $9, \
         due_at = CASE WHEN marks = $6 THEN $10 ELSE due_at END, delta = $11, delta_this_update = $12, \
         delta_next_update = $13, delta_due_at = CASE WHEN marks = $6 OR delta_due_at IS NULL THEN $14 ELSE delta_due_at END, \
-        claimed_until = NULL WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 AND number = $4";
+        entries = $15, claimed_until = NULL WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 AND number = $4";
     /// The same for a delta alone.
     pub(crate) const UPDATE_DELTA: &str = "\
         UPDATE pki_crl SET number = $5, delta = $7, delta_this_update = $8, delta_next_update = $9, \
@@ -171,6 +183,14 @@ pub(crate) mod sql {
         SELECT l.tenant_id, l.ca_id, l.shard FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
         WHERE (l.due_at <= $1 OR l.delta_due_at <= $1) AND (l.claimed_until IS NULL OR l.claimed_until <= $1) \
         AND c.not_after > $1 ORDER BY l.due_at, l.ca_id, l.shard LIMIT 100";
+    /// Since when the list has been due that has been for the longest.
+    pub(crate) const OVERDUE_CRL: &str = "\
+        SELECT l.due_at FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
+        WHERE l.due_at <= $1 AND c.not_after > $1 ORDER BY l.due_at LIMIT 1";
+    pub(crate) const OVERDUE_DELTA: &str = "\
+        SELECT l.delta_due_at FROM pki_crl l JOIN pki_ca c ON c.tenant_id = l.tenant_id AND c.id = l.ca_id \
+        WHERE l.delta_due_at <= $1 AND c.not_after > $1 ORDER BY l.delta_due_at LIMIT 1";
+    pub(crate) const LONGEST_CRL: &str = "SELECT max(entries) FROM pki_crl";
     pub(crate) const CLAIM_CRL: &str = "\
         UPDATE pki_crl SET claimed_until = $5 WHERE tenant_id = $1 AND ca_id = $2 AND shard = $3 \
         AND (due_at <= $4 OR delta_due_at <= $4) AND (claimed_until IS NULL OR claimed_until <= $4)";
@@ -200,7 +220,7 @@ pub(crate) mod sql {
         fingerprint_sha256, not_before, not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
     pub(crate) const STATE: &str = "\
-        SELECT certificate_id, not_after, revoked_at, revocation_reason FROM pki_serial \
+        SELECT certificate_id, not_after, revoked_at, revocation_reason, weak FROM pki_serial \
         WHERE tenant_id = $1 AND certificate_id = $2";
     /// With its expiry, so that PostgreSQL looks into one partition.
     pub(crate) const CERTIFICATE: &str = "\
@@ -208,8 +228,9 @@ pub(crate) mod sql {
         not_after, source, issued_to, created_at, key_ciphertext, key_wrapped_key, key_id \
         FROM pki_certificate WHERE tenant_id = $1 AND id = $2 AND not_after = $3";
     pub(crate) const BY_SERIAL: &str = "\
-        SELECT certificate_id AS id, ca_id, shard, revoked_at, revocation_reason, source FROM pki_serial \
-        WHERE tenant_id = $1 AND serial = $2";
+        SELECT s.certificate_id AS id, s.ca_id, c.id AS of_ca, s.shard, s.revoked_at, s.revocation_reason, s.source \
+        FROM pki_serial s LEFT JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.certificate_id = s.certificate_id \
+        WHERE s.tenant_id = $1 AND s.serial = $2";
     /// What is on hold may be revoked for good; it is revoked since then.
     pub(crate) const REVOKE: &str = "\
         UPDATE pki_serial SET revoked_at = COALESCE(revoked_at, $3), revocation_reason = $4 \
@@ -218,7 +239,8 @@ pub(crate) mod sql {
     /// Moves the count of a CA's certificates on to the certificate $3: what is older is not counted again.
     pub(crate) const COUNT_ISSUED: &str = "\
         UPDATE pki_ca SET counted = counted + (SELECT count(*) FROM pki_serial s WHERE s.tenant_id = $1 AND s.ca_id = $2 \
-        AND s.serial <> pki_ca.serial AND s.certificate_id > pki_ca.counted_until AND s.certificate_id <= $3), \
+        AND s.certificate_id <> COALESCE(pki_ca.certificate_id, '') \
+        AND s.certificate_id > pki_ca.counted_until AND s.certificate_id <= $3), \
         counted_until = $3 WHERE tenant_id = $1 AND id = $2 AND counted_until < $3";
     pub(crate) const DELETE_SERIALS: &str = "\
         DELETE FROM pki_serial WHERE (tenant_id, certificate_id) IN (SELECT s.tenant_id, s.certificate_id FROM pki_serial s \
@@ -239,6 +261,10 @@ pub(crate) mod sql {
         CA_STATE,
         CA_OWNER,
         INSERT_CA,
+        SET_CERTIFICATE,
+        LOCK_PENDING,
+        DELETE_NUMBERING,
+        DELETE_CA,
         SET_PENDING,
         SET_ABOVE,
         INSTALL,
@@ -251,10 +277,10 @@ pub(crate) mod sql {
         LOCK_ISSUING,
         CA_WITH_KEY,
         CA_CSR,
+        REPLACED,
         CA_NAMED,
         DEACTIVATE_CA,
         WITH_THOSE_BELOW,
-        CA_BELOW,
         REVOKED_CAS,
         BLOCKED,
         BLOCK,
@@ -272,6 +298,9 @@ pub(crate) mod sql {
         PUBLIC_CRL,
         PUBLIC_DELTA,
         DUE_CRLS,
+        OVERDUE_CRL,
+        OVERDUE_DELTA,
+        LONGEST_CRL,
         CLAIM_CRL,
         UNCLAIM_CRL,
         ROLE,
@@ -296,13 +325,13 @@ pub(crate) mod sql {
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct CaRow {
     pub(super) id: String,
-    name: String,
+    pub(super) name: String,
     common_name: String,
     ca_type: String,
     parent_ca_id: Option<String>,
     key_spec: String,
-    key_provider: Option<String>,
-    key_ref: Option<String>,
+    pub(super) key_provider: Option<String>,
+    pub(super) key_ref: Option<String>,
     serial: Vec<u8>,
     not_before: Ts,
     not_after: Ts,
@@ -487,6 +516,7 @@ impl CertificateRow {
         now: OffsetDateTime,
         with_pem: bool,
     ) -> Result<Certificate> {
+        let weak = state.weak.iter().flat_map(|words| words.split(',')).map(str::to_owned).collect();
         let with_ca = revoked_cas.iter().find(|ca| ca.id == self.ca_id);
         let (revoked_at, revocation_reason) = match (state.revoked_at, with_ca) {
             (None, Some(ca)) => (Some(ca.revoked_at), Some(ca.revocation_reason.clone())),
@@ -513,6 +543,7 @@ impl CertificateRow {
             revoked_at: revoked_at.map(Ts::get),
             revocation_reason,
             source: self.source,
+            weak,
             issued_to: self.issued_to,
             created_at: self.created_at.get(),
         })
@@ -526,12 +557,17 @@ pub(super) struct StateRow {
     pub(super) not_after: Ts,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
+    /// Words with commas between them.
+    weak: Option<String>,
 }
 
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct SerialRow {
     pub(super) id: String,
-    pub(super) ca_id: String,
+    /// None if it was signed outside.
+    pub(super) ca_id: Option<String>,
+    /// The CA whose own certificate it is.
+    pub(super) of_ca: Option<String>,
     pub(super) shard: i64,
     revoked_at: Option<Ts>,
     revocation_reason: Option<String>,
@@ -557,7 +593,8 @@ pub(super) struct BelowRow {
 /// A certificate of a CA, on whose lists it would stand.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct OfCaRow {
-    pub(super) issuer_id: String,
+    /// None if it was signed outside.
+    pub(super) issuer_id: Option<String>,
     pub(super) serial: Vec<u8>,
     pub(super) certificate_id: String,
     pub(super) shard: i64,
@@ -570,12 +607,12 @@ impl SerialRow {
     }
 
     /// The revocation, if it has been revoked.
-    pub(super) fn revocation(&self, serial: &Serial) -> Result<Option<Revocation>> {
+    pub(super) fn revocation(&self, serial: &Serial, ca_id: &str) -> Result<Option<Revocation>> {
         let Some(revoked_at) = self.revoked_at else { return Ok(None) };
         let reason = self.revocation_reason.clone();
         Ok(Some(Revocation {
             id: self.id.clone(),
-            ca_id: self.ca_id.clone(),
+            ca_id: ca_id.to_owned(),
             serial_number: serial.to_string(),
             revoked_at: revoked_at.get(),
             revocation_reason: reason.ok_or_else(|| Error::internal("a revocation without a reason"))?,
@@ -597,10 +634,11 @@ const CA: &str = "\
     SELECT c.id, c.name, c.common_name, c.ca_type, c.parent_ca_id, c.key_spec, c.key_provider, c.key_ref, c.serial, \
     c.not_before, c.not_after, c.is_active, c.generation, c.replaces, c.pending, c.certificate, c.created_at, own.revoked_at, own.revocation_reason, \
     c.counted + (SELECT count(*) FROM pki_serial i WHERE i.tenant_id = c.tenant_id AND i.ca_id = c.id \
-    AND i.certificate_id > c.counted_until AND i.certificate_id < 'cert_~' AND i.serial <> c.serial) \
+    AND i.certificate_id > c.counted_until AND i.certificate_id < 'cert_~' \
+    AND i.certificate_id <> COALESCE(c.certificate_id, '')) \
     AS certificates_issued, COALESCE(n.shards, 1) AS crl_shards, COALESCE(n.delta_crls, FALSE) AS delta_crls, \
     COALESCE(n.keep_expired, FALSE) AS keep_expired FROM pki_ca c LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id \
-    AND own.ca_id = COALESCE(c.parent_ca_id, c.id) AND own.serial = c.serial \
+    AND own.certificate_id = c.certificate_id \
     LEFT JOIN pki_numbering n ON n.tenant_id = c.tenant_id AND n.id = c.id WHERE c.tenant_id = ";
 
 pub(super) fn ca<'a>(tenant: &'a TenantId, id: &'a str) -> Query<'a> {
@@ -642,8 +680,8 @@ pub(super) fn statuses<'a>(
         "SELECT s.serial, s.revoked_at, s.revocation_reason, own.revoked_at AS ca_revoked_at, \
          own.revocation_reason AS ca_revocation_reason FROM pki_serial s \
          JOIN pki_ca c ON c.tenant_id = s.tenant_id AND c.id = s.ca_id \
-         LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id AND own.ca_id = COALESCE(c.parent_ca_id, c.id) \
-         AND own.serial = c.serial WHERE s.tenant_id = ",
+         LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id AND own.certificate_id = c.certificate_id \
+         WHERE s.tenant_id = ",
     );
     q.arg(tenant).text(" AND s.ca_id = ").arg(ca_id).text(" AND s.serial IN (");
     for (i, serial) in serials.enumerate() {
@@ -725,9 +763,9 @@ pub(super) fn revoked<'a>(
         .and("not_after > ", Some(cutoff))
         .and("serial > ", Some(after));
     q.and("shard = ", octet)
-        .text(" AND serial <> (SELECT c.serial FROM pki_ca c WHERE c.tenant_id = ")
+        .text(" AND certificate_id <> COALESCE((SELECT c.certificate_id FROM pki_ca c WHERE c.tenant_id = ")
         .arg(tenant);
-    q.and("c.id = ", Some(ca_id)).text(") ORDER BY serial LIMIT ").arg(REVOKED_PAGE as i64);
+    q.and("c.id = ", Some(ca_id)).text("), '') ORDER BY serial LIMIT ").arg(REVOKED_PAGE as i64);
     q.build()
 }
 

@@ -27,8 +27,8 @@ pub(crate) mod sql {
     /// Every CA of a tenant that has a certificate, and since when that is revoked.
     pub(crate) const OWN_CAS: &str = "\
         SELECT c.id, c.ca_type, c.certificate, c.above, own.revoked_at, own.revocation_reason FROM pki_ca c \
-        LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id AND own.ca_id = COALESCE(c.parent_ca_id, c.id) \
-        AND own.serial = c.serial WHERE c.tenant_id = $1 AND NOT c.pending ORDER BY c.id";
+        LEFT JOIN pki_serial own ON own.tenant_id = c.tenant_id AND own.certificate_id = c.certificate_id \
+        WHERE c.tenant_id = $1 AND NOT c.pending ORDER BY c.id";
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[OWN_CAS];
 }
@@ -339,7 +339,8 @@ struct RegisterRow {
 
 fn serials<'q>(tenant: &'q TenantId, serials: &'q [Serial]) -> Query<'q> {
     let mut q = QueryBuilder::new(
-        "SELECT ca_id, serial, revoked_at, revocation_reason FROM pki_serial WHERE tenant_id = ",
+        "SELECT ca_id, serial, revoked_at, revocation_reason FROM pki_serial \
+         WHERE ca_id IS NOT NULL AND tenant_id = ",
     );
     q.arg(tenant).text(" AND serial IN (");
     for (i, serial) in serials.iter().enumerate() {

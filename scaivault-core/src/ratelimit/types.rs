@@ -83,12 +83,14 @@ impl Category {
             | Action::PkiCaCrossSign
             | Action::PkiCaRekey
             | Action::PkiCaDefault
+            | Action::PkiCaDelete
             | Action::PkiRoleRead
             | Action::PkiRoleCreate
             | Action::PkiRoleUpdate
             | Action::PkiRoleDelete
             | Action::PkiCertificateRead
             | Action::PkiCertificateUpdate
+            | Action::PkiCertificateRegister
             | Action::CsrRead
             | Action::CsrSubmit
             | Action::CsrApprove

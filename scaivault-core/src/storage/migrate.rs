@@ -166,6 +166,20 @@ pub(super) const MIGRATIONS: &[Step] = &[
         postgres: text!("0020_inventory.postgres.sql"),
         sqlite: text!("0020_inventory.sqlite.sql"),
     },
+    Step {
+        version: 21,
+        description: "life of CAs",
+        shared: text!("0021_ca_life.sql"),
+        postgres: text!("0021_ca_life.postgres.sql"),
+        sqlite: text!("0021_ca_life.sqlite.sql"),
+    },
+    Step {
+        version: 22,
+        description: "what CAs did before",
+        shared: text!("0022_past.sql"),
+        postgres: text!("0022_past.postgres.sql"),
+        sqlite: "",
+    },
 ];
 
 impl Step {

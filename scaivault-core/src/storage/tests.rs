@@ -123,6 +123,7 @@ fn statements() -> Vec<Arc<str>> {
         crate::idempotency::sql::ALL,
         crate::pki::anchors::sql::ALL,
         crate::pki::csr::sql::ALL,
+        crate::pki::past::sql::ALL,
         crate::pki::tags::sql::ALL,
         crate::pki::store::sql::ALL,
         crate::pki::summary::sql::ALL,

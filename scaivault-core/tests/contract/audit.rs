@@ -180,6 +180,11 @@ contract! {
         leaves!(&t, t.admin(), "pki_ca_rekey", "name_conflict", |c| v.pki(&c).rekey_ca(id, rekey())).unwrap_err();
         leaves!(&t, t.admin(), "pki_ca_default", "ok", |c| v.pki(&c).make_default(&new.id)).unwrap();
         leaves!(&t, t.admin(), "pki_ca_default", "ca_not_found", |c| v.pki(&c).make_default("x")).unwrap_err();
+        let waits = v.pki(&t.admin()).create_ca(crate::ca_origins::external("Waits")).await.unwrap();
+        leaves!(&t, t.scoped("u", &[Scope::PkiIssue]), "pki_ca_delete", "insufficient_scope", |c| v.pki(&c).delete_ca(&waits.id)).unwrap_err();
+        leaves!(&t, t.admin(), "pki_ca_delete", "ok", |c| v.pki(&c).delete_ca(&waits.id)).unwrap();
+        leaves!(&t, t.admin(), "pki_ca_delete", "ca_not_found", |c| v.pki(&c).delete_ca(&waits.id)).unwrap_err();
+        leaves!(&t, t.admin(), "pki_ca_delete", "invalid_state", |c| v.pki(&c).delete_ca(id)).unwrap_err();
         for scopes in [&[][..], &[Scope::PkiIssue]] {
             leaves!(&t, t.scoped("u", scopes), "pki_ca_import", "insufficient_scope", |c| v.pki(&c).import_ca(pki::import("X", "x", "x"))).unwrap_err();
             leaves!(&t, t.scoped("u", scopes), "pki_ca_rekey", "insufficient_scope", |c| v.pki(&c).rekey_ca(id, rekey())).unwrap_err();

@@ -454,6 +454,21 @@ contract! {
         assert_eq!(hsm.names().len(), 3, "nothing was made");
     }
 
+    async fn the_key_of_a_ca_that_was_given_up_stays_and_is_on_record(t: Bench) {
+        let (vault, hsm) = with_hsm(&t).await;
+        let ca = make(&vault, &t.admin(), in_hsm(crate::ca_origins::external("Mid"))).await;
+        let by = t.admin();
+        vault.pki(&by).delete_ca(&ca.id).await.unwrap();
+        let key = ca.key_ref.unwrap();
+        assert_eq!(hsm.names(), std::slice::from_ref(&key));
+        let record = &t.trail(&by).await[0];
+        assert_eq!((record.action.as_str(), &record.extra["key_provider"]), ("pki_ca_delete", &"hsm".into()));
+        assert_eq!(record.extra["key_ref"], key);
+        // An operator may give it to another.
+        let again = make(&vault, &operator(&vault, ACME), with_key(root_write("Top"), &key)).await;
+        assert_eq!(again.key_ref, Some(key));
+    }
+
     async fn a_provider_that_does_not_sign_leaves_nothing_half_done(t: Bench) {
         let (vault, hsm) = with_hsm(&t).await;
         let admin = t.admin();

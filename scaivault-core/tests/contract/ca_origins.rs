@@ -79,18 +79,23 @@ impl Outside {
         String::from_utf8(self.files.read(name)).unwrap()
     }
 
-    fn request(&self, key: &str, subject: &str) {
+    pub(crate) fn request(&self, key: &str, subject: &str) {
         let ask = format!("req -new -config outside.cnf -key {key} -subj {subject} -out request.pem");
         self.files.agrees(&ask);
     }
 
     /// Signs a request with those extensions.
     pub(crate) fn sign(&self, request: &str, extensions: &str) -> String {
+        self.sign_with(request, &format!("-extensions {extensions}"))
+    }
+
+    /// Signs a request as OpenSSL is told.
+    pub(crate) fn sign_with(&self, request: &str, told: &str) -> String {
         self.files.add("request.pem", request);
         let life = &self.life;
         self.files.agrees(&format!(
             "ca -config outside.cnf -batch -notext -cert outside.pem -keyfile outside.key -in request.pem \
-             -out signed.pem -extensions {extensions} {life}"
+             -out signed.pem {told} {life}"
         ));
         self.text("signed.pem")
     }

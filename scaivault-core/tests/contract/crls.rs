@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use scaivault_core::{
     Code,
-    pki::{Ca, CaCreate, CaImport, CaInstall, IssuedCertificate, ReleaseWrite, RevocationReason, RolePatch},
+    pki::{
+        Ca, CaCreate, CaImport, CaInstall, CaRekey, IssuedCertificate, ReleaseWrite, RevocationReason,
+        RolePatch,
+    },
 };
 use time::OffsetDateTime;
 
@@ -407,6 +410,39 @@ contract! {
         let new = t.vault.pki(&t.admin()).rekey_ca(&old.id, rekey("Top 2")).await.unwrap();
         publishes_its_shards(&t, &new, "new").await;
         assert_eq!(text_of(&t, &old, 1).await, before, "not those of the one before");
+    }
+
+    async fn lists_are_chosen_anew_with_a_new_key(t: Bench) {
+        let old = root(&t.vault, &t.admin(), "Top").await;
+        let admin = t.admin();
+        let pki = t.vault.pki(&admin);
+        let write = |shards| CaRekey { crl_shards: Some(shards), delta_crls: Some(true), ..rekey("Top 2") };
+        for bad in [0, 3, 256] {
+            let error = refusal(pki.rekey_ca(&old.id, write(bad)).await);
+            assert!(error.details().fields.contains_key("crl_shards"), "{error:?}");
+        }
+        let new = pki.rekey_ca(&old.id, write(4)).await.unwrap();
+        publishes_its_shards(&t, &new, "new").await;
+        let last = CaRekey { crl_shards: Some(1), delta_crls: Some(false), keep_expired_on_crl: Some(true), ..rekey("Top 3") };
+        let last = pki.rekey_ca(&new.id, last).await.unwrap();
+        assert_eq!((last.crl_shards, last.delta_crls, last.keep_expired_on_crl), (1, false, true));
+    }
+
+    async fn a_ca_from_elsewhere_publishes_in_shards(t: Bench) {
+        let outside = Outside::new(&t);
+        outside.files.agrees("ecparam -name prime256v1 -genkey -noout -out ec.key");
+        let own = outside.own("ec.key", "Elsewhere");
+        let write = |shards| CaImport {
+            crl_shards: Some(shards),
+            delta_crls: true,
+            ..import("Moved", &own, &outside.text("ec.key"))
+        };
+        let admin = t.admin();
+        let error = refusal(t.vault.pki(&admin).import_ca(write(5)).await);
+        assert!(error.details().fields.contains_key("crl_shards"), "{error:?}");
+        let ca = t.vault.pki(&admin).import_ca(write(4)).await.unwrap();
+        assert!(!ca.keep_expired_on_crl);
+        publishes_its_shards(&t, &ca, "web").await;
     }
 
     async fn a_ca_from_elsewhere_counts_its_lists_on(t: Bench) {

@@ -33,6 +33,9 @@ pub(crate) fn below(parent: &Ca, name: &str) -> CaCreate {
 
 pub(crate) fn import(name: &str, certificate: &str, key: &str) -> CaImport {
     CaImport {
+        crl_shards: None,
+        delta_crls: false,
+        keep_expired_on_crl: false,
         name: name.to_owned(),
         certificate_pem: certificate.to_owned(),
         private_key_pem: Some(PrivateKeyPem::new(Zeroizing::new(key.to_owned()))),
@@ -40,11 +43,15 @@ pub(crate) fn import(name: &str, certificate: &str, key: &str) -> CaImport {
         key_ref: None,
         chain_pem: Vec::new(),
         crl_number: 0,
+        crl_pem: None,
     }
 }
 
 pub(crate) fn rekey(name: &str) -> CaRekey {
     CaRekey {
+        crl_shards: None,
+        delta_crls: None,
+        keep_expired_on_crl: None,
         name: name.to_owned(),
         key_type: None,
         key_size: None,

@@ -5,13 +5,13 @@
 
 use scaivault_core::{
     AuditFilter, Caller, Code, Database, PartnerId, Role, SchemaState, Scope, Vault, VaultBuilder,
-    pki::{CertificateFilter, CertificateSearch, IssueWrite},
+    pki::{CertificateFilter, CertificateSearch, IssueWrite, RevokeWrite},
 };
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use time::macros::datetime;
 
-use crate::bench::{Scratch, TestClock, any, path, root_key, server, tenant};
+use crate::bench::{Scratch, TestClock, any, path, refusal, root_key, server, tenant};
 
 const POSTGRES: &str = include_str!("../data/schema-1.postgres.sql");
 const SQLITE: &str = include_str!("../data/schema-1.sqlite.sql");
@@ -21,6 +21,18 @@ const TWINS: &str = "\
     INSERT INTO pki_role (tenant_id, name, ca_id, config, created_at, updated_at) \
     SELECT tenant_id, 'SVC', ca_id, config, created_at, updated_at FROM pki_role WHERE name = 'svc' UNION ALL \
     SELECT tenant_id, 'Svc', ca_id, config, created_at, updated_at FROM pki_role WHERE name = 'svc'";
+
+/// A CA as former releases had those that were signed outside: its certificate stands under itself.
+const OUTSIDE: &str = "\
+    INSERT INTO pki_ca (tenant_id, id, name, name_key, common_name, ca_type, parent_ca_id, key_spec, certificate, serial, \
+    key_ciphertext, key_wrapped_key, key_id, not_before, not_after, is_active, created_at) \
+    SELECT tenant_id, 'ca_outside', 'outside', 'outside', common_name, 'intermediate', NULL, key_spec, certificate, serial, \
+    key_ciphertext, key_wrapped_key, key_id, not_before, not_after, is_active, created_at FROM pki_ca; \
+    INSERT INTO pki_certificate (tenant_id, id, ca_id, serial, role, common_name, alt_names, ip_sans, certificate, \
+    fingerprint_sha256, not_before, not_after, source, issued_to, created_at) \
+    SELECT c.tenant_id, 'cert_outside', 'ca_outside', c.serial, NULL, c.common_name, c.alt_names, c.ip_sans, c.certificate, \
+    c.fingerprint_sha256, c.not_before, c.not_after, c.source, c.issued_to, c.created_at FROM pki_certificate c \
+    WHERE c.source = 'ca'";
 
 fn builder(database: Database) -> VaultBuilder {
     Vault::builder(database, root_key(7))
@@ -44,7 +56,7 @@ async fn is_whole(vault: Vault) {
 
     let all = CertificateFilter { include_revoked: true, ..CertificateFilter::default() };
     let certificates = vault.pki(&ctx()).certificates(all).await.unwrap().items;
-    assert_eq!(certificates.len(), 2, "a root and a leaf");
+    assert_eq!(certificates.len(), 3, "a root, a leaf, and a CA that was signed outside");
     let leaf = certificates.iter().find(|c| c.status == "revoked").unwrap();
     for (san, found) in [("svc.", true), ("vc.", false)] {
         let search = CertificateSearch {
@@ -74,12 +86,25 @@ async fn is_whole(vault: Vault) {
     for role in ["svc", "SVC", "Svc"] {
         vault.pki(&ctx()).issue(role, wanted.clone()).await.unwrap();
     }
-    let ca = &certificates[0].ca_id;
+    let ca = &leaf.ca_id;
     for name in ["svc", "sVc"] {
         let role = vault.pki(&ctx()).create_role(crate::pki::role_write(name, ca)).await;
         assert_eq!(crate::bench::code(role), Code::NameConflict, "{name}");
     }
     vault.run_due_jobs().await.unwrap();
+    let outside = certificates.iter().find(|c| c.id == "cert_outside").unwrap();
+    assert_eq!((outside.ca_id.as_str(), outside.status), ("ca_outside", "active"));
+    for (ca_id, told) in [(ca.as_str(), "A root cannot"), ("ca_outside", "signed outside")] {
+        let write =
+            RevokeWrite { ca_id: Some(ca_id.to_owned()), ..crate::pki::revocation(&outside.serial_number) };
+        let error = refusal(vault.pki(&ctx()).revoke(write).await);
+        assert!(error.code() == Code::InvalidState && error.message().contains(told), "{error:?}");
+    }
+    let under = CertificateSearch { ca_id: Some("ca_outside".to_owned()), ..CertificateSearch::default() };
+    assert!(vault.pki(&ctx()).search_certificates(under).await.unwrap().page.items.is_empty());
+    let by_name =
+        CertificateSearch { common_name: outside.common_name.clone(), ..CertificateSearch::default() };
+    assert_eq!(vault.pki(&ctx()).search_certificates(by_name).await.unwrap().page.items.len(), 2);
 
     // The root key that everything is under is known as such, and another may be added.
     let operator = Caller::system("key-rotation", tenant("tnt_operator")).unwrap();
@@ -103,6 +128,7 @@ async fn a_sqlite_database_of_the_first_migration() {
     let mut connection = options.foreign_keys(false).connect().await.unwrap();
     sqlx::raw_sql(SQLITE).execute(&mut connection).await.unwrap();
     sqlx::raw_sql(TWINS).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(OUTSIDE).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let database = Database::sqlite(&file);
     assert!(matches!(builder(database.clone()).schema().await.unwrap(), SchemaState::Behind(_)));
@@ -119,6 +145,7 @@ async fn a_postgres_database_of_the_first_migration() {
     // The dump leaves no schema to look for tables in.
     sqlx::raw_sql("SET search_path TO public").execute(&mut connection).await.unwrap();
     sqlx::raw_sql(TWINS).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(OUTSIDE).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let url = scratch.url_of("scaivault_app");
     let done = tokio::spawn({

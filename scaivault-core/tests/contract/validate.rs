@@ -98,6 +98,17 @@ contract! {
         }
     }
 
+    async fn the_number_that_others_gave_to_a_ca_is_none_of_its_own(t: Bench) {
+        let outer = outside("Outer", 2020..2040);
+        let ca = below_outside("Mine", &outer);
+        let write = CaImport { chain_pem: vec![outer.certificate.pem()], ..imported("mine", &ca) };
+        let mine = t.vault.pki(&t.admin()).import_ca(write).await.unwrap();
+        add(&t, anchor("outer", outer.certificate.pem())).await;
+        let forged = forged(&ca, &hex::decode(mine.serial_number.replace(':', "")).unwrap());
+        let report = judge(&t, to_judge(&forged)).await;
+        assert_eq!(findings(&report)[0], ("unknown", "register"), "{report:#?}");
+    }
+
     async fn cas_that_wait_disturb_no_judgement(t: Bench) {
         let (top, _) = walk(&t).await;
         let leaf = issue(&t, "a.svc.test").await;

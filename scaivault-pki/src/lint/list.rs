@@ -1,8 +1,6 @@
-use std::collections::HashSet;
-
 use time::OffsetDateTime;
 use x509_parser::{
-    asn1_rs::GeneralizedTime,
+    asn1_rs::{Any, Class, GeneralizedTime, Header, Length, Tag, ToDer as _},
     extensions::{CRLDistributionPoints, DistributionPointName, ParsedExtension},
     prelude::FromDer,
     revocation_list::{RevokedCertificate, TbsCertList},
@@ -18,12 +16,13 @@ use crate::{
 
 /// Reads `bytes` as a `TBSCertList` and compares every field with `list` (RFC 5280, 5.1 and 5.2).
 pub(super) fn check(bytes: &[u8], list: &ListDraft<'_>, findings: &mut Findings) {
-    let Ok((rest, tbs)) = TbsCertList::from_der(bytes) else {
+    let unread = |findings: &mut Findings| {
         findings.require(false, "syntax", "cannot be read as a revocation list");
-        return;
     };
+    let Some((frame, entries)) = split(bytes) else { return unread(findings) };
+    let Ok((rest, tbs)) = TbsCertList::from_der(&frame) else { return unread(findings) };
     findings.require(rest.is_empty(), "syntax", "has octets after its end");
-    findings.require(strict::is_list(bytes), "syntax", "is not in DER");
+    findings.require(strict::is_sequence(bytes) && strict::is_list(&frame), "syntax", "is not in DER");
     findings.same("version", tbs.version, Some(X509Version::V2));
     findings.same("issuer", tbs.issuer.as_raw(), list.issuer.name_der());
     findings.same("this_update", from_x509(tbs.this_update), list.this_update);
@@ -31,17 +30,76 @@ pub(super) fn check(bytes: &[u8], list: &ListDraft<'_>, findings: &mut Findings)
     findings.require(list.this_update < list.next_update, "next_update", "must be later than this_update");
     super::check_algorithm(&tbs.signature, list.issuer.public_key(), findings);
     check_extensions(&tbs, list, findings);
-    let planned = list.entries.len() + list.scope.released.len();
-    findings.same("entries", tbs.revoked_certificates.len(), planned);
-    let mut seen = HashSet::with_capacity(planned);
     let released = list.scope.released.iter().map(|(serial, at)| (serial, *at, Some(REMOVE_FROM_CRL)));
-    let entries = list.entries.iter().map(|entry| (&entry.serial, entry.revoked_at, entry.reason.encoded()));
-    for (read, (serial, at, reason)) in tbs.revoked_certificates.iter().zip(entries.chain(released)) {
-        if !seen.insert(read.raw_serial()) {
-            findings.require(false, "entries", format!("{serial} is there twice"));
+    let planned = list.entries.iter().map(|entry| (&entry.serial, entry.revoked_at, entry.reason.encoded()));
+    check_entries(entries, planned.chain(released), findings);
+    let released = list.scope.released.iter().map(|(serial, _)| serial);
+    let mut serials: Vec<&Serial> = list.entries.iter().map(|entry| &entry.serial).chain(released).collect();
+    serials.sort_unstable();
+    for pair in serials.windows(2) {
+        if let &[one, other] = pair {
+            findings.require(one != other, "entries", format!("{one} is there twice"));
         }
-        check_entry(read, (serial, at, reason), findings);
     }
+}
+
+/// The list without its entries, and these as one element if there are some: of millions nothing is copied.
+fn split(bytes: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
+    let (rest, whole) = Any::from_der(bytes).ok()?;
+    if !rest.is_empty() || !is_sequence(&whole) {
+        return None;
+    }
+    let (mut content, mut kept, mut entries) = (whole.data, Vec::new(), None);
+    for at in 0.. {
+        if content.is_empty() {
+            break;
+        }
+        let (after, element) = Any::from_der(content).ok()?;
+        let raw = content.get(..content.len() - after.len())?;
+        match at == ENTRIES && is_sequence(&element) {
+            true => entries = Some(raw),
+            false => kept.extend_from_slice(raw),
+        }
+        content = after;
+    }
+    let length = Length::Definite(kept.len());
+    let mut frame = Header::new(Class::Universal, true, Tag::Sequence, length).to_der_vec().ok()?;
+    frame.append(&mut kept);
+    Some((frame, entries))
+}
+
+/// Where the entries are among the elements of a list of ours.
+const ENTRIES: usize = 5;
+
+fn is_sequence(element: &Any<'_>) -> bool {
+    element.class() == Class::Universal && element.tag() == Tag::Sequence && element.header.constructed()
+}
+
+fn check_entries<'e>(
+    entries: Option<&[u8]>,
+    mut planned: impl Iterator<Item = (&'e Serial, OffsetDateTime, Option<u8>)>,
+    findings: &mut Findings,
+) {
+    if let Some(entries) = entries {
+        findings.require(strict::is_sequence(entries), "syntax", "is not in DER");
+        let Ok((_, Any { data: mut rest, .. })) = Any::from_der(entries) else {
+            return findings.require(false, "syntax", "has entries that cannot be read");
+        };
+        findings.require(!rest.is_empty(), "entries", "are none, and there");
+        while !rest.is_empty() {
+            let Ok((after, read)) = RevokedCertificate::from_der(rest) else {
+                return findings.require(false, "syntax", "has an entry that cannot be read");
+            };
+            let raw = rest.get(..rest.len() - after.len()).unwrap_or_default();
+            findings.require(strict::is_entry(raw), "syntax", "has an entry that is not in DER");
+            match planned.next() {
+                Some(planned) => check_entry(&read, planned, findings),
+                None => return findings.require(false, "entries", "are more than planned"),
+            }
+            rest = after;
+        }
+    }
+    findings.require(planned.next().is_none(), "entries", "are fewer than planned");
 }
 
 fn check_extensions(tbs: &TbsCertList<'_>, list: &ListDraft<'_>, findings: &mut Findings) {

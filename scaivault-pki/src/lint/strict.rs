@@ -5,12 +5,12 @@ use const_oid::{
     db::{rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT, rfc6960::ID_PKIX_OCSP_NOCHECK},
 };
 use der::{
-    Decode, Encode,
-    asn1::{GeneralizedTime, Null},
+    Decode, Encode, Tag, Tagged as _,
+    asn1::{AnyRef, GeneralizedTime, Null},
 };
 use x509_cert::{
     certificate::TbsCertificate,
-    crl::TbsCertList,
+    crl::{RevokedCert, TbsCertList},
     ext::{
         Extension,
         pkix::{
@@ -29,12 +29,22 @@ pub(super) fn is_certificate(bytes: &[u8]) -> bool {
         .is_some_and(|tbs| tbs.extensions().is_some_and(|all| all.iter().all(is_extension)))
 }
 
+/// Whether it is a list without entries.
 pub(super) fn is_list(bytes: &[u8]) -> bool {
     round_trips::<TbsCertList>(bytes).is_some_and(|tbs| {
-        let entries = tbs.revoked_certificates.iter().flatten();
-        let of_entries = entries.flat_map(|entry| entry.crl_entry_extensions.iter().flatten());
-        tbs.crl_extensions.iter().flatten().chain(of_entries).all(is_extension)
+        tbs.revoked_certificates.is_none() && tbs.crl_extensions.iter().flatten().all(is_extension)
     })
+}
+
+/// Whether it is an entry of a list.
+pub(super) fn is_entry(bytes: &[u8]) -> bool {
+    round_trips::<RevokedCert>(bytes)
+        .is_some_and(|entry| entry.crl_entry_extensions.iter().flatten().all(is_extension))
+}
+
+/// Whether it is a SEQUENCE, of whatever.
+pub(super) fn is_sequence(bytes: &[u8]) -> bool {
+    AnyRef::from_der(bytes).is_ok_and(|any| any.tag() == Tag::Sequence)
 }
 
 fn is_extension(extension: &Extension) -> bool {

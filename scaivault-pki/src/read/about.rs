@@ -28,6 +28,12 @@ impl Certificate {
         self.parts().issuer == other.parts().subject
     }
 
+    /// Whether its subject is that of `other`, as RFC 5280, 7.1 compares names.
+    #[must_use]
+    pub fn has_name_of(&self, other: &Self) -> bool {
+        self.parts().subject == other.parts().subject
+    }
+
     /// The addresses where lists that may name it are published (RFC 5280, 4.2.1.13), in its own words.
     #[must_use]
     pub fn crl_addresses(&self) -> Vec<&str> {

@@ -53,6 +53,10 @@ pub(crate) struct Entry {
     pub(crate) reason: u8,
 }
 
+/// The fault of a list of version 1.
+pub(crate) const NOT_V2: &str = "is not of version 2";
+/// The fault of a list without a number.
+pub(crate) const NO_NUMBER: &str = "has no number";
 /// `removeFromCRL`, which only deltas have.
 pub(crate) const REMOVED: u8 = 8;
 
@@ -64,7 +68,7 @@ impl<'a> Crl<'a> {
         let mut tbs = Reader::new(Reader::only(tbs, SEQUENCE)?);
         let version = tbs.optional(INTEGER)?.map(count).transpose()?;
         if version != Some(1) {
-            faults.push("is not of version 2".to_owned());
+            faults.push(NOT_V2.to_owned());
         }
         if tbs.next()?.raw != &*signed.algorithm {
             faults.push("names two signature algorithms that differ".to_owned());
@@ -93,7 +97,7 @@ impl<'a> Crl<'a> {
         }
         tbs.end()?;
         if crl.number.is_none() {
-            crl.faults.push("has no number".to_owned());
+            crl.faults.push(NO_NUMBER.to_owned());
         }
         Ok(crl)
     }
@@ -124,35 +128,24 @@ impl<'a> Crl<'a> {
         self.entries.len()
     }
 
-    /// All entries of a list that is not indirect.
-    pub(crate) fn own_entries(&self) -> Result<Vec<(&'a [u8], Entry)>> {
-        let (mut reader, mut all) = (Reader::new(self.entries), Vec::new());
-        while !reader.is_empty() {
-            let mut entry = reader.sequence()?;
-            let (serial, at) = (entry.integer()?, entry.time()?);
-            let mut reason = 0;
-            if !entry.is_empty() {
-                for extension in distinct_extensions(entry.expect(SEQUENCE)?)? {
-                    if extension.oid.is(id::ID_CE_CRL_REASONS) {
-                        reason = match Reader::only(extension.value, ENUMERATED)? {
-                            [code] => *code,
-                            _ => return Err(Malformed("an entry with an unknown reason")),
-                        };
-                    }
-                }
-                entry.end()?;
-            }
-            all.push((serial, Entry { at, reason }));
-        }
-        Ok(all)
+    /// All entries of a list that is not indirect, up to the first that cannot be read.
+    pub(crate) fn own_entries(&self) -> impl Iterator<Item = Result<(&'a [u8], Entry)>> + use<'a> {
+        let mut reader = Some(Reader::new(self.entries));
+        std::iter::from_fn(move || {
+            let mut rest = reader.take().filter(|rest| !rest.is_empty())?;
+            let entry = own_entry(&mut rest);
+            reader = entry.is_ok().then_some(rest);
+            Some(entry)
+        })
     }
 
-    /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all.
+    /// What it says of the certificate of `issuer` with `serial`, and whether its entries can be used at all. An entry that is
+    /// not understood leaves open what the list does not have, and not that the certificate it names was revoked.
     pub(crate) fn entry(&self, issuer: &Dn, serial: &[u8]) -> Result<Option<Entry>> {
         let mut reader = Reader::new(self.entries);
         // An entry of an indirect list is about the issuer named last before it (RFC 5280, 5.3.3).
         let mut named: Option<Vec<Dn>> = None;
-        let mut found = None;
+        let (mut found, mut fault) = (None, None);
         while !reader.is_empty() {
             let mut entry = reader.sequence()?;
             let entry_serial = entry.integer()?;
@@ -164,20 +157,22 @@ impl<'a> Crl<'a> {
                         () if extension.oid.is(id::ID_CE_CRL_REASONS) => {
                             reason = match Reader::only(extension.value, ENUMERATED)? {
                                 [code @ (0..=6 | 8..=10)] => *code,
-                                _ => return Err(Malformed("an entry with an unknown reason")),
+                                _ => {
+                                    fault = Some(Malformed("an entry with an unknown reason"));
+                                    0
+                                }
                             };
                         }
                         () if extension.oid.is(id::ID_CE_CERTIFICATE_ISSUER) => {
                             if !self.scope.indirect {
-                                return Err(Malformed(
-                                    "an entry of another issuer, and the list is not indirect",
-                                ));
+                                let why = "an entry of another issuer, and the list is not indirect";
+                                fault = Some(Malformed(why));
                             }
                             let names = general_names(Reader::only(extension.value, SEQUENCE)?)?;
                             named = Some(names.into_iter().filter_map(directory).collect());
                         }
                         () if extension.critical => {
-                            return Err(Malformed("an entry with an unknown critical extension"));
+                            fault = Some(Malformed("an entry with an unknown critical extension"));
                         }
                         () => {}
                     }
@@ -190,8 +185,31 @@ impl<'a> Crl<'a> {
                 found = Some(Entry { at, reason });
             }
         }
-        Ok(found)
+        match (found, fault) {
+            (None | Some(Entry { reason: REMOVED, .. }), Some(why)) => Err(why),
+            _ => Ok(found),
+        }
     }
+}
+
+fn own_entry<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], Entry)> {
+    let mut entry = reader.sequence()?;
+    let (serial, at) = (entry.integer()?, entry.time()?);
+    let mut reason = 0;
+    if !entry.is_empty() {
+        for extension in distinct_extensions(entry.expect(SEQUENCE)?)? {
+            if extension.oid.is(id::ID_CE_CRL_REASONS) {
+                reason = match Reader::only(extension.value, ENUMERATED)? {
+                    [code] => *code,
+                    _ => return Err(Malformed("an entry with an unknown reason")),
+                };
+            } else if extension.critical {
+                return Err(Malformed("an entry with an unknown critical extension"));
+            }
+        }
+        entry.end()?;
+    }
+    Ok((serial, Entry { at, reason }))
 }
 
 impl Scope {

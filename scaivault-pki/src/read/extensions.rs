@@ -14,6 +14,9 @@ use super::{
 
 /// Bits of `KeyUsage`.
 pub(crate) const DIGITAL_SIGNATURE: u16 = 1;
+pub(crate) const NON_REPUDIATION: u16 = 1 << 1;
+pub(crate) const KEY_ENCIPHERMENT: u16 = 1 << 2;
+pub(crate) const KEY_AGREEMENT: u16 = 1 << 4;
 pub(crate) const KEY_CERT_SIGN: u16 = 1 << 5;
 pub(crate) const CRL_SIGN: u16 = 1 << 6;
 
@@ -68,6 +71,7 @@ pub(crate) struct Extensions {
     pub(crate) subject_key_id: Option<Vec<u8>>,
     pub(crate) key_usage: Option<u16>,
     pub(crate) purposes: Option<Vec<Oid>>,
+    pub(crate) purposes_critical: bool,
     pub(crate) names: Option<Vec<GeneralName>>,
     pub(crate) names_critical: bool,
     pub(crate) basic: Option<Basic>,
@@ -154,13 +158,18 @@ impl Extensions {
                 }
                 self.key_usage = Some(usage);
             }
-            () if oid.is(id::ID_CE_EXT_KEY_USAGE) => self.purposes = Some(oids(value)?),
+            () if oid.is(id::ID_CE_EXT_KEY_USAGE) => {
+                self.purposes = Some(oids(value)?);
+                self.purposes_critical = *critical;
+            }
             () if oid.is(id::ID_CE_SUBJECT_ALT_NAME) => {
                 self.names = Some(general_names(Reader::only(value, SEQUENCE)?)?);
                 self.names_critical = *critical;
             }
             () if oid.is(id::ID_CE_ISSUER_ALT_NAME) => {
                 general_names(Reader::only(value, SEQUENCE)?)?;
+                // Nothing here goes by it, which is not enough if it has to be gone by.
+                return Ok(!critical);
             }
             () if oid.is(id::ID_CE_BASIC_CONSTRAINTS) => {
                 self.basic = Some(basic(value)?);
@@ -177,6 +186,9 @@ impl Extensions {
                 self.inhibit_mapping = reader.optional(context(1))?.map(count).transpose()?;
                 self.policy_constraints_critical = Some(*critical);
                 reader.end()?;
+                if self.require_explicit.is_none() && self.inhibit_mapping.is_none() {
+                    return Err(Malformed("policy constraints without a constraint"));
+                }
             }
             () if oid.is(id::ID_CE_INHIBIT_ANY_POLICY) => {
                 self.inhibit_any = Some(count(Reader::only(value, INTEGER)?)?);

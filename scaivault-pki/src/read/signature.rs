@@ -64,6 +64,21 @@ impl<'a> Signed<'a> {
             .verify(&self.message, &self.signature)
             .map_err(|_| SignatureFault::Bad)
     }
+
+    /// The same of what was signed in the past and is not to be relied on, but known: gives whether by SHA-1.
+    pub(crate) fn verify_old(&self, key: &Key) -> std::result::Result<bool, SignatureFault> {
+        match self.verify(key) {
+            Err(SignatureFault::Weak(name)) => {
+                let oid = algorithm_identifier(&self.algorithm).map(|(oid, _)| oid);
+                let old = oid.ok().and_then(|oid| sha1_verifier(&oid, key.kind));
+                let old = old.ok_or(SignatureFault::Weak(name))?;
+                let verified =
+                    sig::UnparsedPublicKey::new(old, &key.bits).verify(&self.message, &self.signature);
+                verified.map(|()| true).map_err(|_| SignatureFault::Bad)
+            }
+            verified => verified.map(|()| false),
+        }
+    }
 }
 
 /// A public key that signatures are accepted from.
@@ -289,11 +304,23 @@ fn verifiers(kind: Kind) -> &'static [(ObjectIdentifier, Verifier)] {
     }
 }
 
+fn sha1_verifier(oid: &Oid, kind: Kind) -> Option<Verifier> {
+    match kind {
+        Kind::Rsa if oid.is(rfc5912::SHA_1_WITH_RSA_ENCRYPTION) => {
+            Some(&sig::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY)
+        }
+        Kind::P256 if oid.is(ECDSA_WITH_SHA_1) => Some(&sig::ECDSA_P256_SHA1_ASN1),
+        Kind::P521 if oid.is(ECDSA_WITH_SHA_1) => Some(&sig::ECDSA_P521_SHA1_ASN1),
+        _ => None,
+    }
+}
+
+const ECDSA_WITH_SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.1");
 const FORGEABLE: [(ObjectIdentifier, &str); 5] = [
     (rfc5912::MD_2_WITH_RSA_ENCRYPTION, "MD2 with RSA"),
     (rfc5912::MD_5_WITH_RSA_ENCRYPTION, "MD5 with RSA"),
     (rfc5912::SHA_1_WITH_RSA_ENCRYPTION, "SHA-1 with RSA"),
-    (ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"), "SHA-1 with ECDSA"),
+    (ECDSA_WITH_SHA_1, "SHA-1 with ECDSA"),
     (rfc5912::DSA_WITH_SHA_1, "SHA-1 with DSA"),
 ];
 

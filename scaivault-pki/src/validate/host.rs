@@ -20,7 +20,7 @@ pub enum ReferenceName {
 }
 
 impl ReferenceName {
-    /// A host name, internationalized ones as A-labels (`xn--`), or an IP address.
+    /// A host name, internationalized ones as A-labels (`xn--`), with or without a last dot; or an IP address.
     ///
     /// # Errors
     /// [`PkiError::Invalid`] naming `hostname` if it is neither.
@@ -29,7 +29,7 @@ impl ReferenceName {
             return Ok(Self::Ip(address));
         }
         let bad = || PkiError::invalid("hostname", format!("{} is no host name", quote(text)));
-        let host = host_name(text).ok_or_else(bad)?;
+        let host = host_name(text.strip_suffix('.').unwrap_or(text)).ok_or_else(bad)?;
         // Four numbers that are no address are no name either.
         let last = host.rsplit('.').next().unwrap_or_default();
         if last.bytes().all(|byte| byte.is_ascii_digit()) { Err(bad()) } else { Ok(Self::Dns(host)) }
@@ -117,19 +117,30 @@ mod tests {
             ("*.*.example.com", "a.b.example.com"),
             ("", ""),
             ("xn--*.example.com", "xn--a.example.com"),
+            ("a.example.com.", "a.example.com"),
+            ("*.example.com.", "a.example.com"),
         ] {
             assert!(!matches_host(presented, host), "{presented} {host}");
         }
-        assert!(matches_host("A.example.com.", "a.example.com"));
+        assert!(matches_host("A.example.com", "a.example.com"));
     }
 
     #[test]
     fn references_are_hosts_addresses_or_mailboxes() {
         assert_eq!(ReferenceName::dns("Example.COM.").unwrap(), ReferenceName::Dns("example.com".into()));
         assert_eq!(ReferenceName::dns("::1").unwrap(), ReferenceName::ip("0:0:0:0:0:0:0:1").unwrap());
-        for bad in
-            ["", "*.example.com", "a b", "1.2.3", "1.2.3.4.5", "010.1.2.3", "bücher.example", "fe80::1%eth0"]
-        {
+        for bad in [
+            "",
+            ".",
+            "a..",
+            "*.example.com",
+            "a b",
+            "1.2.3",
+            "1.2.3.4.5",
+            "010.1.2.3",
+            "bücher.example",
+            "fe80::1%eth0",
+        ] {
             assert!(ReferenceName::dns(bad).is_err(), "{bad}");
         }
         assert!(ReferenceName::email("Ann@Example.com").is_ok());

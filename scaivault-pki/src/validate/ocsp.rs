@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Certificate,
     read::{
-        extensions::DIGITAL_SIGNATURE,
+        extensions::{DIGITAL_SIGNATURE, NON_REPUDIATION},
         ocsp::{Answer, CertHash, Responder, Single, Status},
     },
     time::shown,
@@ -119,7 +119,7 @@ impl Revocation<'_, '_> {
         if !extensions.purposes.as_ref().is_some_and(|all| all.iter().any(|oid| oid.is(ID_KP_OCSP_SIGNING))) {
             return bad("is not for signing answers");
         }
-        if !responder.key_usage_allows(DIGITAL_SIGNATURE) {
+        if !responder.key_usage_allows(DIGITAL_SIGNATURE | NON_REPUDIATION) {
             return bad("is not for signatures");
         }
         if !parts.faults.is_empty() || !extensions.unknown_critical.is_empty() {

@@ -1,6 +1,6 @@
 //! One path from its anchor down (RFC 5280, 6.1). Signatures were verified when the path was built.
 
-use const_oid::db::rfc5280::ANY_EXTENDED_KEY_USAGE;
+use const_oid::{ObjectIdentifier, db::rfc5280 as id};
 use time::OffsetDateTime;
 
 use super::{Failure, Reason, Rules, check_validity, constraints, policy};
@@ -8,7 +8,9 @@ use crate::{
     Certificate, Oid,
     chain::{Path, Pool},
     read::{
-        extensions::{ENCIPHERMENT, KEY_CERT_SIGN},
+        extensions::{
+            DIGITAL_SIGNATURE, ENCIPHERMENT, KEY_AGREEMENT, KEY_CERT_SIGN, KEY_ENCIPHERMENT, NON_REPUDIATION,
+        },
         general::NameConstraints,
         weak::Weakness,
     },
@@ -18,9 +20,21 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Leaf,
-    /// Between, or an anchor that is enforced.
+    /// Between, or somewhere it has to be plain that it is one.
     Ca,
+    /// An anchor that is enforced.
+    Anchor,
 }
+
+/// The bits of a key usage that go with a purpose, one of which has to be there (RFC 5280, 4.2.1.12).
+const USAGES: [(ObjectIdentifier, u16); 6] = [
+    (id::ID_KP_SERVER_AUTH, DIGITAL_SIGNATURE | KEY_ENCIPHERMENT | KEY_AGREEMENT),
+    (id::ID_KP_CLIENT_AUTH, DIGITAL_SIGNATURE | KEY_AGREEMENT),
+    (id::ID_KP_CODE_SIGNING, DIGITAL_SIGNATURE),
+    (id::ID_KP_EMAIL_PROTECTION, DIGITAL_SIGNATURE | NON_REPUDIATION | KEY_ENCIPHERMENT | KEY_AGREEMENT),
+    (id::ID_KP_TIME_STAMPING, DIGITAL_SIGNATURE | NON_REPUDIATION),
+    (id::ID_KP_OCSP_SIGNING, DIGITAL_SIGNATURE | NON_REPUDIATION),
+];
 
 /// Everything that is wrong with `path` but revocation; empty if nothing is.
 pub(super) fn check(pool: &Pool<'_>, path: &Path, rules: &Rules) -> Vec<Failure> {
@@ -32,7 +46,7 @@ pub(super) fn check(pool: &Pool<'_>, path: &Path, rules: &Rules) -> Vec<Failure>
     if let Some(anchor) = enforced {
         // A leaf that is its own anchor is judged once, with the rest of what is asked of it below.
         let at = if path.leaf_is_anchor { 0 } else { certificates.len() };
-        failures.extend(faults(anchor, Place::Ca, rules.now, &rules.purposes, at));
+        failures.extend(faults(anchor, Place::Anchor, rules.now, &rules.purposes, at));
         state.enter(anchor);
     }
     for (at, certificate) in certificates.iter().enumerate().rev() {
@@ -157,12 +171,22 @@ pub(crate) fn faults(
             if extensions.name_constraints.is_some() && !certificate.is_ca() {
                 add(Reason::Malformed, "constrains names and is no CA".to_owned());
             }
+            if let Some(purpose) = unfit_purpose(certificate, purposes) {
+                add(Reason::KeyUsage, format!("has a key usage that does not go with the purpose {purpose}"));
+            }
+            let stamps = purposes.iter().any(|purpose| purpose.is(id::ID_KP_TIME_STAMPING));
+            let alone = extensions.purposes.as_ref().is_some_and(|all| all.len() == 1);
+            if stamps && !(alone && extensions.purposes_critical) {
+                add(Reason::Purpose, "is not for time stamps alone, by a critical extension".to_owned());
+            }
         }
-        Place::Ca => {
+        Place::Ca | Place::Anchor => {
             if parts.subject.is_empty() {
                 add(Reason::Malformed, "is a CA without a name".to_owned());
             }
-            if parts.version != 2 || !certificate.is_ca() {
+            // Version 1 has no way to say so: who trusts it has to know (RFC 5280, 6.1.4 (k)).
+            let is_known = place == Place::Anchor && parts.version == 0;
+            if !is_known && (parts.version != 2 || !certificate.is_ca()) {
                 add(Reason::NotCa, "is no CA by its basic constraints".to_owned());
             }
             if !certificate.key_usage_allows(KEY_CERT_SIGN) {
@@ -177,6 +201,14 @@ pub(crate) fn faults(
 /// the rules for public CAs have it (RFC 5280, 4.2.1.12 leaves that to the application).
 fn refused_purpose<'a>(certificate: &Certificate, place: Place, asked: &'a [Oid]) -> Option<&'a Oid> {
     let allowed = certificate.parts().extensions.purposes.as_ref()?;
-    let any = place == Place::Ca && allowed.iter().any(|oid| oid.is(ANY_EXTENDED_KEY_USAGE));
+    let any = place != Place::Leaf && allowed.iter().any(|oid| oid.is(id::ANY_EXTENDED_KEY_USAGE));
     asked.iter().find(|oid| !any && !allowed.contains(oid))
+}
+
+/// A purpose that is asked for and that the key usage of an end entity rules out: both have to allow it. The key usage of
+/// a CA is about what it issues.
+fn unfit_purpose<'a>(certificate: &Certificate, asked: &'a [Oid]) -> Option<&'a Oid> {
+    let usage = certificate.parts().extensions.key_usage.filter(|_| !certificate.is_ca())?;
+    let fits = |bits: u16| usage & bits != 0;
+    asked.iter().find(|purpose| USAGES.iter().any(|(known, bits)| purpose.is(*known) && !fits(*bits)))
 }

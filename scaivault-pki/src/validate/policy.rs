@@ -71,11 +71,11 @@ pub(super) fn check(
         if counters.explicit == 0 && graph.is_none() {
             return Err((Some(at), "has no acceptable policy, and one is required".to_owned()));
         }
-        if at == 0 {
-            break;
-        }
         if extensions.mappings.iter().any(|(from, to)| *from == any || *to == any) {
             return Err((Some(at), "maps anyPolicy, which has no other side".to_owned()));
+        }
+        if at == 0 {
+            break;
         }
         graph = graph.and_then(|graph| graph.map(&extensions.mappings, &any, counters.mapping > 0));
         if !self_issued {

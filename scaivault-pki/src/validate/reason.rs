@@ -24,7 +24,8 @@ pub enum Reason {
     UnsupportedKey,
     /// It issued a certificate and is no CA.
     NotCa,
-    /// It issued a certificate and its key usage does not include that.
+    /// It issued a certificate and its key usage does not include that; or it is asked for a purpose that its key usage
+    /// does not go with.
     KeyUsage,
     /// There are more CAs below it than it allows.
     PathLength,

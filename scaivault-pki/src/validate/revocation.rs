@@ -277,6 +277,5 @@ impl<'p, 'a> Revocation<'p, 'a> {
 
 /// The reason of a code; codes that nobody knows are `unspecified`.
 pub(super) fn reason(code: u8) -> RevocationReason {
-    let known = RevocationReason::ALL.iter().copied().find(|reason| reason.code() == code);
-    known.unwrap_or(RevocationReason::Unspecified)
+    RevocationReason::of_code(code).unwrap_or(RevocationReason::Unspecified)
 }

@@ -82,6 +82,19 @@ impl<A: Send + Sync> Request<A> {
         json::decode(&bytes)
     }
 
+    /// The body as JSON, or the default where there is none.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json), but for a body that is empty.
+    pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
+        let bytes = self.body.read().await?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(T::default());
+        }
+        json::check_media_type(&self.head.headers)?;
+        json::decode(&bytes)
+    }
+
     /// The body as bytes of media type `media`, at most `max` of them; zeroized when dropped.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ struct Operation {
     query: Vec<String>,
     /// A schema or a media type.
     body: Option<String>,
+    /// Whether a request may do without its body.
+    #[serde(default)]
+    body_optional: bool,
     /// By status, a schema, a media type or `null` for nothing.
     answers: BTreeMap<String, Option<String>>,
     /// Statuses of refusals besides the usual ones.
@@ -118,7 +121,8 @@ impl Contract {
             described["description"] = format!("Needs the scope {}.", scopes.join(" or ")).into();
         }
         if let Some(body) = &operation.body {
-            described["requestBody"] = json!({ "required": true, "content": self.content(body)? });
+            described["requestBody"] =
+                json!({ "required": !operation.body_optional, "content": self.content(body)? });
         }
         Ok(described)
     }

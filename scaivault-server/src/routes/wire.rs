@@ -15,6 +15,19 @@ pub(super) struct PageQuery {
     pub(super) cursor: Option<String>,
 }
 
+/// The body of a request that says all by its path.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Nothing {}
+
+/// A field that may be absent or null, which is the same.
+pub(super) fn or_default<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 /// A page under its resource's name: `{"policies": [...], "cursor": null, "has_more": false}`.
 pub(super) fn envelope<T: Serialize>(name: &str, page: Page<T>) -> Result<serde_json::Value> {
     let has_more = page.has_more();

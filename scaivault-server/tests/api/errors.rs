@@ -431,6 +431,14 @@ async fn bodies_of_the_pki() {
             .json(ca(r#","ca_type":"root""#).replace("\"x\"", "\"\"")),
         row("POST", "/v1/pki/ca", 409, "name_conflict", "name")
             .json(ca(r#","ca_type":"root""#).replace("\"x\"", "\"Mesh\"")),
+        row("POST", "/v1/pki/ca/import", 422, "validation_error", "extra")
+            .json(r#"{"name":"x","certificate_pem":"x","private_key_pem":"x","extra":1}"#),
+        row("POST", "/v1/pki/ca/import", 422, "validation_error", "crl_shards")
+            .json(r#"{"name":"x","certificate_pem":"x","private_key_pem":"x","crl_shards":-1}"#),
+        row("POST", "/v1/pki/ca/{ca}/rekey", 422, "validation_error", "crl_shards")
+            .json(r#"{"name":"y","crl_shards":3}"#),
+        row("DELETE", "/v1/pki/ca/{ca}", 409, "invalid_state", "Revoke it"),
+        row("DELETE", "/v1/pki/ca/ca_none", 404, "ca_not_found", "CA"),
         row("GET", "/v1/pki/ca/ca_none", 404, "ca_not_found", "CA"),
         row("GET", "/v1/pki/ca/ca_none/certificate", 404, "ca_not_found", "CA"),
         row("POST", "/v1/pki/ca/ca_none/crl", 404, "ca_not_found", "CA"),

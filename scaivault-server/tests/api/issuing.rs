@@ -95,14 +95,22 @@ async fn a_submitted_request_goes_through_its_states() {
         (&approved["status"], &approved["decided_by"]),
         (&json!("approved"), &json!("user:approver@dev.example"))
     );
+    assert_eq!(approved["approval_valid"], true);
     api.write("PATCH", "/v1/pki/roles/svc", &json!({ "max_ttl": "23h" }), 200).await;
+    for listed in [api.get(&at("")).await, api.get("/v1/pki/csr?status=approved").await["csrs"][0].clone()] {
+        assert_eq!((&listed["status"], &listed["approval_valid"]), (&json!("approved"), &json!(false)));
+    }
+    let odd = api.call(&approver, "POST", &at("/approve")).json(&json!({ "x": 1 })).send().await;
+    assert!(odd.refusal(422, "validation_error")["details"]["fields"].get("x").is_some());
     let void = api.admin("POST", &at("/sign")).json(&json!({})).send().await.refusal(409, "invalid_state");
     assert!(text(&void["message"]).contains("void"), "{void}");
-    api.call(&approver, "POST", &at("/approve")).send().await.expect(200);
+    api.call(&approver, "POST", &at("/approve")).json(&json!({})).send().await.expect(200);
+    assert_eq!(api.get(&at("")).await["approval_valid"], true);
     let signed = api.write("POST", &at("/sign"), &json!({ "ttl": "1h" }), 201).await;
     assert!(signed.get("private_key").is_none());
     let done = api.get(&at("")).await;
     assert_eq!((&done["status"], &done["certificate_id"]), (&json!("signed"), &signed["id"]));
+    assert_eq!(done["approval_valid"], Value::Null);
     let reject = json!({ "reason": "too late" });
     api.admin("POST", &at("/reject")).json(&reject).send().await.refusal(409, "invalid_state");
     let second = json!({ "csr_pem": CSR, "role": "svc" });
@@ -118,6 +126,42 @@ async fn a_submitted_request_goes_through_its_states() {
     assert_eq!(api.get("/v1/pki/csr?status=signed").await["csrs"][0]["id"], json!(csr));
     api.admin("GET", "/v1/pki/csr?status=lost").send().await.refusal(400, "invalid_request");
     api.admin("GET", "/v1/pki/csr/csr_none").send().await.refusal(404, "csr_not_found");
+}
+
+#[tokio::test]
+async fn what_is_optional_may_be_null_or_not_there_at_all() {
+    let world = World::start().await;
+    let api = &world.api;
+    let nothing = json!({ "common_name": "x.svc.cluster.local", "alt_names": null, "ip_sans": null, "email_sans": null,
+        "uri_sans": null, "subject": null, "tags": null, "ttl": null });
+    let issued = api.write("POST", "/v1/pki/issue/svc", &nothing, 201).await;
+    assert!(text(&issued["private_key"]).contains("PRIVATE KEY"));
+    let approver = api.token("user:approver@dev.example", "pki:admin");
+    let at = |verb: &str| format!("/v1/pki/csr/{}/{verb}", world.csr);
+    api.call(&approver, "POST", &at("approve")).send().await.expect(200);
+    let signed = api.admin("POST", &at("sign")).send().await.expect(201).json();
+    assert!(text(&signed["certificate"]).contains("CERTIFICATE"));
+}
+
+#[tokio::test]
+async fn a_key_that_was_compromised_is_refused_before_anybody_approves_it() {
+    let world = World::start().await;
+    let api = &world.api;
+    let sign = json!({ "csr_pem": CSR });
+    let before = api.write("POST", "/v1/pki/roles/svc/test", &sign, 200).await;
+    assert_eq!((&before["allowed"], &before["violations"]), (&json!(true), &json!([])));
+    let signed = api.write("POST", "/v1/pki/sign/svc", &sign, 201).await;
+    let revoke = json!({ "serial_number": signed["serial_number"], "reason": "key_compromise" });
+    api.write("POST", "/v1/pki/revoke", &revoke, 200).await;
+    let after = api.write("POST", "/v1/pki/roles/svc/test", &sign, 200).await;
+    assert_eq!((&after["allowed"], &after["certificate"]), (&json!(false), &Value::Null));
+    assert_eq!(
+        (&after["violations"][0]["field"], &after["violations"][0]["rule"]),
+        (&json!("csr_pem"), &json!("blocked_key"))
+    );
+    let submit = json!({ "csr_pem": CSR, "role": "svc" });
+    let refused = api.admin("POST", "/v1/pki/csr").json(&submit).send().await;
+    assert!(text(&refused.refusal(422, "validation_error")["message"]).len() > 5);
 }
 
 #[tokio::test]

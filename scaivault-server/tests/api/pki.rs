@@ -42,7 +42,7 @@ const CA: [&str; 28] = [
     "valid_until",
 ];
 
-const CERTIFICATE: [&str; 17] = [
+const CERTIFICATE: [&str; 18] = [
     "alt_names",
     "ca_id",
     "common_name",
@@ -60,6 +60,7 @@ const CERTIFICATE: [&str; 17] = [
     "source",
     "status",
     "tags",
+    "weak",
 ];
 
 #[tokio::test]
@@ -616,6 +617,32 @@ async fn authorities_of_others_are_taken_over_certified_and_given_new_keys() {
     let id = text(&ca["id"]);
     assert_eq!(api.get(&format!("/v1/pki/ca/{id}/csr")).await, json!({ "csr_pem": null }));
 
+    // What it had issued.
+    for arguments in [
+        "req -new -key key.pem -config ca.cnf -out leaf.csr",
+        "x509 -req -in leaf.csr -CA own.pem -CAkey key.pem -set_serial 77 -days 5 -out leaf.pem",
+    ] {
+        let mut openssl = std::process::Command::new("openssl");
+        let done = openssl.args(arguments.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "{arguments}: {done:?}");
+    }
+    let path = format!("/v1/pki/ca/{id}/certificates");
+    let mut register = json!({ "certificates_pem": [file("leaf.pem"), "x"] });
+    let refused = api.admin("POST", &path).json(&register).send().await.refusal(422, "validation_error");
+    assert_eq!(keys(&refused["details"]["fields"]), ["certificates_pem[1]"]);
+    register["certificates_pem"][1] = json!(file("own.pem"));
+    let done = api.write("POST", &path, &register, 200).await;
+    assert_eq!(done, json!({ "registered": 1, "known": 1, "expired": 0 }));
+    let found = api.get("/v1/pki/certificates?serial_number=4d&weak=false").await;
+    assert_eq!(
+        (&found["certificates"][0]["source"], &found["certificates"][0]["weak"]),
+        (&json!("imported"), &json!([]))
+    );
+    assert_eq!(api.get("/v1/pki/certificates?weak=true").await["certificates"], json!([]));
+    assert_eq!(api.get("/v1/pki/certificates/summary").await["by_weakness"], json!([]));
+    register["certificates_pem"] = json!([]);
+    api.admin("POST", &path).json(&register).send().await.refusal(422, "validation_error");
+
     let waiting = json!({
         "name": "inside", "common_name": "Inside", "ca_type": "intermediate", "key_type": "ec", "external": true,
     });
@@ -638,6 +665,31 @@ async fn authorities_of_others_are_taken_over_certified_and_given_new_keys() {
     let good = json!({ "certificate_pem": cross["certificate_pem"], "chain_pem": [cross["chain_pem"]] });
     let inside = api.write("POST", &path, &good, 200).await;
     assert_eq!((&inside["state"], &inside["max_path_length"]), (&json!("active"), &json!(0)));
+
+    // A new key for it waits as well, and is given up; a CA with a certificate is not.
+    let path = format!("/v1/pki/ca/{waits}/rekey");
+    let bounded = json!({ "name": "inside 2", "validity_days": 9 });
+    let refused = api.admin("POST", &path).json(&bounded).send().await.refusal(422, "validation_error");
+    assert_eq!(keys(&refused["details"]["fields"]), ["validity_days"]);
+    let next =
+        json!({ "name": "inside 2", "crl_shards": 2, "delta_crls": true, "keep_expired_on_crl": null });
+    for _ in 0..2 {
+        let next = api.write("POST", &path, &next, 201).await;
+        assert_eq!(
+            (&next["state"], &next["replaces"], &next["crl_shards"]),
+            (&json!("pending"), &json!(waits), &json!(2))
+        );
+        let next = format!("/v1/pki/ca/{}", text(&next["id"]));
+        let gone = api.admin("DELETE", &next).send().await.expect(204);
+        assert!(gone.body.is_empty());
+        api.admin("GET", &next).send().await.refusal(404, "ca_not_found");
+        api.admin("DELETE", &next).send().await.refusal(404, "ca_not_found");
+    }
+    let refused =
+        api.admin("DELETE", &format!("/v1/pki/ca/{waits}")).send().await.refusal(409, "invalid_state");
+    assert!(refused["message"].as_str().unwrap().contains("Revoke it"), "{refused}");
+    let theirs = json!({ "serial_number": inside["serial_number"], "ca_id": waits, "reason": "superseded" });
+    api.admin("POST", "/v1/pki/revoke").json(&theirs).send().await.refusal(409, "invalid_state");
 
     let again = api.write("POST", &format!("/v1/pki/ca/{id}/rekey"), &json!({ "name": "again" }), 201).await;
     assert_eq!((&again["generation"], &again["replaces"]), (&json!(2), &json!(id)));

@@ -37,6 +37,7 @@ pub(crate) fn body(row: &Route<Service>, world: &World) -> Option<Value> {
         ("POST", "/v1/pki/ca/import") => {
             json!({ "name": "mine", "certificate_pem": "x", "private_key_pem": "x" })
         }
+        ("POST", "/v1/pki/ca/{id}/certificates") => json!({ "certificates_pem": [ANCHOR] }),
         ("POST", "/v1/pki/ca/{id}/cross-sign") => json!({ "csr_pem": CSR }),
         ("POST", "/v1/pki/ca/{id}/rekey") => json!({ "name": "mine again" }),
         ("POST", "/v1/pki/ca/{id}/certificate") => json!({ "certificate_pem": "x" }),
@@ -98,6 +99,65 @@ pub(crate) fn path(row: &Route<Service>, world: &World) -> String {
 fn is_on_path(row: &Route<Service>) -> bool {
     row.template().starts_with("/v1/secrets/")
         || ["/v1/pki/issue/{role}", "/v1/pki/sign/{role}"].contains(&row.template())
+}
+
+#[tokio::test]
+async fn the_plain_listener_serves_revocation_and_nothing_else_whoever_asks() {
+    let world = World::start().await;
+    let served: Vec<(Method, &str)> = routes::revocation_router()
+        .unwrap()
+        .rows()
+        .map(|row| (row.method().clone(), row.template()))
+        .collect();
+    assert_eq!(served.len(), 5);
+    let before = world.snapshot().await;
+    let mut absent = 0;
+    for row in routes::router().unwrap().rows() {
+        let path = match row.template() {
+            ocsp if ocsp.contains("{ca_id}") => {
+                world.fill(&ocsp.replace("{ca_id}", "{ca}").replace("{*request}", "MEA="))
+            }
+            _ => path(row, &world),
+        };
+        let ask = |token: Option<&str>| {
+            let call = world.api.anonymous(row.method().as_str(), &path);
+            let call = match token {
+                Some(token) => call.token(token),
+                None => call,
+            };
+            match body(row, &world) {
+                Some(body) => call.json(&body),
+                None => call,
+            }
+        };
+        if served.contains(&(row.method().clone(), row.template())) {
+            let (there, here) = (ask(None).send().await, ask(None).send_plain().await);
+            assert_eq!(
+                (here.status, here.header("content-type")),
+                (there.status, there.header("content-type")),
+                "{row:?}"
+            );
+            // A token is neither needed nor looked at.
+            assert_eq!(ask(Some("garbage")).send_plain().await.status, here.status, "{row:?}");
+            continue;
+        }
+        // The path of a list that is built by POST elsewhere.
+        let known = served.iter().any(|(_, template)| *template == row.template());
+        for token in [None, Some(world.api.admin.as_str())] {
+            let answer = ask(token).send_plain().await;
+            match known {
+                true => drop(answer.refusal(405, "method_not_allowed")),
+                false => drop(answer.refusal(404, "not_found")),
+            }
+        }
+        absent += 1;
+    }
+    assert!(absent >= 80, "{absent}");
+    assert_eq!(world.snapshot().await, before);
+    let crl = format!("/v1/pki/ca/{}/crl", world.ca);
+    let list = world.api.anonymous("GET", &crl).send_plain().await;
+    assert_eq!((list.status, list.header("content-type")), (200, Some("application/pkix-crl")));
+    assert_eq!(list.body, world.api.anonymous("GET", &crl).send().await.body);
 }
 
 /// The first scope of a row, by its name.

@@ -76,6 +76,8 @@ impl Default for Setup {
 /// A running server and the issuer that it believes.
 pub(crate) struct Api {
     pub(crate) address: SocketAddr,
+    /// The listener of `PKI_HTTP_BIND`.
+    pub(crate) plain: SocketAddr,
     pub(crate) vault: Vault,
     pub(crate) issuer: DevIssuer,
     pub(crate) dir: TempDir,
@@ -173,13 +175,19 @@ impl Api {
         let (served, metrics) = (vault.clone(), Metrics::default());
         let app = Arc::new(Service { vault: served, verifier, stop, metrics, proxies, identities });
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let beside_app = Arc::clone(&app);
         let server =
             Server::bind(local, app, routes::router().unwrap(), tls, Limits::default()).await.unwrap();
         let address = server.address().unwrap();
+        let beside = routes::revocation_router().unwrap();
+        let beside = Server::bind(local, beside_app, beside, None, Limits::default()).await.unwrap();
+        let plain = beside.address().unwrap();
         let (ends, until) = pair();
-        tokio::spawn(server.run(until));
+        tokio::spawn(server.run(until.clone()));
+        tokio::spawn(beside.run(until));
         let mut api = Self {
             address,
+            plain,
             vault,
             issuer,
             dir,
@@ -274,7 +282,11 @@ impl Api {
 
     /// Sends bytes as they are and reads to the end of the connection.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        Self::raw_to(self.address, bytes).await
+    }
+
+    async fn raw_to(address: SocketAddr, bytes: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         // What is refused early may be refused before all of it was sent.
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
@@ -394,6 +406,11 @@ impl Call<'_> {
         }
         self.body.extend_from_slice(b"0\r\n\r\n");
         self.header("Content-Type", "application/json").header("Transfer-Encoding", "chunked")
+    }
+
+    /// Sends it to the listener of `PKI_HTTP_BIND`.
+    pub(crate) async fn send_plain(self) -> Answer {
+        Api::raw_to(self.api.plain, &[self.line.as_bytes(), b"\r\n", &self.body].concat()).await
     }
 
     pub(crate) async fn send(self) -> Answer {

@@ -11,7 +11,7 @@ use crate::{Error, Result, wire};
 pub enum CaType {
     /// Self-signed.
     Root,
-    /// Signed by another CA of the tenant.
+    /// Signed by another CA, of the tenant or outside.
     Intermediate,
 }
 
@@ -216,6 +216,15 @@ pub struct CaImport {
     pub chain_pem: Vec<String>,
     /// The number of the last revocation list that was published elsewhere: numbers go on from there.
     pub crl_number: u64,
+    /// See [`CaCreate::crl_shards`]; certificates that are issued from now on name them.
+    pub crl_shards: Option<u32>,
+    /// See [`CaCreate::delta_crls`].
+    pub delta_crls: bool,
+    /// See [`CaCreate::keep_expired_on_crl`].
+    pub keep_expired_on_crl: bool,
+    /// That list itself, PEM or DER in Base64: complete, and by the key of the CA. What is on it is revoked here, too, and
+    /// the higher of its number and `crl_number` counts.
+    pub crl_pem: Option<String>,
 }
 
 /// Another CA to be certified: one of the vault, or one that a request is there of.
@@ -267,9 +276,18 @@ pub struct CaRekey {
     /// See [`CaCreate::key_ref`].
     #[serde(default)]
     pub key_ref: Option<String>,
-    /// See [`CaCreate::validity_days`].
+    /// See [`CaCreate::validity_days`]; not where the certificate is signed outside.
     #[serde(default)]
     pub validity_days: Option<u32>,
+    /// See [`CaCreate::crl_shards`]; as the CA before unless given, as are the next two.
+    #[serde(default)]
+    pub crl_shards: Option<u32>,
+    /// See [`CaCreate::delta_crls`].
+    #[serde(default)]
+    pub delta_crls: Option<bool>,
+    /// See [`CaCreate::keep_expired_on_crl`].
+    #[serde(default)]
+    pub keep_expired_on_crl: Option<bool>,
 }
 
 /// A request for the certificate of a CA.

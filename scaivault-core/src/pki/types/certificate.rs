@@ -8,6 +8,7 @@ use crate::{DurationText, wire};
 #[expect(missing_docs, reason = "the fields of the API contract")]
 pub struct Certificate {
     pub id: String,
+    /// Who issued it; for the certificate of a CA that was signed outside, that CA.
     pub ca_id: String,
     pub role: Option<String>,
     pub common_name: Option<String>,
@@ -24,8 +25,11 @@ pub struct Certificate {
     #[serde(serialize_with = "wire::seconds_opt")]
     pub revoked_at: Option<OffsetDateTime>,
     pub revocation_reason: Option<String>,
-    /// `internal`, or `ca` for the certificate of a CA.
+    /// `internal`, or `ca` for the certificate of a CA, `imported` for what a CA issued before it came here.
     pub source: String,
+    /// Why nobody should rely on it: `weak_key`, `unjudged_key`, `sha1_signature`. Only of those that are imported: nothing
+    /// of that kind is issued here.
+    pub weak: Vec<String>,
     pub issued_to: String,
     #[serde(serialize_with = "wire::seconds")]
     pub created_at: OffsetDateTime,

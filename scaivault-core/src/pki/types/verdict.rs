@@ -28,6 +28,15 @@ pub struct RoleVerdict {
     pub certificate: Option<PlannedCertificate>,
 }
 
+impl RoleVerdict {
+    /// Adds a rule that no role knows of.
+    pub(in crate::pki) fn refuse(&mut self, field: &str, rule: &'static str, message: &str) {
+        self.violations.push(RuleViolation { field: field.to_owned(), rule, message: message.to_owned() });
+        self.allowed = false;
+        self.certificate = None;
+    }
+}
+
 /// A rule that admitted something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the fields of the API contract")]

@@ -27,6 +27,7 @@ pub(in crate::routes) async fn create(mut request: Request, ctx: Caller) -> Resu
 
 /// A CA that was made elsewhere.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ImportBody {
     name: String,
     certificate_pem: String,
@@ -40,6 +41,13 @@ struct ImportBody {
     chain_pem: Vec<String>,
     #[serde(default)]
     crl_number: Option<u64>,
+    #[serde(default)]
+    crl_shards: Option<u32>,
+    #[serde(default)]
+    delta_crls: bool,
+    #[serde(default)]
+    keep_expired_on_crl: bool,
+    crl_pem: Option<String>,
 }
 
 /// A JSON string as it was sent, in memory that is wiped: a parser of strings would leave pieces behind.
@@ -101,8 +109,18 @@ pub(in crate::routes) async fn import(mut request: Request, ctx: Caller) -> Resu
         key_ref: body.key_ref,
         chain_pem: body.chain_pem,
         crl_number: body.crl_number.unwrap_or_default(),
+        crl_shards: body.crl_shards,
+        delta_crls: body.delta_crls,
+        keep_expired_on_crl: body.keep_expired_on_crl,
+        crl_pem: body.crl_pem,
     };
     Reply::created(&request.app().vault.pki(&ctx).import_ca(write).await?)
+}
+
+/// `POST /v1/pki/ca/{id}/certificates`: what an imported CA had issued before.
+pub(in crate::routes) async fn register(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let write = request.json().await?;
+    Reply::ok(&request.app().vault.pki(&ctx).register_certificates(request.param("id")?, write).await?)
 }
 
 /// `GET /v1/pki/ca/{id}/csr`: JSON, or the request as PEM if there is one.
@@ -135,13 +153,20 @@ pub(in crate::routes) async fn rekey(mut request: Request, ctx: Caller) -> Resul
 }
 
 /// `POST /v1/pki/ca/{id}/default`.
-pub(in crate::routes) async fn make_default(request: Request, ctx: Caller) -> Result<Reply> {
+pub(in crate::routes) async fn make_default(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let wire::Nothing {} = request.json_or_default().await?;
     Reply::ok(&request.app().vault.pki(&ctx).make_default(request.param("id")?).await?)
 }
 
 /// `GET /v1/pki/ca/{id}`.
 pub(in crate::routes) async fn read(request: Request, ctx: Caller) -> Result<Reply> {
     Reply::ok(&request.app().vault.pki(&ctx).ca(request.param("id")?).await?)
+}
+
+/// `DELETE /v1/pki/ca/{id}`: gives up a CA that waits for its certificate.
+pub(in crate::routes) async fn delete(request: Request, ctx: Caller) -> Result<Reply> {
+    request.app().vault.pki(&ctx).delete_ca(request.param("id")?).await?;
+    Ok(Reply::no_content())
 }
 
 /// `GET /v1/pki/ca/{id}/certificate`: JSON, or the certificate and its chain as PEM.
@@ -196,7 +221,8 @@ fn published(request: &Request, crl: PublicCrl) -> Result<Reply> {
 }
 
 /// `POST /v1/pki/ca/{id}/crl`: builds the list now.
-pub(in crate::routes) async fn build_crl(request: Request, ctx: Caller) -> Result<Reply> {
+pub(in crate::routes) async fn build_crl(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let wire::Nothing {} = request.json_or_default().await?;
     Reply::ok(&request.app().vault.pki(&ctx).build_crl(request.param("id")?).await?)
 }
 

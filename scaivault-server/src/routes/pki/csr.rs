@@ -59,7 +59,8 @@ pub(in crate::routes) async fn read(request: Request, ctx: Caller) -> Result<Rep
 }
 
 /// `POST /v1/pki/csr/{id}/approve`.
-pub(in crate::routes) async fn approve(request: Request, ctx: Caller) -> Result<Reply> {
+pub(in crate::routes) async fn approve(mut request: Request, ctx: Caller) -> Result<Reply> {
+    let wire::Nothing {} = request.json_or_default().await?;
     Reply::ok(&request.app().vault.pki(&ctx).approve_csr(request.param("id")?).await?)
 }
 
@@ -82,7 +83,7 @@ struct SignBody {
 
 /// `POST /v1/pki/csr/{id}/sign`.
 pub(in crate::routes) async fn sign(mut request: Request, ctx: Caller) -> Result<Reply> {
-    let body: SignBody = request.json().await?;
+    let body: SignBody = request.json_or_default().await?;
     let ttl = body.ttl.map(|text| wire::duration("ttl", &text)).transpose()?;
     reply(&request.app().vault.pki(&ctx).sign_csr(request.param("id")?, ttl).await?)
 }

@@ -15,12 +15,18 @@ use crate::http::Reply;
 #[serde(default)]
 struct IssueBody {
     common_name: Option<String>,
+    #[serde(deserialize_with = "wire::or_default")]
     alt_names: Vec<String>,
+    #[serde(deserialize_with = "wire::or_default")]
     ip_sans: Vec<String>,
+    #[serde(deserialize_with = "wire::or_default")]
     email_sans: Vec<String>,
+    #[serde(deserialize_with = "wire::or_default")]
     uri_sans: Vec<String>,
+    #[serde(deserialize_with = "wire::or_default")]
     subject: SubjectFields,
     ttl: Option<String>,
+    #[serde(deserialize_with = "wire::or_default")]
     tags: BTreeMap<String, String>,
 }
 
@@ -32,7 +38,7 @@ struct SignBody {
     email_sans: Option<Vec<String>>,
     uri_sans: Option<Vec<String>>,
     ttl: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "wire::or_default")]
     tags: BTreeMap<String, String>,
 }
 
