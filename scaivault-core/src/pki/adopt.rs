@@ -113,7 +113,7 @@ pub(super) async fn request(
     (write, subject): (&CaCreate, Option<&[u8]>),
 ) -> Result<Outcome<Ca>> {
     let key = &new.key.key;
-    check_key_first(&permit, key.public_key_der()).await?;
+    check_key_first(&permit, "key_ref", key.public_key_der()).await?;
     let csr = match subject {
         Some(name) => request_ca_named(name, write.max_path_length, key).await,
         None => request_ca(&write.subject(), write.max_path_length, key).await,
@@ -150,7 +150,7 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
         let message = "is for another name than that of the CA whose place it takes";
         return Err(Error::field("certificate_pem", message));
     }
-    check_key_first(&permit, csr.public_key_spki()).await?;
+    check_key_first(&permit, "certificate_pem", csr.public_key_spki()).await?;
     let ca = CaIssuer::adopted(id, &adopted, row)?;
     let open = async |key_id: &str| permit.keys_for(key_id).await;
     let key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
@@ -256,7 +256,7 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     let ca_type = if judge(IssuerUrls::default())?.is_root { CaType::Root } else { CaType::Intermediate };
     let id = permit.new_id(&format!("ca_{}_", ca_type.as_str()))?;
     let adopted = judge(urls(vault.settings.base_url.as_deref(), &id))?;
-    check_key_first(&permit, key.key.public_key_der()).await?;
+    check_key_first(&permit, "certificate_pem", key.key.public_key_der()).await?;
     let common_name = adopted.common_name.as_str();
     let lists = Lists::of(&asked, vault.settings.base_url.as_deref(), &id)?;
     let new = NewCa {

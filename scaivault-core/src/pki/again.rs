@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use scaivault_pki::{CaPlan, Certificate, Csr, issue_intermediate, pem};
+use scaivault_pki::{CaPlan, Certificate, Csr, PkiError, issue_intermediate, pem};
 
 use super::{
     Pki,
@@ -138,7 +138,8 @@ async fn cross(
 ) -> Result<Outcome<CrossCertificate>> {
     let ca = active_issuer(vault, &permit, id).await?;
     let subject = Subject::find(vault, &permit, write).await?;
-    check_key_first(&permit, &subject.public_key).await?;
+    let field = if write.ca_id.is_some() { "ca_id" } else { "csr_pem" };
+    check_key_first(&permit, field, &subject.public_key).await?;
     let own_length = subject.max_path_length.map(|length| u8::try_from(length).unwrap_or(u8::MAX));
     let days = write.validity_days.unwrap_or(INTERMEDIATE_DAYS);
     let length = write.max_path_length.or(own_length);
@@ -156,7 +157,10 @@ async fn cross(
     let issuer = ca.issuer_of(&serial)?;
     let key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
     let issued = issue_intermediate(plan, serial, &subject.public_key, &issuer, &key).await;
-    let issued = issued.map_err(unsigned)?;
+    let issued = issued.map_err(|error| match error {
+        PkiError::Invalid { field: "subject_key_spki", message } => Error::field(field, message),
+        other => unsigned(other),
+    })?;
     permit.make_room(issued.not_after).await?;
     let mut tx = permit.begin().await?;
     lock_issuing(&mut tx, std::iter::once(id).chain(write.ca_id.as_deref())).await?;

@@ -309,7 +309,7 @@ async fn sign(
     key: &CaKey,
     (parent, keys): (Option<&CaIssuer>, &Arc<TenantKeys>),
 ) -> Result<Issued> {
-    check_key_first(permit, key.public_key_der()).await?;
+    check_key_first(permit, "key_ref", key.public_key_der()).await?;
     let Some(parent) = parent else {
         return issue_root(plan, new_serial(permit)?, key).await.map_err(unsigned);
     };

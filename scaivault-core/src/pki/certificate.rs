@@ -120,7 +120,7 @@ pub(super) async fn keep_certificate(
 /// The serial number alone: all that is kept of a certificate whose role keeps none.
 ///
 /// # Errors
-/// [`Code::ValidationError`] naming `public_key` if it was compromised.
+/// [`Code::ValidationError`] naming where the key came from if it was compromised.
 pub(super) async fn register_serial(
     tx: &mut Write<'_>,
     about: &Inventory<'_>,
@@ -137,7 +137,7 @@ async fn register(
 ) -> Result<()> {
     // A key that was made a moment ago is nobody's yet; what was issued elsewhere is a fact.
     if !matches!(about.source, "internal" | "ocsp" | "imported") {
-        check_key(tx, &issued.key_sha256).await?;
+        check_key(tx, about.source, &issued.key_sha256).await?;
     }
     let register = query(sql::INSERT_SERIAL)
         .bind(tx.tenant())
@@ -151,21 +151,24 @@ async fn register(
     tx.execute(register).await.map(drop)
 }
 
-/// Refuses a key that was compromised, by the SHA-256 of its `SubjectPublicKeyInfo`: for ever, and whoever asks.
+/// Refuses a key that was compromised, by the SHA-256 of its `SubjectPublicKeyInfo`: for ever, and whoever asks. It came
+/// with a certificate of that source.
 ///
 /// # Errors
-/// [`Code::ValidationError`] naming `public_key`.
-pub(super) async fn check_key(tx: &mut Write<'_>, key_sha256: &[u8]) -> Result<()> {
+/// [`Code::ValidationError`] naming `csr_pem` or `certificate_pem`.
+pub(super) async fn check_key(tx: &mut Write<'_>, source: &str, key_sha256: &[u8]) -> Result<()> {
     let blocked = query(sql::BLOCKED).bind(tx.tenant()).bind(key_sha256);
-    tx.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), |_| Err(compromised()))
+    let field = if matches!(source, "csr" | "cross") { "csr_pem" } else { "certificate_pem" };
+    let compromised = |_| Err(Error::field(field, COMPROMISED));
+    tx.fetch_optional::<(String,)>(blocked).await?.map_or(Ok(()), compromised)
 }
 
-/// The same before anything is signed for the key, a DER `SubjectPublicKeyInfo`.
+/// The same before anything is signed for the key, a DER `SubjectPublicKeyInfo`, that came in `field` of the request.
 ///
 /// # Errors
-/// [`Code::ValidationError`] naming `public_key`.
-pub(super) async fn check_key_first(permit: &Permit<'_>, public_key: &[u8]) -> Result<()> {
-    if is_blocked(permit, public_key).await? { Err(compromised()) } else { Ok(()) }
+/// [`Code::ValidationError`] naming `field`.
+pub(super) async fn check_key_first(permit: &Permit<'_>, field: &str, public_key: &[u8]) -> Result<()> {
+    if is_blocked(permit, public_key).await? { Err(Error::field(field, COMPROMISED)) } else { Ok(()) }
 }
 
 /// Whether the key, a DER `SubjectPublicKeyInfo`, was compromised.
@@ -176,11 +179,7 @@ pub(super) async fn is_blocked(permit: &Permit<'_>, public_key: &[u8]) -> Result
 }
 
 /// Why a key that was compromised is refused.
-pub(super) const COMPROMISED: &str = "is a key that was compromised: a certificate of it was revoked";
-
-fn compromised() -> Error {
-    Error::field("public_key", COMPROMISED)
-}
+pub(super) const COMPROMISED: &str = "is of a key that was compromised: a certificate of it was revoked";
 
 /// Checks once more, in the transaction that lists what was signed, that the CA still issues.
 pub(super) async fn check_issuing(tx: &mut Write<'_>, ca_id: &str) -> Result<()> {

@@ -95,7 +95,7 @@ pub(super) async fn current(vault: &Inner, ca_id: &str, shard: Option<u8>, delta
             return Ok(list);
         }
     }
-    let wait = std::time::Duration::from_secs(2);
+    let wait = Duration::from_secs(2);
     Err(Error::unavailable("The list is being built for the first time.", wait, "there is no list yet"))
 }
 

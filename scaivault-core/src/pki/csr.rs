@@ -370,7 +370,7 @@ async fn submit(vault: &Inner, mut permit: Permit<'_>, mut write: CsrWrite) -> R
     let csr = Csr::parse(write.csr_pem.as_bytes())?;
     let ttl = write.ttl.as_ref().map(DurationText::get);
     let plan = ready.role.admit_csr(&csr, None, ttl, &ready.ca.issuer, permit.ctx().now())?;
-    check_key_first(&permit, csr.public_key_spki()).await?;
+    check_key_first(&permit, "csr_pem", csr.public_key_spki()).await?;
     let names = plan.dns_names().iter().map(|name| name.as_str().to_owned());
     let names = names.chain(plan.ip_addresses().iter().map(ToString::to_string));
     let names = names.chain(plan.emails().iter().cloned()).chain(plan.uris().iter().cloned());
@@ -455,7 +455,7 @@ async fn sign(
     };
     let csr = Csr::parse(&row.csr)?;
     let plan = ready.role.admit_csr(&csr, None, ttl, &ready.ca.issuer, permit.ctx().now())?;
-    check_key_first(&permit, csr.public_key_spki()).await?;
+    check_key_first(&permit, "csr_pem", csr.public_key_spki()).await?;
     let signed = ready.sign(vault, &permit, plan, csr.public_key_spki(), None).await?;
     permit.make_room(signed.not_after()).await?;
     let mut tx = permit.begin().await?;

@@ -246,7 +246,7 @@ impl Signed {
             // Its number says that it was issued, for ever.
             false if is_unkept(&self.issued.serial) => match source {
                 "internal" => {}
-                _ => check_key(tx, &self.issued.key_sha256).await?,
+                _ => check_key(tx, source, &self.issued.key_sha256).await?,
             },
             false => register_serial(tx, &inventory, &self.issued).await?,
         }

@@ -53,7 +53,7 @@ async fn sign(
     let names = write.names.map(SignNames::into_override);
     let ttl = write.ttl.map(|ttl| ttl.get());
     let plan = ready.role.admit_csr(&csr, names, ttl, &ready.ca.issuer, permit.ctx().now())?;
-    check_key_first(&permit, csr.public_key_spki()).await?;
+    check_key_first(&permit, "csr_pem", csr.public_key_spki()).await?;
     let mut signed = ready.sign(vault, &permit, plan, csr.public_key_spki(), None).await?;
     signed.tags = tags;
     permit.make_room(signed.not_after()).await?;

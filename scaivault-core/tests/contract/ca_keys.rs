@@ -392,7 +392,7 @@ contract! {
         t.raw.execute("UPDATE pki_ca SET key_fingerprint = serial WHERE key_fingerprint IS NOT NULL").await;
         let ops = operator(&vault, ACME);
         let error = refusal(vault.pki(&ops).create_ca(with_key(below(&top, "Again"), &key_ref)).await);
-        field(&error, "public_key", "compromised");
+        field(&error, "key_ref", "compromised");
         assert_eq!(t.raw.count("pki_ca").await, 2);
     }
 

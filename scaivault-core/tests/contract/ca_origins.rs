@@ -311,9 +311,12 @@ contract! {
         let leaf = pki.sign("web", sign()).await.unwrap();
         pki.revoke(revocation(&leaf.serial_number)).await.unwrap();
         let error = refusal(pki.import_ca(import("Lost", &own, &outside.text("ec.key"))).await);
-        assert!(error.details().fields.contains_key("public_key"), "{error:?}");
+        assert!(error.details().fields.contains_key("certificate_pem"), "{error:?}");
         let error = refusal(pki.sign("web", sign()).await);
-        assert!(error.details().fields.contains_key("public_key"), "{error:?}");
+        assert!(error.details().fields.contains_key("csr_pem"), "{error:?}");
+        let cross = CaCrossSign { csr_pem: Some(csr.clone()), ..CaCrossSign::default() };
+        let error = refusal(pki.cross_sign(&top.id, cross).await);
+        assert!(error.details().fields.contains_key("csr_pem"), "{error:?}");
         assert_eq!(t.raw.count("pki_ca").await, 1);
     }
 
@@ -359,6 +362,8 @@ contract! {
         for bad in [CaCrossSign::default(), both, by_id(&old.id)] {
             assert_eq!(code(pki.cross_sign(&old.id, bad).await), Code::ValidationError);
         }
+        let itself = refusal(pki.cross_sign(&old.id, by_id(&old.id)).await);
+        assert!(itself.details().fields.keys().eq(["ca_id"]), "{itself:?}");
         let wide = CaCrossSign { name_constraints: dns("other.test"), ..by_id(&old.id) };
         assert_eq!(code(pki.cross_sign(&new.id, wide).await), Code::ValidationError);
         assert_eq!(code(pki.cross_sign(&old.id, by_id("ca_x")).await), Code::CaNotFound);

@@ -212,7 +212,7 @@ contract! {
         role(&t.vault, &t.admin(), "web", &ca.id).await;
         let sign = SignWrite { csr_pem: gone_csr, ..SignWrite::default() };
         let error = refusal(t.vault.pki(&t.admin()).sign("web", sign).await);
-        assert!(error.details().fields.contains_key("public_key"), "{error:?}");
+        assert!(error.details().fields.contains_key("csr_pem"), "{error:?}");
         assert!(issue(&t, "new.svc.test").await.certificate.starts_with("-----BEGIN"));
     }
 
