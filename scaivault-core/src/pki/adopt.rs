@@ -17,7 +17,7 @@ use super::{
     issuer::{self, CaIssuer, not_found, urls},
     key::{CaKey, NewKey, Place, Wanted, unsigned},
     numbering::Lists,
-    past::Past,
+    past::{Past, check_end},
     store::{self, CaRow, ChainRow, sql},
     types::{Ca, CaCreate, CaCsr, CaImport, CaInstall, CaType, PrivateKeyPem},
 };
@@ -155,6 +155,7 @@ async fn install(vault: &Inner, permit: Permit<'_>, id: &str, write: &CaInstall)
     let open = async |key_id: &str| permit.keys_for(key_id).await;
     let key = ca.open_key((permit.tenant(), vault.door.roots()), open).await?;
     let crl = first_crl(&permit, &adopted.issuer, &key, 1).await?;
+    check_end(adopted.issued.not_after)?;
     permit.make_room(adopted.issued.not_after).await?;
     let mut tx = permit.begin().await?;
     let install = query(sql::INSTALL)
@@ -273,6 +274,7 @@ async fn import(vault: &Inner, permit: Permit<'_>, write: &CaImport) -> Result<O
     let (crl, number) = (past.first_crl(permit.ctx().now(), &adopted.issuer, &key.key).await?, past.number());
     let keys = permit.keys_to_seal(None).await?;
     let sealed = new.seal(&permit, &keys)?;
+    check_end(adopted.issued.not_after)?;
     permit.make_room(adopted.issued.not_after).await?;
     let mut tx = permit.begin().await?;
     let same = query(sql::CA_WITH_KEY).bind(tx.tenant()).bind(adopted.issued.key_sha256.as_slice());

@@ -222,9 +222,7 @@ async fn register(
         match wanted.insert(&past.issued.serial, (at, past)) {
             Some((_, before)) if before.issued.der == past.issued.der => done.known += 1,
             Some((first, _)) => wrong.push(item(at), format!("has the serial number of {}", item(first))),
-            None if past.issued.not_after.year() > LAST_YEAR => {
-                wrong.push(item(at), format!("ends after the year {LAST_YEAR}"));
-            }
+            None if past.issued.not_after.year() > LAST_YEAR => wrong.push(item(at), too_late()),
             None => permit.make_room(past.issued.not_after).await?,
         }
     }
@@ -263,6 +261,18 @@ async fn register(
 
 /// Up to when there is room for certificates, which are kept by the months of their ends.
 const LAST_YEAR: i32 = 9998;
+
+fn too_late() -> String {
+    format!("ends after the year {LAST_YEAR}")
+}
+
+/// Whether there is room for the certificate of a CA that ends then.
+///
+/// # Errors
+/// [`Code::ValidationError`] naming `certificate_pem`.
+pub(super) fn check_end(end: OffsetDateTime) -> Result<()> {
+    if end.year() > LAST_YEAR { Err(Error::field("certificate_pem", too_late())) } else { Ok(()) }
+}
 
 /// The field of the certificates.
 const CERTIFICATES: &str = "certificates_pem";

@@ -227,6 +227,14 @@ contract! {
             before.outside.text("long.pem")
         };
         let (last, without_end) = (sign("9998"), sign("9999"));
+        before.outside.request("outside.key", "/CN=Forever");
+        before.outside.files.agrees(
+            "ca -config outside.cnf -batch -notext -selfsign -keyfile outside.key -in request.pem -out forever.pem \
+             -extensions root -startdate 20260101000000Z -enddate 99991231235959Z",
+        );
+        let forever = import("Forever", &before.outside.text("forever.pem"), &before.outside.text("outside.key"));
+        let error = refusal(t.vault.pki(&t.admin()).import_ca(forever).await);
+        assert_eq!(error.details().fields["certificate_pem"], ["ends after the year 9998"]);
         let ca = t.vault.pki(&t.admin()).import_ca(before.import()).await.unwrap();
         assert_eq!(refused(&t, &ca, &[&last, &without_end]).await, ["certificates_pem[1]"]);
         assert_eq!(register(&t, &ca, &[&last]).await, (1, 0, 0));
