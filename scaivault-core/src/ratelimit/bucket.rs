@@ -48,7 +48,11 @@ impl Buckets {
             bucket.tokens -= 1.0;
         }
         let missing = (1.0 - bucket.tokens).max(0.0);
-        let wait = if ok { Duration::ZERO } else { Duration::from_secs_f64(missing / rate) };
+        // Never nothing, however little is missing.
+        let wait = match ok {
+            true => Duration::ZERO,
+            false => Duration::from_secs_f64(missing / rate).max(Duration::from_micros(1)),
+        };
         // At least zero and at most `limit`.
         Taken { ok, left: bucket.tokens.floor() as u32, wait }
     }

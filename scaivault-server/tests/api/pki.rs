@@ -42,7 +42,7 @@ const CA: [&str; 28] = [
     "valid_until",
 ];
 
-const CERTIFICATE: [&str; 18] = [
+const CERTIFICATE: [&str; 19] = [
     "alt_names",
     "ca_id",
     "common_name",
@@ -51,6 +51,7 @@ const CERTIFICATE: [&str; 18] = [
     "id",
     "ip_sans",
     "issued_to",
+    "key_hash",
     "not_after",
     "not_before",
     "revocation_reason",
