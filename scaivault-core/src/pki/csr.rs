@@ -3,7 +3,7 @@
 //! `pending → approved → signed`, and `rejected` from the first two. An approval is a hash over the request, the role as
 //! it was, and who asked: if the role has changed since, it is void and the request has to be approved again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use scaivault_pki::{Csr, pem};
@@ -16,7 +16,7 @@ use super::{
     certificate::check_key_first,
     issue::Ready,
     role::not_found as role_not_found,
-    store::{RoleRow, sql as pki_sql},
+    store::{RoleRow, roles_named, sql as pki_sql},
     types::IssuedCertificate,
 };
 use crate::{
@@ -510,18 +510,20 @@ async fn list(permit: Permit<'_>, filter: &CsrFilter) -> Result<Outcome<Page<Csr
 
 /// What is told of the rows: the roles of those that are approved say whether they still are.
 async fn with_roles(permit: &Permit<'_>, rows: Vec<CsrRow>) -> Result<Vec<CsrRequest>> {
-    let mut roles: HashMap<String, Option<RoleRow>> = HashMap::new();
-    let mut requests = Vec::with_capacity(rows.len());
-    for row in rows {
-        if row.status()? == CsrStatus::Approved && !roles.contains_key(&row.role) {
-            let role =
-                permit.fetch_optional(query(pki_sql::ROLE).bind(permit.tenant()).bind(&row.role)).await?;
-            roles.insert(row.role.clone(), role);
-        }
-        let role = roles.get(&row.role).and_then(Option::as_ref);
-        requests.push(row.into_request(role)?);
-    }
-    Ok(requests)
+    let approved = CsrStatus::Approved.as_str();
+    let names: BTreeSet<&str> =
+        rows.iter().filter(|row| row.status == approved).map(|row| row.role.as_str()).collect();
+    let roles: Vec<RoleRow> = match names.is_empty() {
+        true => Vec::new(),
+        false => permit.fetch_all(roles_named(permit.tenant(), names.into_iter())).await?,
+    };
+    let roles: HashMap<&str, &RoleRow> =
+        roles.iter().map(|role| (role.config.0.name.as_str(), role)).collect();
+    let told = |row: CsrRow| {
+        let role = roles.get(row.role.as_str()).copied();
+        row.into_request(role)
+    };
+    rows.into_iter().map(told).collect()
 }
 
 fn one<'q>(tenant: &'q TenantId, id: &'q str) -> Query<'q> {

@@ -679,6 +679,20 @@ impl StatusRow {
     }
 }
 
+/// The roles of those names, as far as they are there.
+pub(super) fn roles_named<'a>(tenant: &'a TenantId, names: impl Iterator<Item = &'a str>) -> Query<'a> {
+    let mut q = QueryBuilder::new(
+        "SELECT r.config, r.version, r.created_at, r.updated_at, c.is_active AS ca_is_active FROM pki_role r \
+         JOIN pki_ca c ON c.tenant_id = r.tenant_id AND c.id = r.ca_id WHERE r.tenant_id = ",
+    );
+    q.arg(tenant).text(" AND r.name IN (");
+    for (i, name) in names.enumerate() {
+        q.text(if i == 0 { "" } else { ", " }).arg(name);
+    }
+    q.text(")");
+    q.build()
+}
+
 /// The states of these serial numbers of a CA, and whether the CA was revoked; what was never issued has no row.
 pub(super) fn statuses<'a>(
     tenant: &'a TenantId,

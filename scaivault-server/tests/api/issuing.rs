@@ -161,7 +161,13 @@ async fn a_key_that_was_compromised_is_refused_before_anybody_approves_it() {
     );
     let submit = json!({ "csr_pem": CSR, "role": "svc" });
     let refused = api.admin("POST", "/v1/pki/csr").json(&submit).send().await;
-    assert!(text(&refused.refusal(422, "validation_error")["message"]).len() > 5);
+    let fields = refused.refusal(422, "validation_error")["details"]["fields"].clone();
+    assert!(text(&fields["csr_pem"][0]).contains("compromised"), "{fields}");
+    assert_eq!(
+        api.get("/v1/pki/csr?status=pending").await["csrs"].as_array().unwrap().len(),
+        1,
+        "the one of before"
+    );
 }
 
 #[tokio::test]
